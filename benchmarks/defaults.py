@@ -1,0 +1,146 @@
+"""Which settings deserve to be the defaults? One setting is moved at a time, on three data sets, with the same seeds for all.
+
+    GRAPHLOSS_DATA=FOLDER python benchmarks/defaults.py [--seeds 5] [--only NAME ...]    train what is missing
+    python benchmarks/defaults.py --table                                                  print the table of docs/defaults.md
+
+Each cell trains on a few labels a class for a fixed number of epochs, without a validation split (so that no choice of an epoch
+blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of the training documents,
+and by the mean of both. Cells are appended to `results/defaults.jsonl` one by one; a second call goes on where the first stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from graphloss.config import TrainSettings
+from graphloss.data import load_corpus
+from graphloss.encoder import encode, load, resolve
+from graphloss.evaluation import linear_probe, score
+from graphloss.runs import environment
+from graphloss.training import Documents, fit
+
+RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
+TEST_DOCUMENTS = 600
+DATA = {  # name: (labels a class, tokens, epochs)
+    "banking77": (4, 48, 6),
+    "r8": (8, 40, 6),
+    "mr": (16, 40, 8),
+}
+BASE = {"learning_rate": 1e-4, "sigma": 0.3, "weight": 0.5, "alpha": 1.0, "batch_size": 64}
+VARIANTS = {
+    "base": {},
+    "cross-entropy": {"loss": "ce"},
+    "sigma 0.2": {"sigma": 0.2},
+    "sigma 0.5": {"sigma": 0.5},
+    "sigma root": {"sigma": "root"},
+    "sigma mst": {"sigma": "mst"},
+    "sigma median": {"sigma": "median"},
+    "sigma perplexity": {"sigma": "perplexity"},
+    "sigma learned": {"sigma": "learned"},
+    "alpha 0.9": {"alpha": 0.9},
+    "weight 0.8": {"weight": 0.8},
+    "learning rate 5e-5": {"learning_rate": 5e-5},
+    "learning rate 2e-4": {"learning_rate": 2e-4},
+    "q 0.7": {"q": 0.7},
+    "standalone": {"mode": "standalone"},
+    "batch 32": {"batch_size": 32},
+    "batch 128": {"batch_size": 128},
+}
+
+
+def cell(variant: str, data: str, seed: int) -> dict[str, object]:
+    """Train and score one cell."""
+    shots, tokens, epochs = DATA[data]
+    corpus = load_corpus(data, shots=shots, seed=seed)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(corpus.test.texts))[:TEST_DOCUMENTS])
+    texts, truth = [corpus.test.texts[i] for i in chosen], np.array(corpus.indices(corpus.test))[chosen]
+    settings = TrainSettings(**(BASE | VARIANTS[variant] | {"epochs": epochs, "max_length": tokens, "seed": seed}))
+    encoder = load(resolve(None), max_length=tokens)
+    train = Documents(corpus.train.texts, corpus.indices(corpus.train))
+    names = corpus.label_names
+    row: dict[str, object] = {"variant": variant, "data": data, "seed": seed, "settings": BASE | VARIANTS[variant]}
+    if variant == "base":
+        probe = linear_probe(encode(encoder, train.texts), train.labels, len(names))
+        row["untouched"] = figures(truth, probe.probabilities(encode(encoder, texts)).numpy(), names)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder))
+    row["seconds"] = time.perf_counter() - began
+    z = encode(fitted.encoder, texts)
+    head = (z @ fitted.weight.T + fitted.bias).softmax(1).numpy()
+    votes = torch.nn.functional.one_hot(fitted.support_labels, len(names)).float()
+    graph = ((z @ fitted.support.T / 0.2**2).softmax(1) @ votes).numpy()
+    return row | {
+        "head": figures(truth, head, names), "graph": figures(truth, graph, names), "mix": figures(truth, (head + graph) / 2, names)
+    }  # fmt: skip
+
+
+def figures(truth: np.ndarray, probabilities: np.ndarray, names: list[str]) -> dict[str, float]:
+    """Accuracy, macro-F1 and calibration error."""
+    scores = score(truth, probabilities, None, names)
+    return {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "ece": scores.ece}
+
+
+def table(rows: list[dict[str, object]], metric: str = "accuracy", predictor: str = "head") -> str:
+    """Mean over seeds a data set, and the paired difference from the base over all cells with its 95% interval."""
+    from scipy.stats import t
+
+    def value(row: dict[str, object]) -> float:
+        return 100 * row[predictor][metric]  # type: ignore[index]
+
+    base = {(row["data"], row["seed"]): value(row) for row in rows if row["variant"] == "base"}
+    lines = ["| setting moved | " + " | ".join(DATA) + " | mean | difference from the base (95% interval) | seeds |"]
+    lines.append("| --- |" + " ---: |" * (len(DATA) + 2) + " --- | ---: |")
+    untouched = [row for row in rows if "untouched" in row]
+    means = [np.mean([100 * row["untouched"][metric] for row in untouched if row["data"] == data]) for data in DATA]  # type: ignore[index]
+    lines.append("| (untouched encoder, linear probe) | " + " | ".join(f"{x:.1f}" for x in means) + f" | {np.mean(means):.1f} | | |")
+    for variant in VARIANTS:
+        mine = {(row["data"], row["seed"]): value(row) for row in rows if row["variant"] == variant}
+        if not all(any(key[0] == data for key in mine) for data in DATA):
+            continue
+        means = [np.mean([x for (name, _), x in mine.items() if name == data]) for data in DATA]
+        seeds = sorted({seed for _, seed in mine} & {seed for _, seed in base})
+        gaps = [np.mean([mine[data, seed] - base[data, seed] for data in DATA]) for seed in seeds if all((d, seed) in mine for d in DATA)]
+        said = ""
+        if variant != "base" and len(gaps) > 1:
+            half = t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / np.sqrt(len(gaps))
+            said = f"{np.mean(gaps):+.2f} ({np.mean(gaps) - half:+.2f} to {np.mean(gaps) + half:+.2f})"
+        lines.append(f"| {variant} | " + " | ".join(f"{x:.1f}" for x in means) + f" | {np.mean(means):.2f} | {said} | {len(gaps)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train the missing cells, or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="variants to train; all by default")
+    parser.add_argument("--share", default="0/1", help="i/n: this process takes every n-th cell, beginning with the i-th")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    if given.table:
+        for predictor, metric in (("head", "accuracy"), ("head", "macro_f1"), ("mix", "accuracy")):
+            print(f"\n**{metric.replace('_', '-')}, predicted by the {predictor}**\n\n{table(rows, metric, predictor)}")
+        return
+    done = {(row["variant"], row["data"], row["seed"]) for row in rows}
+    todo = [(v, d, s) for s in range(given.seeds) for v in given.only or VARIANTS for d in DATA]
+    first, step = map(int, given.share.split("/"))
+    RESULTS.parent.mkdir(exist_ok=True)
+    for key in todo[first::step]:
+        if key in done:
+            continue
+        row = cell(*key) | {"environment": environment()}
+        with RESULTS.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        print(f"{key}: head {row['head']['accuracy']:.3f}, mix {row['mix']['accuracy']:.3f}, {row['seconds']:.0f} s", flush=True)  # type: ignore[index]
+
+
+if __name__ == "__main__":
+    main()

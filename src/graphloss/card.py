@@ -1,0 +1,115 @@
+"""The model card: README.md of a run folder, Markdown under a YAML head as model hubs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LABELS_SHOWN = 100
+SCORES = (
+    ("accuracy", "accuracy", "{:.1%}"),
+    ("macro_f1", "macro-F1", "{:.1%}"),
+    ("ece", "calibration error", "{:.1%}"),
+    ("macro_silhouette", "silhouette", "{:.3f}"),
+)
+
+
+def model_card(info: Mapping[str, Any]) -> str:
+    """What the model is, its labels and scores, and how to load it with graphloss and without.
+
+    Args:
+        info: what `graphloss.json` says; labels, name and metrics must be there.
+    """
+    import yaml
+
+    metrics, labels = info["metrics"], [str(label) for label in info["labels"]]
+    name, encoder = str(info["name"]), str(info.get("encoder", {}).get("name", "unknown"))
+    split = str(metrics["split"])
+    measured = [
+        {"type": kind, "name": f"{split} {title}", "value": round(metrics["model"][key], 4)}
+        for key, kind, title in (("accuracy", "accuracy", "accuracy"), ("macro_f1", "f1", "macro-F1"))
+    ]
+    head = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["graphloss", "sentence-transformers", "text-classification"],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "text-classification"},
+                        "dataset": {"name": name, "type": name},
+                        "metrics": measured,
+                    }
+                ],
+            }
+        ],
+    }
+    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+    sizes, settings = info.get("data", {}).get("sizes", {}), info.get("settings", {})
+    rows = [
+        f"| {title} | {_cell(metrics['probe'].get(key), form)} | {_cell(metrics['model'].get(key), form)} |"
+        for key, title, form in SCORES
+    ]
+    shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
+    more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
+    trained = f" on {sizes['labelled']:,} labelled documents" if "labelled" in sizes else ""
+    how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", "sigma", "weight", "seed") if key in settings)
+    return f"""---
+{front}---
+
+# {_inline(name)}
+
+A text classifier and text encoder: `{_inline(encoder)}`, fine-tuned{trained} by
+graphloss, whose loss sees a graph of documents.
+
+## Use it
+
+With graphloss, for labels and probabilities (here `RUN` is the folder that holds this file):
+
+```python
+from graphloss import TextClassifier
+
+classifier = TextClassifier.from_pretrained("RUN")
+classifier.predict(["a text", "another text"])
+classifier.predict_proba(["a text"])
+```
+
+or `graphloss predict RUN --text "a text"`.
+
+With plain sentence-transformers, for embeddings:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+encoder = SentenceTransformer("RUN/encoder")
+encoder.encode(["a text", "another text"], normalize_embeddings=True)
+```
+
+The classifier is linear on these unit-length embeddings: `head.safetensors` holds `weight` and `bias`, and the
+probabilities are `softmax(weight @ embedding + bias)`. No file here needs pickle.
+
+## Labels
+
+{len(labels)}: {shown}{more}
+
+## Scores
+
+On the {split} split; the probe is a logistic regression on the embeddings of the encoder before training.
+
+| | linear probe, untouched encoder | this model |
+| --- | --- | --- |
+{chr(10).join(rows)}
+
+Trained with {how or "the default settings"}. `graphloss.json` has every setting and version, `report.html` the details.
+"""
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _inline(text: str) -> str:
+    """A text that cannot break out of a line of Markdown or of the code marks around it."""
+    return " ".join(text.replace("`", "'").replace("<", "‹").replace(">", "›").split())

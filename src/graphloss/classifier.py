@@ -1,0 +1,226 @@
+"""`TextClassifier`: graphloss with the manners of scikit-learn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from graphloss import runfolder
+from graphloss.config import TrainSettings, make, names
+from graphloss.errors import InputError
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):
+    """Fine-tune a text encoder with G-Loss and classify with it.
+
+    Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled document,
+    which joins the graph as a hidden node. All arguments are keywords and named like the options of `graphloss train`;
+    `validation` is the share of the labelled documents held out to choose the best epoch (0: keep the last epoch).
+
+    Attributes (after `fit`):
+        classes_: labels (C,), sorted.
+        encoder_: the fine-tuned sentence-transformers model.
+        weight_, bias_: float32 (C, d) and (C,), the linear classifier on unit-length embeddings.
+        history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
+        best_epoch_: the epoch whose weights were kept.
+
+    Example:
+        >>> from graphloss import TextClassifier
+        >>> model = TextClassifier(epochs=3)  # doctest: +SKIP
+        >>> model.fit(texts, labels).predict(["where is my card?"])  # doctest: +SKIP
+        array(['card_arrival'], dtype='<U12')
+    """
+
+    def __init__(
+        self, *, model: str | None = None, loss: str = TrainSettings.loss, mode: str = TrainSettings.mode,
+        sigma: float | str = TrainSettings.sigma, weight: float = TrainSettings.weight, alpha: float = TrainSettings.alpha,
+        q: float = TrainSettings.q, class_weights: str = TrainSettings.class_weights, epochs: int | None = TrainSettings.epochs,
+        batch_size: int = TrainSettings.batch_size, learning_rate: float = TrainSettings.learning_rate,
+        head_learning_rate: float = TrainSettings.head_learning_rate, max_length: int | None = TrainSettings.max_length,
+        accumulate: int = TrainSettings.accumulate, patience: int = TrainSettings.patience,
+        precision: str = TrainSettings.precision, seed: int = TrainSettings.seed, validation: float = 0.1,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.loss = loss
+        self.mode = mode
+        self.sigma = sigma
+        self.weight = weight
+        self.alpha = alpha
+        self.q = q
+        self.class_weights = class_weights
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.max_length = max_length
+        self.accumulate = accumulate
+        self.patience = patience
+        self.precision = precision
+        self.seed = seed
+        self.validation = validation
+
+    def settings(self) -> TrainSettings:
+        """The settings as one checked object.
+
+        Raises:
+            InputError: some setting cannot be used; all faults are listed.
+        """
+        return make(TrainSettings, {name: getattr(self, name) for name in names(TrainSettings)})
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        unlabeled: Sequence[str] | None = None,
+        *,
+        validation_data: tuple[Sequence[str], Sequence[Any]] | None = None,
+    ) -> Self:
+        """Fine-tune the encoder.
+
+        Args:
+            texts: n documents.
+            labels: n labels; None where a document has none.
+            unlabeled: further documents without a label.
+            validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
+        """
+        from graphloss.encoder import load, resolve
+        from graphloss.training import Documents, fit
+
+        settings, source = self.settings(), resolve(self.model)
+        texts, labels = _checked(texts, labels)
+        known = sorted({label for label in labels if label is not None})
+        index = {label: row for row, label in enumerate(known)}
+        if len(known) < 2:
+            raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
+        train = Documents([*texts, *(unlabeled or [])], [index.get(label, -1) for label in labels] + [-1] * len(unlabeled or []))
+        if validation_data is not None:
+            held_texts, held_labels = _checked(*validation_data)
+            if strange := sorted({str(label) for label in held_labels if label not in index}):
+                raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
+            held = Documents(held_texts, [index[label] for label in held_labels])
+        else:
+            train, held = _hold_out(train, self.validation, self.seed)
+        with tempfile.TemporaryDirectory(prefix="graphloss-") as folder:
+            encoder = load(source, max_length=self.max_length)
+            self._take(fit(encoder, train, held, [str(label) for label in known], settings, folder=Path(folder)), known)
+        return self
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The likeliest label of each of n texts, (n,), as the training labels were."""
+        return self.classes_[self.predict_proba(texts).argmax(1)]
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C), columns in the order of `classes_`; every text is judged by itself."""
+        return self.probabilities(torch.from_numpy(self.encode(texts)))
+
+    def probabilities(self, embeddings: torch.Tensor) -> np.ndarray:
+        """Probabilities (n, C) of unit-length embeddings (n, d), as `encode` gives them."""
+        self._fitted()
+        return (embeddings.float() @ self.weight_.T + self.bias_).softmax(1).numpy()
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+        """Unit-length embeddings (n, d), float32."""
+        from graphloss.encoder import encode
+
+        self._fitted()
+        return encode(self.encoder_, list(texts), batch_size=batch_size, progress=progress).numpy()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that `from_pretrained`, `graphloss predict` and `graphloss evaluate` read.
+
+        Raises:
+            InputError: the folder holds something already.
+        """
+        self._fitted()
+        path = Path(folder)
+        if path.exists() and any(path.iterdir()):
+            raise InputError(f"{path}: holds something already; give a new folder")
+        path.mkdir(parents=True, exist_ok=True)
+        runfolder.write_metrics(path, self.history_)
+        runfolder.write_model(path, self.as_model())
+        runfolder.write_info(path, self.description() | {"status": "finished"})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: str | None = None) -> Self:
+        """Read a folder that `save_pretrained` or `graphloss train` wrote.
+
+        Raises:
+            InputError: the folder is no finished run, is damaged, or was written by a newer graphloss.
+        """
+        info, model = runfolder.read_model(Path(folder), device=device)
+        self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
+        self.classes_ = np.array(info["labels"])
+        self.encoder_, self.weight_, self.bias_ = model.encoder, model.weight, model.bias
+        self.support_, self.support_labels_ = model.support, model.support_labels
+        self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
+        return self
+
+    @classmethod
+    def of(cls, settings: TrainSettings, fitted: Any, labels: Sequence[Any]) -> Self:
+        """A fitted classifier from what `graphloss.training.fit` returned."""
+        self = cls(**{name: getattr(settings, name) for name in names(TrainSettings)})
+        self._take(fitted, list(labels))
+        return self
+
+    def as_model(self) -> runfolder.Model:
+        """What a run folder keeps of this classifier."""
+        return runfolder.Model(self.encoder_, self.weight_, self.bias_, self.support_, self.support_labels_)
+
+    def description(self) -> dict[str, Any]:
+        """What `graphloss.json` says of this classifier."""
+        return {
+            "labels": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
+            "settings": {name: getattr(self, name) for name in names(TrainSettings)},
+            "encoder": {
+                "name": self.model or "all-MiniLM-L6-v2",
+                "dimension": int(self.weight_.shape[1]),
+                "max_length": self.encoder_.max_seq_length,
+            },
+            "best_epoch": self.best_epoch_,
+            "seconds": self.seconds_,
+        }
+
+    def _take(self, fitted: Any, known: list[Any]) -> None:
+        self.classes_ = np.array(known)
+        self.encoder_, self.weight_, self.bias_ = fitted.encoder, fitted.weight, fitted.bias
+        self.support_, self.support_labels_ = fitted.support, fitted.support_labels
+        self.history_, self.best_epoch_, self.seconds_ = fitted.history, fitted.best_epoch, fitted.seconds
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "encoder_"):
+            raise NotFittedError("this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained")
+
+
+def _checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    """Lists of the same length, of texts that are texts; NaN labels become None."""
+    texts, labels = list(texts), [None if label is None or label != label else label for label in labels]
+    if len(texts) != len(labels):
+        raise InputError(f"expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"text {row}: expected a text that is not empty, got {text!r}")
+    return texts, labels
+
+
+def _hold_out(train: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """Hold out a share of each class's labelled documents for validation, as `graphloss train` does."""
+    from graphloss.selection import hold_out
+    from graphloss.training import Documents
+
+    held = hold_out([None if label < 0 else str(label) for label in train.labels], share, seed)
+    kept = sorted(set(range(len(train))) - set(held))
+    parts = [Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)]
+    return parts[0], parts[1]

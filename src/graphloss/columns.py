@@ -1,0 +1,112 @@
+"""Which column of a table is meant, and what a cell of it says."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from graphloss.errors import InputError
+
+# The first name of each list wins over the others; of two of the others, nobody knows which is meant.
+TEXT_NAMES = (
+    *("text", "texts", "sentence", "content", "body", "document", "review", "query", "utterance", "message", "comment"),
+    *("description", "abstract", "tweet", "question", "article", "doc", "sentences", "documents"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "label_text", "label_name", "class", "category", "target", "intent", "sentiment", "topic"),
+    *("tag", "classes", "categories", "targets", "intents", "topics", "class_name", "y"),
+)
+
+
+def choose_column(columns: Sequence[str], kind: str, given: str | None, where: object) -> str:
+    """The column that holds the texts or the labels: the one given, or else the one whose name says so.
+
+    Args:
+        columns: the names there are.
+        kind: "text" or "label".
+        given: what the user asked for, or None to guess.
+        where: the file, for the message.
+
+    Raises:
+        InputError: the given column is not there, no name says it, or several do.
+    """
+    there = f"{where} has the columns {', '.join(map(repr, columns))}"
+    if given is not None:
+        if given in columns:
+            return given
+        raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} Name it with --{kind} COLUMN.")
+    names = TEXT_NAMES if kind == "text" else LABEL_NAMES
+    found = [column for column in columns if _plain(column) in names]
+    first = [column for column in found if _plain(column) == names[0]]
+    if kind == "label" and len(found) == 2 and len(first) == 1:
+        # The habit of many published data sets: numbers in `label`, their names in `label_text`.
+        first = [column for column in found if _plain(column) in ("label_text", "label_name")] or first
+    if len(first or found) == 1:
+        return (first or found)[0]
+    if found:
+        raise InputError(
+            f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). Say which with --{kind} COLUMN."
+        )
+    close = next((column for column in columns if difflib.get_close_matches(_plain(column), names, 1, 0.6)), None)
+    guess = f" Did you mean --{kind} {close}?" if close else ""
+    raise InputError(f"{there}: none is known to hold the {kind}s.{guess} Name it with --{kind} COLUMN.")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question for the end of a message, or nothing where no known name is like the word."""
+    folded = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), folded, 1, 0.5)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def as_text(cell: object, where: str) -> str:
+    """A cell as a text: nothing is the empty text, a number its digits.
+
+    Raises:
+        InputError: the cell is a list or an object.
+    """
+    if isinstance(cell, str):
+        return cell
+    if cell is None or cell != cell:  # NaN
+        return ""
+    if isinstance(cell, bool | int | float):
+        return str(cell)
+    raise InputError(f"{where}: expected a text, not {type(cell).__name__}. Choose another column with --text.")
+
+
+def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, delimited: bool = False) -> str | None:
+    """A cell as the name of a class; None where the document has no label.
+
+    The numbers 1 and 1.0 both become "1", because a column of integers with gaps is often written with a point; so does
+    the text "1.0" in CSV and TSV, where every number is a text.
+
+    Args:
+        cell: what was stored.
+        where: file and line, for the message.
+        names: names behind integers, as in `datasets.ClassLabel`; there, -1 means no label.
+        delimited: the cell comes from a CSV or TSV file.
+
+    Raises:
+        InputError: the cell is a list or an object, or an integer without a name.
+    """
+    if names is not None and isinstance(cell, int):
+        if not -1 <= cell < len(names):
+            raise InputError(f"{where}: label {cell}, and only {len(names)} names are stored with the data.")
+        return names[cell] if cell >= 0 else None
+    if isinstance(cell, str):
+        name = cell.strip()
+        whole, point, fraction = name.partition(".")
+        if delimited and point and fraction == "0" and whole.removeprefix("-").isdecimal():
+            name = whole
+        return name or None
+    if cell is None or cell != cell:  # NaN
+        return None
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, bool | int | float):
+        return str(cell)
+    raise InputError(
+        f"{where}: expected one label a document, not {type(cell).__name__}. Choose another column with --label."
+    )
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,200 @@
+"""The one door for settings: two dataclasses that the command line, a settings file and `TextClassifier` share.
+
+Each fact about a setting (name, type, default, help, choices, bounds) stands once, here: the options and the help of the command
+are generated from these fields, a TOML, YAML or JSON file is checked against them, and `TextClassifier` takes `TrainSettings` by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from graphloss.errors import InputError
+
+SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
+
+
+def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), least: float | None = None, most: float | None = None, above: float | None = None) -> Any:
+    """A dataclass field that carries its help and its bounds: `least <= value <= most`, `value > above`."""
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "above": above})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the documents come from and which of them are used."""
+
+    text: str | None = setting(None, "Column of the texts; guessed when not given.")
+    label: str | None = setting(None, "Column of the labels; guessed when not given. An empty label is an unlabelled document.")
+    shots: int | None = setting(None, "Keep only N labelled documents a class.", least=1)
+    keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabelled.")
+    validation: float = setting(0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How an encoder is trained; every field is a keyword of `TextClassifier` and an option of `graphloss train`."""
+
+    model: str | None = setting(None, "Encoder: a folder or a Hub name (default: the packaged all-MiniLM-L6-v2).")
+    loss: str = setting("gloss", "The graph loss, or cross-entropy alone:", choices=("gloss", "ce"))
+    mode: str = setting(
+        "combined", "combined: cross-entropy and graph loss; standalone: the graph loss alone, then a linear probe.",
+        choices=("combined", "standalone"),
+    )  # fmt: skip
+    sigma: float | str = setting("auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, above=0)
+    weight: float = setting(0.5, "λ, the share of the graph loss in combined mode.", least=0, most=1)
+    alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
+    q: float = setting(0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1)
+    class_weights: str = setting("none", "Weights of the classes in the loss:", choices=("none", "balanced"))
+    epochs: int | None = setting(None, "Passes over the training documents (default: by their number).", least=1)
+    batch_size: int = setting(128, "Documents of one graph.", least=2)
+    learning_rate: float = setting(5e-5, "Peak learning rate of the encoder.", above=0)
+    head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
+    max_length: int | None = setting(None, "Tokens of a text that are read (default: what the encoder was made for).", least=4)
+    accumulate: int = setting(1, "Batches whose gradients are summed before a step.", least=1)
+    patience: int = setting(5, "Epochs without a better validation score before training stops.", least=1)
+    precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
+    seed: int = setting(0, "Seed of everything random.", least=0)
+
+
+Settings = DataSettings | TrainSettings
+S = typing.TypeVar("S", DataSettings, TrainSettings)
+
+
+def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
+    """Say all that is wrong with these values: unknown names, wrong types, values outside the choices or bounds.
+
+    Args:
+        settings_class: `DataSettings` or `TrainSettings`.
+        values: setting name -> value, as read from a file or given by a caller.
+
+    Returns:
+        One sentence a problem; empty when the settings can be used.
+    """
+    known = {item.name: item for item in fields(settings_class)}
+    found = []
+    for name, value in values.items():
+        if name not in known:
+            found.append(unknown(name, list(known)))
+        elif said := _fault(known[name], value):
+            found.append(said)
+    return found
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """One sentence about a setting that does not exist, with the nearest that does."""
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"unknown setting '{name}'" + (f": did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}")
+
+
+def make(settings_class: type[S], values: dict[str, Any]) -> S:
+    """Build settings from a mapping, reporting every fault at once.
+
+    Raises:
+        InputError: some name is unknown or some value cannot be used; the message lists all of them.
+    """
+    if found := problems(settings_class, values):
+        raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
+    numbers = {item.name for item in fields(settings_class) if float in _types(item)}
+    return settings_class(**{name: float(v) if name in numbers and isinstance(v, int) else v for name, v in values.items()})
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a TOML, YAML or JSON file of settings, flat: the same names as the options of `graphloss train`.
+
+    Returns:
+        The values for `DataSettings` and those for `TrainSettings`, checked.
+
+    Raises:
+        InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed (all are listed).
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such settings file; write one in TOML, YAML or JSON, for example `epochs = 5`")
+    try:
+        values = _parse(path)
+    except Exception as error:
+        raise InputError(f"{path}: not readable as {path.suffix[1:].upper() or 'a settings file'}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected names and values, for example `epochs = 5`, got {type(values).__name__}")
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    data_names, train_names = names(DataSettings), names(TrainSettings)
+    data = {name: value for name, value in values.items() if name in data_names}
+    train = {name: value for name, value in values.items() if name in train_names}
+    found = problems(DataSettings, data) + problems(TrainSettings, train)
+    found += [unknown(name, data_names + train_names) for name in values if name not in data and name not in train]
+    if found:
+        raise InputError(f"{path}: the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
+    return data, train
+
+
+def names(settings_class: type) -> list[str]:
+    """Names of the settings, in the order in which they are documented."""
+    return [item.name for item in fields(settings_class)]
+
+
+def override(settings: S, **values: Any) -> S:
+    """Same settings with some values replaced, checked."""
+    make(type(settings), values)
+    return replace(settings, **values)
+
+
+def _parse(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    match path.suffix.lower():
+        case ".toml":
+            import tomllib
+
+            return tomllib.loads(text)
+        case ".yaml" | ".yml":
+            import yaml
+
+            return yaml.safe_load(text)
+        case ".json":
+            return json.loads(text)
+    raise ValueError("the name must end in .toml, .yaml, .yml or .json")
+
+
+def _types(item: Field[Any]) -> tuple[Any, ...]:
+    hint = typing.get_type_hints(_owner(item))[item.name]
+    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _owner(item: Field[Any]) -> type:
+    return DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
+
+
+def _fault(item: Field[Any], value: Any) -> str | None:
+    allowed, bounds = _types(item), item.metadata
+    if value is None and type(None) in allowed:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = (
+        (bool in allowed and isinstance(value, bool))
+        or (float in allowed and is_number)
+        or (int in allowed and is_number and float(value).is_integer() and isinstance(value, int))
+        or (str in allowed and isinstance(value, str) and (not bounds["choices"] or value in bounds["choices"]))
+    )
+    if not fits:
+        return f"{item.name}: expected {_expected(item, allowed)}, got {value!r}"
+    if is_number:
+        for text, bad in (
+            (f"at least {bounds['least']}", bounds["least"] is not None and value < bounds["least"]),
+            (f"at most {bounds['most']}", bounds["most"] is not None and value > bounds["most"]),
+            (f"above {bounds['above']}", bounds["above"] is not None and value <= bounds["above"]),
+            ("a finite number", value != value or value in (float("inf"), float("-inf"))),
+        ):
+            if bad:
+                return f"{item.name}: expected {text}, got {value!r}"
+    return None
+
+
+def _expected(item: Field[Any], allowed: tuple[Any, ...]) -> str:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    said = [words[kind] for kind in allowed if kind in words and not (kind is str and item.metadata["choices"])]
+    if item.metadata["choices"]:
+        said.append("one of " + ", ".join(item.metadata["choices"]))
+    return " or ".join(said)

@@ -1,0 +1,201 @@
+"""What a training looks like on the screen: a plan, a bar, a line an evaluation, a table. All of it goes to standard error."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from graphloss.description import Description
+    from graphloss.runs import Plan
+    from graphloss.sources import Entry
+
+SLOW = 256  # texts: encoding more of them may take over two seconds, so that a bar is shown
+
+
+class Screen:
+    """Standard error, as much of it as the user wants to see."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.console.print(line, markup=False)
+
+    def stage(self, line: str) -> None:
+        """The start of something that takes a while."""
+        self.console.print(line, style="dim", markup=False)
+
+    def warn(self, line: str) -> None:
+        """Something that the user ought to know, also when quiet."""
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {line}", style="yellow", markup=False)
+
+    def shows(self, texts: int) -> bool:
+        """Whether encoding so many texts deserves a bar."""
+        return not self.quiet and texts > SLOW and sys.stderr.isatty()
+
+    def plan(self, plan: Plan) -> None:
+        """What is about to be done."""
+        corpus, settings = plan.corpus, plan.settings
+        sizes: dict[str, int] = {}
+        for label in corpus.train.labels:
+            if label is not None:
+                sizes[label] = sizes.get(label, 0) + 1
+        words = [len(text.split()) for text in corpus.train.texts]
+        hidden = len(corpus.train) - sum(sizes.values())
+        rows = {
+            "documents": f"{sum(sizes.values()):,} labelled" + (f", {hidden:,} unlabelled" if hidden else "") + f", {len(corpus.validation):,} validation"
+            + (f", {len(corpus.test):,} test" if corpus.test else ", no test split"),
+            "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labelled documents each",
+            "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; read up to {plan.max_length} tokens",
+            "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
+            "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} {'step' if plan.steps == 1 else 'steps'}, "
+            f"batches of {settings.batch_size}, seed {settings.seed}",
+            "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
+            "run folder": str(plan.folder),
+        }  # fmt: skip
+        self.console.print(f"[bold]graphloss[/bold] trains on [bold]{corpus.name}[/bold]")
+        for name, value in rows.items():
+            self.console.print(f"  [dim]{name:<11}[/dim]", end="")
+            self.console.print(value, markup=False)
+        self.console.print()
+
+    def watch(self, on_history: Callable[[list[dict[str, Any]]], None]) -> Any:
+        """A trainer callback that draws the bar and the line of each evaluation, and hands the history to `on_history`."""
+        from transformers import TrainerCallback
+
+        screen = self
+
+        class Watch(TrainerCallback):
+            """Progress of one training."""
+
+            def __init__(self) -> None:
+                self.bar: Progress | None = None
+                self.headed = False
+
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                self.started, self.drawn = time.perf_counter(), False
+                self.bar = Progress(
+                    TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"),
+                    TimeRemainingColumn(), console=screen.console, transient=True, disable=screen.quiet or not screen.console.is_terminal,
+                )  # fmt: skip
+                self.bar.start()
+                self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                assert self.bar is not None
+                self.bar.update(self.task, completed=state.global_step, description=f"epoch {int(state.epoch or 0) + 1}")
+
+            def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **kwargs: Any) -> None:
+                from graphloss.training import history_of
+
+                if not self.headed:
+                    screen.console.print("  epoch     loss  coverage   val F1  val acc   seconds", style="dim")
+                    self.headed = True
+                cells = (
+                    f"{state.epoch:7.2f}".rstrip("0").rstrip(".").rjust(7),
+                    _cell(metrics.get("eval_loss"), "9.4f"),
+                    _cell(metrics.get("eval_coverage"), "10.1%"),
+                    _cell(metrics.get("eval_macro_f1"), "9.1%"),
+                    _cell(metrics.get("eval_accuracy"), "9.1%"),
+                    _cell(metrics.get("eval_seconds"), "10.1f"),
+                )
+                screen.console.print("".join(cells), markup=False)
+                on_history(history_of(state))
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if self.bar is not None:
+                    self.bar.stop()
+
+        return Watch()
+
+    def result(self, info: dict[str, Any]) -> None:
+        """The table at the end, beside the probe of the untouched encoder, and what to type next."""
+        metrics, run = info["metrics"], info["run"]
+        rows = [("untouched encoder, linear probe", metrics["probe"], None), (_title(info), metrics["model"], metrics["seconds"])]
+        table = Table(title=f"{info['name']}, {metrics['split']} split", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table.add_column("", no_wrap=True)
+        for name in ("accuracy", "macro-F1", "silhouette", "ECE", "coverage", "seconds"):
+            table.add_column(name, justify="right")
+        for title, scores, seconds in rows:
+            table.add_row(
+                title, _cell(scores["accuracy"], ".1%"), _cell(scores["macro_f1"], ".1%"), _cell(scores["macro_silhouette"], ".3f"),
+                _cell(scores["ece"], ".3f"), _cell(metrics["coverage"] if seconds is not None else None, ".1%"), _cell(seconds, ".0f"),
+            )  # fmt: skip
+        self.console.print()
+        self.console.print(table)
+        if metrics["split"] == "validation":
+            self.console.print("  (there is no test split; these documents chose the best epoch, so expect a little less on new ones)", style="dim")
+        self.console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
+        self.console.print(f"  report      {run}/report.html", markup=False)
+        self.console.print("\nNext:", style="bold")
+        for line in (f"graphloss predict {run} --text 'a new text'", f"graphloss evaluate {run} --split {metrics['split']}"):
+            self.console.print(f"  {line}", markup=False)
+
+
+def corpora_table(entries: list[Entry]) -> Table:
+    """The data sets that go by a name."""
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("name", "train", "validation", "test", "where"):
+        table.add_column(name, justify="right" if name in ("train", "validation", "test") else "left")
+    for entry in entries:
+        counts = [f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")]
+        table.add_row(entry.name, *counts, entry.where, style="" if entry.available else "dim")
+    return table
+
+
+def corpus_table(shown: Description) -> Table:
+    """What is in a data set: sizes of the splits and lengths above, the classes below."""
+    sizes = ", ".join(f"{count:,} {split}" for split, count in shown.documents.items())
+    words = shown.words
+    table = Table(
+        title=f"{shown.name}: {sizes}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, caption_justify="left",
+        caption=f"{shown.unlabelled:,} unlabelled; words a text: {words.mean:.0f} on average, median {words.median:.0f}, "
+        f"95% up to {words.p95:.0f}, longest {words.longest:,}",
+    )  # fmt: skip
+    for name in ("class", *shown.documents):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in shown.classes:
+        table.add_row(row.label, *(f"{getattr(row, split):,}" for split in shown.documents))
+    return table
+
+
+def scores_table(scores: dict[str, Any]) -> Table:
+    """Scores of one split, overall and by class."""
+    table = Table(title=f"{scores['data']}, {scores['split']} split, {scores['documents']:,} documents", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for name in ("class", "precision", "recall", "F1", "documents"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in scores["per_class"]:
+        table.add_row(row["label"], f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['support']:,}")
+    table.caption = "  ".join(
+        f"{title} {_cell(scores[name], form).strip()}"
+        for title, name, form in (
+            ("accuracy", "accuracy", ".1%"), ("macro-F1", "macro_f1", ".1%"), ("silhouette", "macro_silhouette", ".3f"), ("calibration error", "ece", ".3f")
+        )
+    )  # fmt: skip
+    return table
+
+
+def _title(info: dict[str, Any]) -> str:
+    settings = info["settings"]
+    return f"{'G-Loss' if settings['loss'] == 'gloss' else 'cross-entropy'}, {settings['mode']}"
+
+
+def _cell(value: float | None, form: str) -> str:
+    if value is None:
+        return "-".rjust(int(form.split(".")[0] or 0))
+    return format(value, form)
+
+
+def _percentile(values: list[int], share: float) -> int:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]

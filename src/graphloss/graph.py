@@ -1,0 +1,274 @@
+"""From embeddings to a graph of documents, in the log domain.
+
+Letters (`docs/maths.md` has the derivations; Sharma, Agarwal, Kumar, arXiv 2604.25853, section 3)::
+
+    n  documents        d  dimensions         C  classes
+    z  (n, d)           embeddings of unit length
+    W  (n, n)           W_ij = exp(-|z_i - z_j|^2 / (2 s_i s_j)),  W_ii = 0
+    logw = log W        on unit vectors |z_i - z_j|^2 = 2 - 2 cos, so  logw_ij = (cos_ij - 1) / (s_i s_j)
+
+The similarity itself is never formed here: whatever needs it takes a softmax of `logw`, in which sigma squared is the
+temperature and nothing underflows to an empty row, however small sigma is.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MASKED = -1e30
+"""Log-similarity of "no edge": finite, so that a row without any edge has a gradient of zero and not NaN."""
+
+MIN_SIGMA, MAX_SIGMA = 1e-2, 10.0
+"""Every rule answers inside this interval: duplicates would send it to 0, too few neighbours to infinity."""
+
+RULES = ("root", "mst", "median", "perplexity")
+_SAMPLE = 2048  # documents a rule looks at: 2 million pairs settle a median
+
+
+def exact(tensor: Tensor) -> torch.autocast:
+    """Return the context in which autocast does not touch the maths on this tensor's device."""
+    return torch.autocast(device_type=tensor.device.type, enabled=False)
+
+
+def working(tensor: Tensor) -> Tensor:
+    """Return the tensor in the dtype the maths runs in: float64 stays, everything smaller becomes float32."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """Scale each row to unit length.
+
+    A zero row stays zero and passes its gradient on unscaled, so it can leave the origin. Division by the largest
+    entry first keeps squares of very small or large rows in range; as the result is free of scale, it needs no gradient.
+
+    Args:
+        embeddings: (n, d), any floating dtype.
+
+    Returns:
+        z (n, d), float64 for float64 input and float32 for any other.
+    """
+    x = working(embeddings)  # (n, d)
+    if x.shape[-1] == 0:
+        raise ValueError("embeddings have 0 dimensions; expected shape (documents, dimensions)")
+    scale = x.detach().abs().amax(dim=-1, keepdim=True)  # (n, 1)
+    x = x / torch.where(scale > 0, scale, torch.ones_like(scale))
+    square = x.square().sum(dim=-1, keepdim=True)  # (n, 1), in [1, d] or 0
+    return x * torch.where(square > 0, square, torch.ones_like(square)).rsqrt()
+
+
+class _LogAffinity(torch.autograd.Function):
+    """logw = v_i v_j (z_i . z_j - 1) with the diagonal masked; the backward is one product with the symmetric part."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, v: Tensor) -> Tensor:
+        vz = v[:, None] * z  # (n, d)
+        logw = torch.addmm(torch.outer(v, v), vz, vz.T, beta=-1.0)  # (n, n)
+        logw.fill_diagonal_(MASKED)
+        ctx.save_for_backward(z, v, logw)
+        return logw
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        z, v, logw = ctx.saved_tensors
+        with exact(grad):
+            both = grad.T.contiguous().add_(grad)  # (n, n); copying first is four times faster than grad + grad.T
+            both.fill_diagonal_(0.0)
+            grad_z = v[:, None] * (both @ (v[:, None] * z))  # (n, d)
+            grad_v = (both * logw).sum(dim=1) / v if ctx.needs_input_grad[1] else None  # (n,)
+        return grad_z, grad_v
+
+
+class _LogSumExp(torch.autograd.Function):
+    """Row log-sum-exp by way of one softmax, which the backward reuses: max(x) - log max(softmax(x))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        p = torch.softmax(x, dim=1)  # (n, n)
+        ctx.save_for_backward(p)
+        return x.amax(dim=1) - p.amax(dim=1).log()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (p,) = ctx.saved_tensors
+        return grad[:, None] * p
+
+
+def logsumexp(x: Tensor) -> Tensor:
+    """Log-sum-exp of each row (n, m) -> (n,), several times faster on a CPU than torch's where entries are far apart."""
+    result: Tensor = _LogSumExp.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogShare(torch.autograd.Function):
+    """log p_i = log sum_{j in mask_i} exp(x_ij) - log sum_j exp(x_ij), from one softmax."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        p = torch.softmax(x, dim=1)  # (n, n)
+        share = torch.where(mask, p, 0.0).sum(dim=1)  # (n,)
+        log_p = share.log()
+        # rows whose share nears the end of the dtype: their own softmax, in the log domain, keeps value and gradient
+        far = (share < torch.finfo(x.dtype).tiny * 1e10).nonzero()[:, 0]  # (f,)
+        inside = torch.softmax(x[far].masked_fill(~mask[far], MASKED), dim=1)  # (f, n)
+        if far.numel():
+            top, of = x[far].masked_fill(~mask[far], MASKED).amax(dim=1), inside.amax(dim=1)
+            log_p[far] = (top - of.log()) - (x[far].amax(dim=1) - p[far].amax(dim=1).log())
+        ctx.save_for_backward(p, mask, share, far, inside)
+        return log_p
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        p, mask, share, far, inside = ctx.saved_tensors
+        near = torch.where(share > 0, grad / torch.where(share > 0, share, 1.0), 0.0)  # (n,)
+        grad_x = torch.where(mask, (near - grad)[:, None], -grad[:, None]).mul_(p)  # (n, n)
+        if far.numel():
+            grad_x[far] = grad[far, None] * (inside - p[far])
+        return grad_x, None
+
+
+def log_share(x: Tensor, mask: Tensor) -> Tensor:
+    """Log of the share of each row's softmax that lies inside the mask, exact however small the share is.
+
+    Args:
+        x: (n, m) logits.
+        mask: (n, m) boolean; a row without any true entry answers with about `MASKED`.
+
+    Returns:
+        (n,), each at most 0.
+    """
+    result: Tensor = _LogShare.apply(x, mask)  # type: ignore[no-untyped-call]
+    return result
+
+
+def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tensor:
+    """Log of the Gaussian similarity of unit vectors, diagonal masked.
+
+    Args:
+        z: (n, d) rows of unit length, as `unit` returns them.
+        sigma: bandwidth; a number or 0-d tensor for all documents (a tensor may require a gradient), or (n,) for one
+            per document, which makes the similarity exp(-|z_i - z_j|^2 / (2 sigma_i sigma_j)).
+        k: keep only edges to the k nearest neighbours, of either end (union, so symmetric). None keeps all.
+
+    Returns:
+        logw (n, n), symmetric, in the dtype of z; `MASKED` where there is no edge.
+
+    Raises:
+        ValueError: sigma is not positive, or k is below 1.
+    """
+    if not isinstance(sigma, Tensor):
+        if not sigma > 0:
+            raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.1 and 0.5")
+        sigma = z.new_tensor(sigma)
+    v = (1.0 / sigma.to(device=z.device, dtype=z.dtype)).expand(z.shape[0])  # (n,)
+    with exact(z):
+        logw: Tensor = _LogAffinity.apply(z, v)  # type: ignore[no-untyped-call]
+    return logw if k is None else sparsify(logw, k)
+
+
+def sparsify(logw: Tensor, k: int) -> Tensor:
+    """Keep the edges to the k nearest neighbours of either end and mask the others.
+
+    Args:
+        logw: (n, n) symmetric log-similarity.
+        k: neighbours per document, at least 1; more than n - 1 keeps everything.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1 neighbour per document, got {k}; leave it out to keep every edge")
+    n = logw.shape[0]
+    if k >= n - 1:
+        return logw
+    nearest = logw.detach().topk(k, dim=1).indices  # (n, k)
+    keep = torch.zeros_like(logw, dtype=torch.bool).scatter_(1, nearest, True)  # (n, n)
+    return logw.masked_fill(~(keep | keep.T), MASKED)
+
+
+@torch.no_grad()
+def distances(z: Tensor) -> Tensor:
+    """Euclidean distances of unit vectors, (n, n), without gradient."""
+    with exact(z):
+        return (2.0 - 2.0 * (z @ z.T)).clamp_min(0.0).sqrt()
+
+
+@torch.no_grad()
+def bandwidth(z: Tensor, labels: Tensor, rule: str, perplexity: float = 15.0) -> Tensor:
+    """Choose sigma from the data, without gradient.
+
+    `root`: square root of a third of the median pairwise distance. `mst`: a third of the smallest distance between two
+    labelled documents of different classes (both rules: arXiv 2604.25853, section 4; `mst` answers as `root` where
+    fewer than two classes are present). `median`: the median pairwise distance. `perplexity`: per document, the sigma
+    at which the softmax of cos / sigma^2 over its neighbours has that perplexity (at most three quarters of them).
+    The scalar rules look at no more than 2,048 evenly spaced documents.
+
+    Args:
+        z: (n, d) rows of unit length.
+        labels: (n,) class indices, -1 for unlabelled.
+        rule: one of `RULES`.
+        perplexity: effective number of neighbours, for the rule of that name.
+
+    Returns:
+        0-d tensor, or (n,) for `perplexity`; always between `MIN_SIGMA` and `MAX_SIGMA`.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown bandwidth rule {rule!r}; choose one of {', '.join(RULES)}, or give a number")
+    if rule == "perplexity":
+        return _perplexity(z, perplexity)
+    if z.shape[0] < 2:
+        return z.new_tensor(1.0)
+    step = -(-z.shape[0] // _SAMPLE)
+    z, labels = z[::step], labels[::step]
+    dist = distances(z)  # (n, n)
+    if rule == "mst":
+        given = labels >= 0
+        rivals = given[:, None] & given[None, :] & (labels[:, None] != labels[None, :])  # (n, n)
+        if rivals.any():
+            return (dist[rivals].min() / 3.0).clamp(MIN_SIGMA, MAX_SIGMA)
+    i, j = torch.triu_indices(z.shape[0], z.shape[0], offset=1, device=z.device)
+    median = dist[i, j].median()
+    return (median if rule == "median" else (median / 3.0).sqrt()).clamp(MIN_SIGMA, MAX_SIGMA)
+
+
+def _perplexity(z: Tensor, perplexity: float) -> Tensor:
+    """Bisect log sigma_i, 40 halvings for all rows together; the entropy of a softmax grows with its temperature."""
+    if not perplexity > 0:
+        raise ValueError(f"perplexity must be a positive number of neighbours, got {perplexity}")
+    n = z.shape[0]
+    if n <= 2:  # the only neighbour has all the weight at any temperature
+        return z.new_ones(n)
+    cos = log_affinity(z, 1.0)  # (n, n), cos - 1
+    goal = torch.tensor(max(min(perplexity, 0.75 * (n - 1)), 1.0)).log()
+    low = z.new_full((n,), MIN_SIGMA).log()
+    high = z.new_full((n,), MAX_SIGMA).log()
+    for _ in range(40):
+        middle = (low + high) / 2
+        logp = torch.log_softmax(cos * (-2.0 * middle).exp()[:, None], dim=1)  # (n, n)
+        entropy = -torch.where(logp > MASKED / 1e10, logp.exp() * logp, torch.zeros_like(logp)).sum(dim=1)
+        warm = entropy > goal
+        high, low = torch.where(warm, middle, high), torch.where(warm, low, middle)
+    return ((low + high) / 2).exp()
+
+
+@torch.no_grad()
+def components(edges: Tensor) -> Tensor:
+    """Number the connected components of an undirected graph.
+
+    Args:
+        edges: (n, n) boolean, symmetric.
+
+    Returns:
+        (n,) the smallest node index of each node's component.
+    """
+    n = edges.shape[0]
+    root = torch.arange(n, device=edges.device)
+    linked = edges | torch.eye(n, dtype=torch.bool, device=edges.device)
+    while n:
+        smallest = torch.where(linked, root[None, :], n).amin(dim=1)  # (n,)
+        smallest = smallest[smallest]
+        if torch.equal(smallest, root):
+            break
+        root = smallest
+    return root

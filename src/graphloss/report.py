@@ -1,0 +1,280 @@
+"""A run folder -> one HTML file that opens from a disk, without a network and without graphloss.
+
+It is made from `graphloss.json`, `metrics.jsonl` and `predictions.parquet` alone. plotly's script stands in it once,
+and a content policy forbids it to load anything. Every text of the user's is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphloss import figures, runfolder, tables
+from graphloss.card import model_card
+from graphloss.errors import InputError
+from graphloss.evaluation import reliability
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["Document", "model_card", "render", "write_report"]
+
+MISTAKES = 25
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document of the scored split, with the probability of the predicted class and the places on the two maps."""
+
+    text: str
+    label: str
+    predicted: str
+    probability: float
+    after: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is the label."""
+        return self.label == self.predicted
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` of a run, whole or not at all, and return its path.
+
+    Raises:
+        InputError: the run has not been scored yet, or a file of it is missing or damaged; the message says which.
+    """
+    info = runfolder.read_info(run_folder)
+    if "metrics" not in info:
+        raise InputError(
+            f"{run_folder}: no scores to report yet; go on with `graphloss train --resume --out {run_folder}`"
+        )
+    page = render(
+        info, _read_history(run_folder / runfolder.METRICS), _read_documents(run_folder / runfolder.PREDICTIONS)
+    )
+    path = run_folder / runfolder.REPORT
+    runfolder.write_text(path, page)
+    return path
+
+
+def render(info: Mapping[str, Any], history: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> str:
+    """The page.
+
+    Args:
+        info: what `graphloss.json` says; labels, name and metrics must be there.
+        history: lines of `metrics.jsonl`, one an evaluation.
+        documents: the scored split; unlabelled ones are left out by the caller.
+
+    Returns:
+        A whole HTML document.
+    """
+    from plotly.offline import get_plotlyjs
+
+    labels = [str(label) for label in info["labels"]]
+    metrics, split = info["metrics"], str(info["metrics"]["split"])
+    page = _Page()
+    head = tables.head(info, metrics, split, len(documents), len(labels))
+    page.section("Result", tables.headline_note(metrics, split), tables.headline(metrics))
+    if drawn := figures.curves(history, info.get("best_epoch")):
+        panels = [f"<div><h3>{html.escape(title)}</h3>{page.figure(figure)}</div>" for title, figure in drawn.items()]
+        page.section(
+            "Learning curves", "One point an epoch; the dashed line marks the one that was kept.", _pair(panels)
+        )
+    if documents:
+        _documents_sections(page, labels, metrics, documents)
+    page.section("Settings and environment", "", tables.details(info))
+    assets = files("graphloss") / "assets"
+    return _TEMPLATE.format(
+        title=html.escape(f"{info['name']} · graphloss"),
+        css=(assets / "report.css").read_text(encoding="utf-8"),
+        head=head,
+        nav="".join(f'<a href="#{anchor}">{html.escape(title)}</a>' for anchor, title in page.titles.items()),
+        body="\n".join(page.parts),
+        footer=html.escape(
+            f"Written by graphloss {info.get('graphloss', '')}. This file needs no network and no other file."
+        ),
+        data="\n".join(page.data),
+        plotly=get_plotlyjs(),
+        js=(assets / "report.js").read_text(encoding="utf-8"),
+    )
+
+
+class _Page:
+    """Sections, and the data of the figures in them, as they come."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.data: list[str] = []
+        self.titles: dict[str, str] = {}
+
+    def section(self, title: str, note: str, body: str) -> None:
+        anchor = title.lower().replace(" ", "-")
+        self.titles[anchor] = title
+        said = f'<p class="note">{html.escape(note)}</p>' if note else ""
+        self.parts.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{said}{body}</section>')
+
+    def figure(self, figure: go.Figure, *, classes: Sequence[int] | None = None) -> str:
+        name = f"figure-{len(self.data) + 1}"
+        payload = figure.to_json().replace("<", "\\u003c")  # no text can close the script element
+        self.data.append(f'<script type="application/json" id="{name}">{payload}</script>')
+        of = "" if classes is None else f' data-classes="{json.dumps(list(classes), separators=(",", ":"))}"'
+        height = int(figure.layout.height)
+        return f'<div data-figure="{name}"{of} style="height:{height}px"></div>'
+
+
+def _documents_sections(
+    page: _Page, labels: list[str], metrics: Mapping[str, Any], documents: Sequence[Document]
+) -> None:
+    truth, predicted = [d.label for d in documents], [d.predicted for d in documents]
+    right, confidence = [d.right for d in documents], [d.probability for d in documents]
+    after, before = ({row["label"]: row for row in metrics[which].get("per_class", [])} for which in ("model", "probe"))
+
+    page.section(
+        "Classes",
+        "Bars show F1. Select a column's head to sort by it. “Taken for” is the most frequent wrong prediction.",
+        tables.class_table(after, before, Counter((d.label, d.predicted) for d in documents if not d.right)),
+    )
+    matrix, orders = figures.confusion(labels, truth, predicted, {name: row["f1"] for name, row in after.items()})
+    choices = "".join(
+        f'<button data-order="{html.escape(json.dumps(order))}" aria-pressed="{str(i == 0).lower()}">{name}</button>'
+        for i, (name, order) in enumerate(orders.items())
+    )
+    width = 300 + 85 * len(after)  # keeps the cells of a few classes from growing broad
+    drawing = f'<div class="scroll"><div class="matrix" style="max-width:{width}px">{page.figure(matrix)}</div></div>'
+    page.section(
+        "Confusion matrix",
+        "A row holds the documents of one true class, a column those predicted as it; green is right, red is wrong. "
+        "Strength grows with the square root of the share, so that single mistakes can be seen.",
+        f'<div class="orders">{choices}</div>{drawing}',
+    )
+    _maps_section(page, labels, documents)
+    bins = reliability(confidence, right)
+    panels = [
+        f"<div><h3>Can the probabilities be believed?</h3>{page.figure(figures.reliability_diagram(bins))}</div>",
+        f"<div><h3>How sure is it?</h3>{page.figure(figures.confidence_histogram(confidence, right))}</div>",
+    ]
+    page.section(
+        "Calibration",
+        "Bars below the dashed diagonal: surer than it should be. Above: less sure. Pale bars: few documents.",
+        _pair(panels),
+    )
+    mistakes = sorted((d for d in documents if not d.right), key=lambda d: -d.probability)
+    if mistakes:
+        rows = [(d.probability, d.predicted, d.label, d.text) for d in mistakes[:MISTAKES]]
+        page.section(
+            "Most confident mistakes",
+            f"{len(rows)} of {len(mistakes):,}, the surest first. Now and then it is the label that is wrong.",
+            tables.mistakes(rows),
+        )
+
+
+def _maps_section(page: _Page, labels: list[str], documents: Sequence[Document]) -> None:
+    colours = dict(zip(labels, figures.class_colours(len(labels)), strict=True))
+    index = {name: i for i, name in enumerate(labels)}
+    panels, drawn = [], 0
+    for title, places in (
+        ("Before: the untouched encoder", [d.before for d in documents]),
+        ("After: fine-tuned", [d.after for d in documents]),
+    ):
+        placed = [
+            (d, place) for d, place in zip(documents, places, strict=True) if place is not None and d.label in colours
+        ]
+        if not placed:
+            continue
+        drawn = max(drawn, len(placed))
+        hover = [figures.hover_text(d.text, d.label, d.predicted, d.probability) for d, _ in placed]
+        figure = figures.embedding_map(
+            [p for _, p in placed], hover, [colours[d.label] for d, _ in placed], [d.right for d, _ in placed]
+        )
+        drawing = page.figure(figure, classes=[index[d.label] for d, _ in placed])
+        panels.append(f"<div><h3>{title}</h3>{drawing}</div>")
+    if not panels:
+        return
+    occurring = {d.label for d in documents}
+    chips = "".join(
+        f'<button value="{i}" aria-pressed="false"><i style="background:{colours[name]}"></i>'
+        f"{html.escape(tables.cut(name, 48))}</button>"
+        for i, name in enumerate(labels)
+        if name in occurring
+    )
+    sample = f" A sample of {drawn:,}." if drawn < len(documents) else ""
+    page.section(
+        "Embedding maps",
+        "Each dot is a document, by t-SNE: what lies close is similar, distances between clusters say little. "
+        f"Crosses are documents that the fine-tuned model gets wrong. Select classes below to see them alone.{sample}",
+        _pair(panels) + f'<div class="chips">{chips}</div>',
+    )
+
+
+def _pair(panels: Sequence[str]) -> str:
+    return f'<div class="pair">{"".join(panels)}</div>' if len(panels) > 1 else "".join(panels)
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; a run that was never evaluated has none."""
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
+
+
+def _read_documents(path: Path) -> list[Document]:
+    """The labelled documents of `predictions.parquet`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(f"{path}: missing; copy the run folder again or train anew")
+    try:
+        columns = pq.read_table(path).to_pydict()
+        rows = zip(*(columns[name] for name in ("text", "label", "predicted", "probability")), strict=True)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train anew"
+        ) from error
+    after, before = (_places(columns, *names) for names in (("x", "y"), ("x0", "y0")))
+    return [
+        Document(str(text), str(label), str(predicted), float(probability), after.get(i), before.get(i))
+        for i, (text, label, predicted, probability) in enumerate(rows)
+        if label is not None
+    ]
+
+
+def _places(columns: Mapping[str, list[Any]], x: str, y: str) -> dict[int, tuple[float, float]]:
+    """Row -> place on a map, of the rows that have one."""
+    pairs = enumerate(zip(columns.get(x, []), columns.get(y, []), strict=True))
+    return {i: pair for i, pair in pairs if None not in pair and all(map(math.isfinite, pair))}
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline'; img-src data: blob:">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+<header>{head}<nav>{nav}</nav></header>
+{body}
+<footer>{footer}</footer>
+</main>
+{data}
+<script>{plotly}</script>
+<script>{js}</script>
+</body>
+</html>
+"""

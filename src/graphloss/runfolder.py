@@ -1,0 +1,134 @@
+"""The run folder: what training leaves on disk, and all that using the result needs.
+
+    encoder/              a plain sentence-transformers model
+    head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
+    support.safetensors   embeddings (n, d) float16 and labels (n,) of the labelled training documents
+    graphloss.json        labels, settings, versions, data, metrics; `status` is "finished" once everything else is in place
+    metrics.jsonl         one line an evaluation
+    predictions.parquet   the scored split, document by document, with its map
+    report.html, README.md
+    checkpoints/          only while training is unfinished
+
+Every file is written under a hidden name and then renamed. JSON, safetensors and Parquet alone are read: no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphloss.errors import InputError
+
+FORMAT = 1
+INFO, METRICS, HEAD, SUPPORT, ENCODER = "graphloss.json", "metrics.jsonl", "head.safetensors", "support.safetensors", "encoder"
+PREDICTIONS, REPORT, CARD, CHECKPOINTS = "predictions.parquet", "report.html", "README.md", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a run folder holds for use: an encoder (sentence-transformers), `weight` (C, d), `bias` (C,), and the support set."""
+
+    encoder: Any
+    weight: torch.Tensor
+    bias: torch.Tensor
+    support: torch.Tensor
+    support_labels: torch.Tensor
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: under a hidden name first, then renamed, so that a kill never leaves half of it."""
+    hidden = path.with_name(f".{path.name}.writing")
+    hidden.write_text(text, encoding="utf-8")
+    os.replace(hidden, path)
+
+
+def write_info(folder: Path, info: dict[str, Any]) -> None:
+    """Write `graphloss.json`."""
+    write_text(folder / INFO, json.dumps({"format": FORMAT, **info}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write `metrics.jsonl` anew: after a resume it holds no line that the resumed training did not go through."""
+    write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_model(folder: Path, model: Model) -> None:
+    """Write encoder, head and support set, each whole."""
+    from safetensors.torch import save_file
+
+    for name, tensors in (
+        (HEAD, {"weight": model.weight, "bias": model.bias}),
+        (SUPPORT, {"embeddings": model.support.half(), "labels": model.support_labels}),
+    ):
+        hidden = folder / f".{name}.writing"
+        save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
+        os.replace(hidden, folder / name)
+    hidden = folder / f".{ENCODER}.writing"
+    shutil.rmtree(hidden, ignore_errors=True)
+    model.encoder.save_pretrained(str(hidden), create_model_card=False)
+    shutil.rmtree(folder / ENCODER, ignore_errors=True)
+    os.replace(hidden, folder / ENCODER)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """Read `graphloss.json` of a run, finished or not.
+
+    Raises:
+        InputError: there is no run, it is damaged, or a newer graphloss wrote it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
+    path = folder / INFO
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder, it holds no {INFO}; give the folder that `graphloss train` named")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        number = info["format"]
+        if number <= FORMAT:
+            info["labels"], info["settings"], info["status"]  # noqa: B018 (their absence is what is asked)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder") from error
+    if number > FORMAT:
+        raise InputError(f"{folder}: written in format {number}, this graphloss reads up to {FORMAT}; upgrade graphloss")
+    return dict(info)
+
+
+def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, Any], Model]:
+    """Read a finished run for use.
+
+    Raises:
+        InputError: the run is unfinished or damaged; the message says which file is at fault and what to do.
+    """
+    info = read_info(folder)
+    if info["status"] != "finished":
+        raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
+    missing = [name for name in (ENCODER, HEAD, SUPPORT) if not (folder / name).exists()]
+    if missing:
+        raise InputError(f"{folder}: damaged, {' and '.join(missing)} missing; copy the run folder again or train anew")
+    head, support = _tensors(folder / HEAD, ("weight", "bias")), _tensors(folder / SUPPORT, ("embeddings", "labels"))
+    if head["weight"].shape[0] != len(info["labels"]):
+        raise InputError(f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}")
+    from graphloss.encoder import load
+
+    encoder = load(str(folder / ENCODER), device=device).eval()
+    return info, Model(encoder, head["weight"], head["bias"], support["embeddings"].float(), support["labels"])
+
+
+def _tensors(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
+    if lost := [name for name in names if name not in found]:
+        raise InputError(f"{path}: damaged, no {' and no '.join(lost)} in it; copy the run folder again or train anew")
+    return found

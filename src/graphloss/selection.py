@@ -1,0 +1,63 @@
+"""Which documents are set aside for validation, and which keep their label when only a few a class may.
+
+Both are functions of the labels and a seed alone, the same on every machine.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def by_class(labels: Sequence[str | None]) -> dict[str, list[int]]:
+    """The places of each class's documents, classes in alphabetical order; unlabelled documents are left out."""
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        if label is not None:
+            places.setdefault(label, []).append(place)
+    return {label: places[label] for label in sorted(places)}
+
+
+def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]:
+    """Choose labelled documents to set aside, the same share of every class.
+
+    A class gives at least one document as long as two of its own stay behind, because one document alone has no
+    neighbour of its class. Where no class has three documents, classes of two give one; a single document always stays.
+
+    Args:
+        labels: of all documents; None is unlabelled and stays.
+        share: 0 to 1, of each class.
+        seed: chooses the documents.
+
+    Returns:
+        The chosen places, in order; empty if `share` is 0 or every class has a single document.
+    """
+    if not share:
+        return []
+    rng = np.random.default_rng([seed, 1])
+    places = by_class(labels)
+    keep = 2 if any(len(members) > 2 for members in places.values()) else 1
+    chosen: list[int] = []
+    for members in places.values():
+        count = min(max(1, round(share * len(members))), max(0, len(members) - keep))
+        chosen += [members[place] for place in rng.permutation(len(members))[:count]]
+    return sorted(chosen)
+
+
+def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
+    """Choose N labelled documents a class; a class with fewer gives all it has.
+
+    With the same seed, the documents chosen for a smaller N are among those chosen for a larger one.
+
+    Args:
+        labels: of all documents; None is never chosen.
+        shots: N, at least 1.
+        seed: chooses the documents.
+
+    Returns:
+        The chosen places, in order.
+    """
+    rng = np.random.default_rng([seed, 2])
+    chosen: list[int] = []
+    for members in by_class(labels).values():
+        chosen += [members[place] for place in rng.permutation(len(members))[:shots]]
+    return sorted(chosen)

@@ -1,0 +1,53 @@
+"""Texts to predict on, one after another, from a file, from standard input or from a list."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from graphloss.columns import as_text, choose_column
+from graphloss.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+
+
+def read_texts(source: str | Path | Iterable[str], *, text: str | None = None) -> Iterator[tuple[int, str]]:
+    """Texts one after another, read as they are asked for; blank ones are left out.
+
+    Args:
+        source: a table (see `graphloss.formats`), a `.txt` file with a text a line, "-" for standard input, or texts.
+            On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
+        text: the column of the texts; guessed when None.
+
+    Returns:
+        An iterator of pairs: the text's number from 1 (blank ones count), and the text.
+
+    Raises:
+        InputError: the source cannot be read; a missing file or column is said at once, the rest when it comes.
+    """
+    if not isinstance(source, str | Path):
+        found: Iterator[str] = iter(source)
+    elif str(source) == "-":
+        found = _from_standard_input(text)
+    elif (path := Path(source).expanduser()).suffix.lower() == ".txt" and path.is_file():
+        found = (line.rstrip("\r\n") for _, line in file_lines(path))
+    else:
+        check_file(path)
+        columns = column_names(path)
+        column = columns[0] if text is None and len(columns) == 1 else choose_column(columns, "text", text, path)
+        found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column]))
+    return ((number, document) for number, document in enumerate(found, 1) if document.strip())
+
+
+def _from_standard_input(text: str | None) -> Iterator[str]:
+    objects: bool | None = None
+    column = text
+    # line by line, so that a text can be answered as soon as its line has come
+    for number, line in decoded_lines(iter(sys.stdin.buffer.readline, b""), "standard input"):
+        if objects is None and line.strip():
+            objects = line.lstrip().startswith("{")
+        if not objects or not line.strip():
+            yield line.rstrip("\r\n")
+            continue
+        where = f"standard input, line {number}"
+        row = parse_object(line, where)
+        if column is None or column not in row:
+            column = choose_column(list(row), "text", text, where)
+        yield as_text(row[column], where)

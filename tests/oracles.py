@@ -1,0 +1,116 @@
+"""Slow, literal, float64 versions of everything the maths computes: no trick, no shared code, readable against the paper."""
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def similarity(embeddings: Tensor, sigma: float | Tensor) -> Tensor:
+    """W_ij = exp(-|z_i - z_j|^2 / 2 sigma^2) of unit vectors, zero diagonal; sigma (n,) gives sigma_i sigma_j."""
+    z = embeddings.double()
+    z = z / z.norm(dim=1, keepdim=True)
+    square = (z * z).sum(1)
+    distance = square[:, None] + square[None, :] - 2 * z @ z.T
+    scale = sigma.double()[:, None] * sigma.double()[None, :] if isinstance(sigma, Tensor) else sigma**2
+    w = torch.exp(-distance / (2 * scale))
+    return w * (1 - torch.eye(len(z), dtype=z.dtype))
+
+
+def nearest(w: Tensor, k: int) -> Tensor:
+    """W with the edges to the k nearest neighbours of either end."""
+    keep = torch.zeros_like(w, dtype=torch.bool)
+    for i in range(len(w)):
+        for j in sorted(range(len(w)), key=lambda j: -w[i, j].item())[:k]:
+            keep[i, j] = keep[j, i] = True
+    return w * keep
+
+
+def paper_transition(w: Tensor) -> Tensor:
+    """T of the published loss: symmetrise, D^-1/2 A D^-1/2, divide by column sums, then by row sums."""
+    a = w + w.T
+    d = a.sum(1)
+    s = torch.diag(d**-0.5) @ a @ torch.diag(d**-0.5) if len(w) <= 64 else d[:, None] ** -0.5 * a * d[None, :] ** -0.5
+    t = s / s.sum(0, keepdim=True)
+    return t / t.sum(1, keepdim=True)
+
+
+def harmonic(t: Tensor, y: Tensor, shown: Tensor) -> Tensor:
+    """F_U = (I - T_UU)^-1 T_UL Y_L, by LU."""
+    hidden = ~shown
+    eye = torch.eye(int(hidden.sum()), dtype=t.dtype)
+    return torch.linalg.solve(eye - t[hidden][:, hidden], t[hidden][:, shown] @ y[shown])
+
+
+def paper_loss(
+    embeddings: Tensor, labels: Tensor, shown: Tensor, sigma: float, num_classes: int, weights: Tensor | None = None
+) -> Tensor:
+    """The published loss, every step as published."""
+    t = paper_transition(similarity(embeddings, sigma))
+    y = functional.one_hot(labels.clamp_min(0), num_classes).double()
+    f = harmonic(t, y, shown)
+    return functional.cross_entropy(f, labels[~shown], weight=weights, ignore_index=-1)
+
+
+def spreading(w: Tensor, y: Tensor, alpha: float) -> Tensor:
+    """(I - alpha S)^-1 Y with rows scaled to one."""
+    d = w.sum(1)
+    s = w / (d[:, None] * d[None, :]).sqrt()
+    f = torch.linalg.inv(torch.eye(len(w), dtype=w.dtype) - alpha * s) @ y
+    return f / f.sum(1, keepdim=True)
+
+
+def loo(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> Tensor:
+    """Really leave each labelled node out, one after the other; rows of unlabelled nodes leave nobody out."""
+    rows = []
+    for i in range(len(w)):
+        left = labels.clone()
+        left[i] = -1
+        y = functional.one_hot(left.clamp_min(0), num_classes).double() * (left >= 0)[:, None]
+        if alpha < 1:
+            rows.append(spreading(w, y, alpha)[i])
+        else:
+            f = y.clone()
+            f[left < 0] = harmonic(w / w.sum(1, keepdim=True), y, left >= 0)
+            rows.append(f[i])
+    return torch.stack(rows)
+
+
+def loo_loss(
+    w: Tensor, labels: Tensor, num_classes: int, alpha: float, q: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Weighted mean over the documents whose class has another one."""
+    f = loo(w, labels, num_classes, alpha)
+    total, norm = w.new_zeros(()), 0.0
+    for i, c in enumerate(labels.tolist()):
+        if c >= 0 and int((labels == c).sum()) > 1:
+            p = f[i, c]
+            weight = 1.0 if weights is None else float(weights[c])
+            total = total + weight * (-p.log() if q == 0 else (1 - p**q) / q)
+            norm += weight
+    return total / norm
+
+
+def nca(embeddings: Tensor, labels: Tensor, sigma: float) -> Tensor:
+    """Neighbourhood components analysis: soft nearest neighbours over cosines at temperature sigma^2."""
+    z = functional.normalize(embeddings.double(), dim=1)
+    logits = z @ z.T / sigma**2
+    terms = []
+    for i in range(len(z)):
+        others = [j for j in range(len(z)) if j != i]
+        same = [j for j in others if labels[j] == labels[i]]
+        if same:
+            terms.append(logits[i, others].logsumexp(0) - logits[i, same].logsumexp(0))
+    return torch.stack(terms).mean()
+
+
+def bandwidth(embeddings: Tensor, labels: Tensor, rule: str) -> float:
+    """The scalar rules by loops over pairs."""
+    z = functional.normalize(embeddings.double(), dim=1)
+    pairs = list(itertools.combinations(range(len(z)), 2))
+    length = {(i, j): (z[i] - z[j]).norm().item() for i, j in pairs}
+    if rule == "mst":
+        return min(length[i, j] for i, j in pairs if labels[i] != labels[j] and min(labels[i], labels[j]) >= 0) / 3
+    median = sorted(length.values())[(len(pairs) - 1) // 2]
+    return median if rule == "median" else (median / 3) ** 0.5

@@ -1,0 +1,96 @@
+"""Settings: one door, every fault at once, the same names everywhere."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from graphloss.classifier import TextClassifier
+from graphloss.config import DataSettings, TrainSettings, make, names, read_file
+from graphloss.errors import InputError
+
+
+def test_defaults_are_themselves_allowed() -> None:
+    for kind in (DataSettings, TrainSettings):
+        assert make(kind, asdict(kind())) == kind()
+
+
+def test_every_fault_is_said_at_once_with_its_repair() -> None:
+    with pytest.raises(InputError) as caught:
+        make(TrainSettings, {"epoch": 3, "batch_size": "many", "weight": 1.5, "loss": "glos", "sigma": -1, "seed": True})
+    said = str(caught.value)
+    for part in (
+        "unknown setting 'epoch': did you mean 'epochs'?",
+        "batch_size: expected a whole number, got 'many'",
+        "weight: expected at most 1, got 1.5",
+        "loss: expected one of gloss, ce, got 'glos'",
+        "sigma: expected above 0, got -1",
+        "seed: expected a whole number, got True",
+    ):
+        assert part in said
+
+
+@pytest.mark.parametrize("value", [0.3, 1, "auto", "root", "mst", "median", "perplexity", "learned"])
+def test_sigma_is_a_number_or_a_rule(value: float | str) -> None:
+    assert make(TrainSettings, {"sigma": value}).sigma == value
+
+
+@pytest.mark.parametrize("value", ["rot", float("nan"), float("inf"), 0, None, [0.3]])
+def test_sigma_is_nothing_else(value: object) -> None:
+    with pytest.raises(InputError, match="sigma"):
+        make(TrainSettings, {"sigma": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", 'epochs = 3\nsigma = "root"\nshots = 8\n'),
+        ("a.yaml", "epochs: 3\nsigma: root\nshots: 8\n"),
+        ("a.json", '{"epochs": 3, "sigma": "root", "shots": 8}'),
+    ],
+)
+def test_a_file_holds_the_same_names(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_file(tmp_path / name) == ({"shots": 8}, {"epochs": 3, "sigma": "root"})
+
+
+def test_a_file_may_write_names_like_options(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("batch-size = 64\nkeep-unlabeled = true\n")
+    assert read_file(tmp_path / "a.toml") == ({"keep_unlabeled": True}, {"batch_size": 64})
+
+
+def test_all_faults_of_a_file_are_said_together(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('epochs = "three"\nshots = 0\nlearning_rat = 1e-5\n')
+    with pytest.raises(InputError) as caught:
+        read_file(tmp_path / "a.toml")
+    said = str(caught.value)
+    assert "epochs: expected a whole number, got 'three'" in said
+    assert "shots: expected at least 1, got 0" in said
+    assert "unknown setting 'learning_rat': did you mean 'learning_rate'?" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.toml", "epochs = = 3", "not readable as TOML"),
+        ("a.yaml", "- 1\n- 2\n", "expected names and values"),
+        ("a.ini", "epochs=3", "must end in .toml"),
+        ("missing.toml", None, "no such settings file"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_file(tmp_path / name)
+
+
+def test_the_classifier_takes_every_setting_with_its_default() -> None:
+    taken = inspect.signature(TextClassifier).parameters
+    assert len(names(TrainSettings)) >= 15
+    for name in names(TrainSettings):
+        assert taken[name].default == getattr(TrainSettings(), name)
+    assert set(taken) - set(names(TrainSettings)) == {"validation"}

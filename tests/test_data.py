@@ -1,0 +1,488 @@
+"""Every format gives the same documents; splits and shots keep their promises; what is wrong is said with its repair."""
+
+import io
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphloss.data import Split, describe, list_corpora, load_corpus, load_split, read_texts
+from graphloss.errors import InputError
+from graphloss.formats import column_names, rows
+from graphloss.selection import few_shots, hold_out
+
+SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
+    "mr": (6397, 711, 3554, 2),
+    "r8": (4936, 549, 2189, 8),
+    "r52": (5865, 667, 2568, 52),
+    "ohsumed": (3021, 336, 4043, 23),
+    "20ng": (10182, 1132, 7532, 20),
+    "banking77": (9233, 770, 3080, 77),
+}
+TEXTS = ['a "quoted" word, a comma', "two\nlines", "Größe, naïve, 数", "plain", "more plain", "x" * 200_000]
+LABELS = ["good", "bad", "good", "bad", "", "good"]
+
+
+def write(path: Path, texts: list, labels: list | None, *, text: str = "text", label: str = "label") -> Path:
+    columns = {text: texts} | ({label: labels} if labels is not None else {})
+    listed = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+    elif path.suffix in (".csv", ".tsv"):
+        import csv
+
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([columns.keys(), *(row.values() for row in listed)])
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in listed) + "\n", encoding="utf-8")
+    return path
+
+
+def many(*sizes: int) -> tuple[list[str], list[str]]:
+    """Different texts, so many a class."""
+    labels = [f"class {c}" for c, size in enumerate(sizes) for _ in range(size)]
+    return [f"document {i} of {label}" for i, label in enumerate(labels)], labels
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"])
+def test_every_format_gives_the_same_documents(tmp_path, suffix):
+    path = write(tmp_path / f"some{suffix}", TEXTS, LABELS)
+    split = load_split(str(path))
+    assert split.texts == [text for text, label in zip(TEXTS, LABELS, strict=True) if label]
+    assert split.labels == [label for label in LABELS if label]
+    corpus = load_corpus(str(path), validation=0)
+    assert corpus.train == Split(TEXTS, ["good", "bad", "good", "bad", None, "good"])
+    assert corpus.indices(corpus.train) == [1, 0, 1, 0, -1, 1]
+    assert (corpus.name, corpus.label_names, corpus.test, len(corpus.validation)) == ("some", ["bad", "good"], None, 0)
+    assert [text for _, text in read_texts(path)] == TEXTS
+
+
+def test_the_fingerprint_tells_corpora_apart_and_not_formats(tmp_path):
+    prints = [load_corpus(str(write(tmp_path / f"a{end}", TEXTS, LABELS))).fingerprint for end in (".csv", ".parquet")]
+    other = load_corpus(str(write(tmp_path / "b.csv", TEXTS, [*LABELS[:-1], "bad"]))).fingerprint
+    assert len(prints[0]) == 64
+    assert prints[0] == prints[1] != other
+
+
+def test_byte_order_mark_semicolons_and_unquoted_tabs(tmp_path):
+    (tmp_path / "a.csv").write_bytes("﻿text;label\nein Text, noch einer;gut\nzwei;schlecht\n".encode())
+    assert load_corpus(str(tmp_path / "a.csv"), validation=0).train.texts == ["ein Text, noch einer", "zwei"]
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"No," he said\tdrama\n6" of "snow\tweather\n', encoding="utf-8")
+    assert load_corpus(str(tmp_path / "a.tsv"), validation=0).train.texts == ['"No," he said', '6" of "snow']
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1, 0, 2], ["1", "0", "2"]),
+        ([1.0, 0.0, None], ["1", "0", None]),
+        ([1.5, 2.0, float("nan")], ["1.5", "2", None]),
+        ([True, False, None], ["True", "False", None]),
+        ([" a", "b ", "  "], ["a", "b", None]),
+        (["1.0", "v2.0", "1.10"], ["1.0", "v2.0", "1.10"]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_labels_become_names(tmp_path, suffix, labels, names):
+    path = write(tmp_path / f"a{suffix}", ["u", "v", "w"], labels)
+    assert load_corpus(str(path), validation=0).train.labels == names
+
+
+def test_numbers_of_csv_lose_an_empty_fraction(tmp_path):
+    path = write(tmp_path / "a.csv", list("uvwxy"), ["1.0", "2", "", "-3.0", "1.10"])
+    assert load_corpus(str(path), validation=0).train.labels == ["1", "2", None, "-3", "1.10"]
+
+
+def test_names_stored_in_parquet_are_used(tmp_path):
+    about = {"info": {"features": {"label": {"names": ["cold", "warm"], "_type": "ClassLabel"}}}}
+    table = pa.table({"text": list("uvw"), "label": [1, 0, -1]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), tmp_path / "a.parquet")
+    assert load_corpus(str(tmp_path / "a.parquet"), validation=0).train.labels == ["warm", "cold", None]
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [("Sentence", "Class"), ("review", "sentiment"), ("Utterance ", "INTENT"), ("content", "target")]
+)
+def test_columns_are_guessed_by_name(tmp_path, text, label):
+    path = write(tmp_path / "a.csv", ["u", "v"], ["x", "y"], text=text, label=label)
+    assert load_corpus(str(path), validation=0).train == Split(["u", "v"], ["x", "y"])
+
+
+def test_columns_can_be_given_and_label_text_wins_over_numbers(tmp_path):
+    rows = [{"label": i, "label_text": "ab"[i], "text": "uv"[i], "note": "no"} for i in (0, 1)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.labels == ["a", "b"]
+    assert load_corpus(str(tmp_path / "a.jsonl"), label="label", validation=0).train.labels == ["0", "1"]
+
+
+def test_a_label_may_be_missing_in_the_first_object(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "u"}\n\n{"text": "v", "label": "x"}\n{"label": "y", "text": "w"}\n')
+    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.labels == [None, "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "said"),
+    [
+        ("txet,label", {}, r"columns 'txet', 'label'.*Did you mean --text txet\?.*--text COLUMN"),
+        ("text,kind", {}, r"'text', 'kind'|columns 'kind'.*--label COLUMN"),
+        ("text,labl", {}, r"Did you mean --label labl\?"),
+        ("sentence,review,label", {}, r"several could hold the texts \('sentence', 'review'\)"),
+        ("text,topic,intent", {}, r"several could hold the labels"),
+        ("text,label", {"text": "Txt"}, r"no 'Txt'. Did you mean 'text'\?"),
+        ("text,label", {"label": "klass"}, r"no 'klass'.*--label COLUMN"),
+    ],
+)
+def test_a_column_that_cannot_be_told_is_an_error_with_a_guess(tmp_path, header, options, said):
+    width = header.count(",") + 1
+    (tmp_path / "a.csv").write_text(f"{header}\n{','.join('u' * width)}\n{','.join('v' * width)}\n")
+    with pytest.raises(InputError, match=said):
+        load_corpus(str(tmp_path / "a.csv"), **options)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"", r"a\.csv is empty: its first line should name the columns"),
+        ("a.csv", b"text,label\n", r"a\.csv holds no documents"),
+        ("a.jsonl", b"\n", r"a\.jsonl holds no documents"),
+        ("a.json", b"[]", r"a\.json holds no documents"),
+        ("a.csv", b"text,label\nu,x\ncaf\xe9,y\n", r"a\.csv, line 3: byte 0xe9 at place 4 is not UTF-8.*iconv"),
+        ("a.jsonl", b'{"text": "u"}\n{"text": "\xff"}\n', r"a\.jsonl, line 2: byte 0xff"),
+        ("a.csv", b"text,label\nu,x\nv, w,y\n", r"line 3: 3 cells, and the first line names 2 columns.*double quotes"),
+        ("a.csv", b'text,label\nu,x\n"v,y\n', r"line 3: malformed"),
+        ("a.jsonl", b'{"text": "u", "label": "x"}\n{"text"\n', r"a\.jsonl, line 2: not JSON"),
+        ("a.jsonl", b'{"text": "u", "label": "x"}\n7\n', r"line 2: expected an object"),
+        ("a.json", b"[1]", r"entry 1: expected an object"),
+        ("a.json", b"[{", r"a\.json: not JSON"),
+        ("a.jsonl", b'{"text": ["u"], "label": "x"}\n', r"line 1: expected a text, not list.*--text"),
+        ("a.jsonl", b'{"text": "u", "label": ["x"]}\n', r"line 1: expected one label a document, not list.*--label"),
+        ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read as Parquet"),
+        ("a.xlsx", b"PK", r"ending '\.xlsx' is unknown.*\.csv"),
+        ("a.csv", b"text,label\n ,x\n,y\n", r"all 2 texts are empty"),
+        ("a.csv", b"text,label\nu,\nv,\n", r"no document has a label"),
+        ("a.csv", b"text,label\nu,x\nv,x\n", r"all labels are 'x', and at least two classes"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        load_corpus(str(tmp_path / name))
+
+
+def test_missing_files_and_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHLOSS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write(tmp_path / "reviews.csv", ["u"], ["x"])
+    (tmp_path / "data" / "own").mkdir(parents=True)
+    write(tmp_path / "data" / "own" / "train.csv", ["u", "v"], ["x", "y"])
+    with pytest.raises(InputError, match=r"no such file. Did you mean 'reviews.csv'\?"):
+        load_corpus(str(tmp_path / "review.csv"))
+    with pytest.raises(InputError, match=r"no such file, and no folder"):
+        load_corpus(str(tmp_path / "nowhere" / "a.csv"))
+    with pytest.raises(InputError, match=r"no data for 'r8': looked in .*there: own. Set .*GRAPHLOSS_DATA .*r8/train"):
+        load_corpus("r8")
+    with pytest.raises(InputError, match=r"'bankin77' is no file.*banking77.*Did you mean 'banking77'\?"):
+        load_corpus("bankin77")
+    assert load_corpus("own").label_names == ["x", "y"]
+    listed = {entry.name: entry for entry in list_corpora()}
+    assert listed["own"].available
+    assert not listed["r8"].available
+    assert listed["builtin"].available
+
+
+def test_empty_texts_are_counted_and_dropped(tmp_path):
+    corpus = load_corpus(str(write(tmp_path / "a.csv", ["u", " ", "", "v"], ["x", "x", "y", "y"])), validation=0)
+    assert corpus.train.texts == ["u", "v"]
+    assert any("2 empty texts were dropped" in warning for warning in corpus.warnings)
+
+
+def test_repeated_texts_are_told(tmp_path):
+    write(tmp_path / "train.csv", ["u", "u ", "v", "w", "w"], ["x", "y", "x", "y", "y"])
+    write(tmp_path / "valid.csv", ["a", "b"], ["x", "y"])
+    write(tmp_path / "test.csv", ["v", "c", "d"], ["x", "x", "y"])
+    warnings = " ".join(load_corpus(str(tmp_path)).warnings)
+    assert "1 texts stand in train more than once, with labels that contradict each other" in warnings
+    assert "1 of 3 test texts stand in train too" in warnings
+    assert "validation texts" not in warnings
+
+
+# -- folders and names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "validation", "test"), ("Training", "dev", "testing"), ("train", "val", "test")]
+)
+def test_a_folder_of_splits(tmp_path, names):
+    for end, name in zip((".csv", ".jsonl", ".parquet"), names, strict=True):
+        write(tmp_path / f"{name}{end}", [f"{name} u", f"{name} v"], ["x", "y"])
+    (tmp_path / "notes.md").write_text("not data")
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.test is not None
+    assert [part.texts[0].split()[0] for part in (corpus.train, corpus.validation, corpus.test)] == list(names)
+    assert load_split(str(tmp_path), "validation").texts == corpus.validation.texts
+
+
+def test_numbered_pieces_are_one_split(tmp_path):
+    for piece in (0, 1):
+        write(tmp_path / f"train-0000{piece}-of-00002.parquet", [f"u{piece}", f"v{piece}"], ["x", "y"])
+    assert load_corpus(str(tmp_path), validation=0).train.texts == ["u0", "v0", "u1", "v1"]
+
+
+def test_the_columns_of_train_hold_for_the_other_files(tmp_path):
+    write(tmp_path / "train.csv", ["u", "v"], ["x", "y"], text="review", label="class")
+    rows = [{"text": "id 7", "review": "w", "class": "x", "label": "z"}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert load_corpus(str(tmp_path)).test == Split(["w"], ["x"])
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    write(tmp_path / "test.csv", ["u", "v"], ["x", "y"])
+    with pytest.raises(InputError, match=r"no train file.*there is test\.csv"):
+        load_corpus(str(tmp_path))
+    write(tmp_path / "train.csv", ["u", "v"], ["x", "y"])
+    with pytest.raises(InputError, match="has no validation split"):
+        load_split(str(tmp_path), "validation")
+    with pytest.raises(InputError, match=r"expected a split out of train, validation, test, not 'tset'"):
+        load_split(str(tmp_path), "tset")
+    write(tmp_path / "train.jsonl", ["u", "v"], ["x", "y"])
+    with pytest.raises(InputError, match=r"train\.csv, train\.jsonl all claim to be the train split"):
+        load_corpus(str(tmp_path))
+
+
+def test_labels_that_train_lacks(tmp_path):
+    write(tmp_path / "train.csv", *many(3, 3))
+    for split in ("validation", "test"):
+        path = write(tmp_path / f"{split}.csv", ["u", "v", "w"], ["class 0", "klass 1", "klass 1"])
+        with pytest.raises(
+            InputError, match=rf"{split} split has labels that the train split.*'klass 1' \(2\).*'class 0'"
+        ):
+            load_corpus(str(tmp_path))
+        with pytest.raises(InputError, match=r"the model does not know"):
+            load_split(str(path), label_names=["class 0"])
+        path.unlink()
+    write(tmp_path / "validation.csv", ["u"], ["class 1"])  # fewer classes than train are fine
+    assert len(load_corpus(str(tmp_path)).validation) == 1
+
+
+def test_documents_without_a_label_cannot_judge(tmp_path):
+    write(tmp_path / "train.csv", *many(3, 3))
+    write(tmp_path / "test.csv", ["u", "v"], ["", "class 1"])
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.test == Split(["v"], ["class 1"])
+    assert any("test split has 1 unlabelled documents" in warning for warning in corpus.warnings)
+    write(tmp_path / "test.csv", ["u", "v"], None)
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.test is None
+    assert any("test split has no labels" in warning for warning in corpus.warnings)
+
+
+def test_a_known_name_is_no_path(tmp_path, monkeypatch):
+    (tmp_path / "data" / "mr").mkdir(parents=True)
+    (tmp_path / "mr").mkdir()
+    write(tmp_path / "data" / "mr" / "train.csv", ["named u", "named v"], ["x", "y"])
+    write(tmp_path / "mr" / "train.csv", ["own u", "own v"], ["x", "y"])
+    monkeypatch.setenv("GRAPHLOSS_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert load_corpus("mr", validation=0).train.texts[0] == "named u"
+    assert load_corpus("./mr", validation=0).train.texts[0] == "own u"
+
+
+# -- splits and shots -------------------------------------------------------------------------------------------------
+
+labels = st.lists(st.sampled_from(["a", "b", "c", "d", None]), max_size=60)
+
+
+@given(labels, st.floats(0.01, 0.9), st.integers(0, 5))
+def test_what_is_held_out(names, share, seed):
+    held = hold_out(names, share, seed)
+    assert held == sorted(set(held)) == hold_out(names, share, seed)
+    before, chosen = Counter(names), Counter(names[place] for place in held)
+    assert None not in chosen
+    largest = max((count for name, count in before.items() if name), default=0)
+    for name, count in before.items():
+        if name is not None:
+            assert before[name] - chosen[name] >= min(count, 2 if largest > 2 else 1)  # company stays behind
+            if count > 2 or (count == largest == 2):
+                assert chosen[name] >= 1
+                assert chosen[name] <= max(1, round(share * count))
+
+
+@given(labels, st.integers(1, 9), st.integers(0, 5))
+def test_few_shots(names, shots, seed):
+    kept = few_shots(names, shots, seed)
+    assert Counter(names[i] for i in kept) == {n: min(c, shots) for n, c in Counter(names).items() if n is not None}
+    assert set(kept) <= set(few_shots(names, shots + 1, seed))
+
+
+def test_shots_of_a_corpus(tmp_path):
+    texts, names = many(30, 12, 2)
+    path = str(write(tmp_path / "a.csv", [*texts, "nobody knows"], [*names, ""]))
+    whole, few = load_corpus(path, validation=0.2), load_corpus(path, shots=4, validation=0.2)
+    assert Counter(whole.validation.labels) == {"class 0": 6, "class 1": 2}
+    assert Counter(few.train.labels) == {"class 0": 4, "class 1": 4, "class 2": 2}
+    assert Counter(few.validation.labels) == {"class 0": 4, "class 1": 2}
+    kept = load_corpus(path, shots=4, validation=0.2, keep_unlabeled=True)
+    assert len(kept.train) == len(whole.train) == 45 - 8
+    assert Counter(kept.train.labels)[None] == 37 - 10
+    assert kept.validation == few.validation
+    assert not set(few.validation.texts) & set(kept.train.texts)
+    labelled = {text for text, name in zip(kept.train.texts, kept.train.labels, strict=True) if name is not None}
+    assert labelled == set(few.train.texts)
+    assert load_corpus(path, shots=4, seed=1).fingerprint != load_corpus(path, shots=4).fingerprint
+
+
+@pytest.mark.parametrize("options", [{"shots": 0}, {"validation": 1.0}, {"validation": -0.1}])
+def test_impossible_settings(options):
+    with pytest.raises(InputError, match="expected 0 <= validation < 1 and shots >= 1"):
+        load_corpus("builtin", **options)
+
+
+def test_one_document_a_class_leaves_nothing_for_validation(tmp_path):
+    corpus = load_corpus(str(write(tmp_path / "a.csv", ["u", "v"], ["x", "y"])))
+    assert len(corpus.train) == 2
+    assert not corpus.validation
+    assert any("none could be set aside" in warning for warning in corpus.warnings)
+
+
+# -- texts to predict on ----------------------------------------------------------------------------------------------
+
+
+def test_read_texts_numbers_rows_and_skips_blank_ones(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\nthree\r\n{four", encoding="utf-8")
+    assert list(read_texts(tmp_path / "a.txt")) == [(1, "one"), (3, "three"), (4, "{four")]
+    assert list(read_texts(["u", " ", "w"])) == [(1, "u"), (3, "w")]
+    (tmp_path / "only.csv").write_text("complaint\nu\nv\n")
+    assert list(read_texts(str(tmp_path / "only.csv"))) == [(1, "u"), (2, "v")]
+
+
+class Pipe(io.BytesIO):
+    """Standard input that remembers how many lines were asked for."""
+
+    asked = 0
+
+    def readline(self, size: int | None = -1) -> bytes:
+        self.asked += 1
+        return super().readline(size)
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (b"u\n\nv, w\n", {}),
+        (b'{"text": "u"}\n\n{"text": "v, w", "label": "x"}\n', {}),
+        (b'{"a": "u", "text": 1}\n\n{"text": 2, "a": "v, w"}', {"text": "a"}),
+    ],
+)
+def test_standard_input_is_read_as_it_comes(monkeypatch, content, options):
+    pipe = Pipe(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe))
+    texts = read_texts("-", **options)
+    assert next(texts) == (1, "u")
+    assert pipe.asked == 1
+    assert list(texts) == [(3, "v, w")]
+
+
+def test_bad_texts_are_said(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no such file"):  # at once, not when the first text is asked for
+        read_texts(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="--text COLUMN"):
+        read_texts(write(tmp_path / "a.csv", ["u"], ["x"], text="a", label="b"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n")))
+    with pytest.raises(InputError, match="standard input, line 2: byte 0xff"):
+        list(read_texts("-"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "u"}\nv\n')))
+    with pytest.raises(InputError, match="standard input, line 2: not JSON"):
+        list(read_texts("-"))
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_description(tmp_path):
+    write(tmp_path / "train.csv", ["one two", "three", "four five six", "seven", "eight"], ["x", "x", "x", "y", ""])
+    write(tmp_path / "validation.csv", ["three", "nine"], ["x", "y"])
+    about = describe(load_corpus(str(tmp_path)))
+    assert about.documents == {"train": 5, "validation": 2}
+    assert [(c.label, c.train, c.validation, c.test) for c in about.classes] == [("x", 3, 1, 0), ("y", 1, 1, 0)]
+    assert (about.unlabelled, about.repeated, about.words.longest) == (1, {"validation": 1}, 3)
+    assert about.words.mean == pytest.approx(8 / 5)
+    json.dumps(about.__dict__, default=vars)
+
+
+def test_the_hub_is_given_up_at_once():
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"hub:nobody/nothing cannot be loaded.*OWNER/NAME"):
+        load_corpus("hub:nobody/nothing")
+    assert time.perf_counter() - start < 20  # the time is the library's import
+
+
+def test_a_data_set_of_the_hub(monkeypatch):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+
+    def load_dataset(name, configuration):
+        assert (name, configuration) == ("owner/name", "config")
+        given = {"train": [0, 1, 0, 1, -1], "dev": [0, 1], "test": [-1, -1]}
+        return datasets.DatasetDict(
+            {s: datasets.Dataset.from_dict({"text": [f"{s} {i}" for i in range(len(k))], "label": k}, features) for s, k in given.items()}
+        )  # fmt: skip
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    corpus = load_corpus("hub:owner/name:config")
+    assert corpus.name == "name"
+    assert corpus.train.labels == ["no", "yes", "no", "yes", None]
+    assert corpus.validation.texts == ["dev 0", "dev 1"]
+    assert corpus.test is None
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_hundred_thousand_rows_load_in_seconds(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(1000)])
+    texts = [" ".join(row) for row in words[rng.integers(0, 1000, (100_000, 20))]]
+    names = [f"class {c}" for c in rng.integers(0, 77, 100_000)]
+    path = write(tmp_path / f"large{suffix}", texts, names)
+    start = time.perf_counter()
+    corpus = load_corpus(str(path))
+    assert time.perf_counter() - start < 10
+    assert len(corpus.train) + len(corpus.validation) == 100_000
+
+
+def test_a_table_is_read_row_by_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,label\nu,x\n" + b"\xff\n" * 3)
+    assert column_names(path) == ["text", "label"]
+    assert next(rows(path, ["label", "text"])) == (2, ("x", "u"))  # the bad bytes of line 3 are not reached
+
+
+@pytest.mark.skipif(not os.environ.get("GRAPHLOSS_DATA"), reason="GRAPHLOSS_DATA names no folder of research data")
+@pytest.mark.parametrize("name", SIZES)
+def test_the_known_data_sets_have_their_published_sizes(name):
+    corpus = load_corpus(name)
+    assert corpus.test is not None
+    sizes = (len(corpus.train), len(corpus.validation), len(corpus.test), len(corpus.label_names))
+    assert sizes == SIZES[name]
+    listed = {entry.name: entry for entry in list_corpora()}[name]
+    assert tuple(listed.documents.values()) == SIZES[name][:3]

@@ -1,0 +1,299 @@
+"""Propagation: closed forms, oracles, gradients, properties."""
+
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from strategies import Batch, batch, batches, quick, split
+from torch import Tensor
+from torch.nn import functional
+
+from graphloss import propagation as pr
+from graphloss.graph import MASKED, log_affinity, unit
+
+OPERATORS = {
+    "harmonic": pr.harmonic,
+    "spreading": pr.spreading,
+    "loo_harmonic": pr.loo_harmonic,
+    "loo_spreading": pr.loo_spreading,
+}
+
+
+def graph_of(edges: list[tuple[int, int]], n: int) -> Tensor:
+    """Log-similarity of an unweighted graph."""
+    logw = torch.full((n, n), MASKED, dtype=torch.float64)
+    for i, j in edges:
+        logw[i, j] = logw[j, i] = 0.0
+    return logw
+
+
+def log_similarity(b: Batch) -> Tensor:
+    return log_affinity(unit(b.embeddings), b.sigma)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    return functional.one_hot(labels.clamp_min(0), num_classes).double() * (labels >= 0)[:, None]
+
+
+class TestClosedForms:
+    def test_complete_graph_gives_the_shown_frequencies(self) -> None:
+        labels = torch.tensor([0, 0, 0, 1, 2, 2, -1, -1, -1])
+        f = pr.harmonic(torch.zeros(9, 9, dtype=torch.float64).fill_diagonal_(MASKED), labels, 3)
+        assert torch.allclose(f[6:], torch.tensor([3 / 6, 1 / 6, 2 / 6], dtype=torch.float64).expand(3, 3))
+
+    def test_complete_graph_left_out_gives_the_others_frequencies(self) -> None:
+        labels = torch.tensor([0, 0, 0, 1, 1, -1, -1])
+        f = pr.loo_harmonic(torch.zeros(7, 7, dtype=torch.float64).fill_diagonal_(MASKED), labels, 2)
+        expected = torch.tensor([[2 / 4, 2 / 4]] * 3 + [[3 / 4, 1 / 4]] * 2 + [[3 / 5, 2 / 5]] * 2, dtype=torch.float64)
+        assert torch.allclose(f, expected)
+
+    def test_cycle_interpolates_linearly_between_two_shown_nodes(self) -> None:
+        n, other = 12, 5
+        labels = torch.full((n,), -1)
+        labels[0], labels[other] = 0, 1
+        f = pr.harmonic(graph_of([(i, (i + 1) % n) for i in range(n)], n), labels, 2)[:, 1]
+        there = torch.arange(other + 1, dtype=torch.float64) / other
+        back = 1 - torch.arange(1, n - other, dtype=torch.float64) / (n - other)
+        assert torch.allclose(f, torch.cat([there, back]))
+
+    def test_path_tells_row_normalisation_from_the_papers(self) -> None:
+        # 0 - 1 - 2 - 3, shown 0 and 2. Walk: 1 goes either way alike. Paper: the end node counts sqrt(2) + 1 times more.
+        logw = graph_of([(0, 1), (1, 2), (2, 3)], 4)
+        labels = torch.tensor([0, -1, 1, -1])
+        assert pr.harmonic(logw, labels, 2)[1].tolist() == pytest.approx([0.5, 0.5])
+        hidden = torch.tensor([1, 3])
+        t, log_pi = pr.paper_walk(logw, hidden)
+        f = pr.absorb(t[:, hidden], t @ one_hot(labels, 2), log_pi / 2, torch.full((2,), 0.5, dtype=torch.float64))
+        assert f[0].tolist() == pytest.approx([0.5**0.5, 1 - 0.5**0.5])
+        assert f[1].tolist() == pytest.approx([0.0, 1.0])
+
+    def test_spreading_on_one_edge(self) -> None:
+        # (I - aS)^-1 is [[1, a], [a, 1]] / (1 - a^2)
+        f = pr.spreading(graph_of([(0, 1)], 2), torch.tensor([0, 1]), 2, alpha=0.5)
+        assert f[0].tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5])
+
+
+class TestOracles:
+    @quick
+    @given(batches())
+    def test_harmonic(self, b: Batch) -> None:
+        shown = split(b.labels, b.generator)
+        w = oracles.similarity(b.embeddings, b.sigma)
+        expected = oracles.harmonic(w / w.sum(1, keepdim=True), one_hot(b.labels, b.num_classes), shown)
+        f = pr.harmonic(log_similarity(b), b.labels, b.num_classes, shown=shown)
+        assert torch.allclose(f[~shown], expected, rtol=1e-6, atol=1e-9)
+        assert torch.equal(f[shown], one_hot(b.labels, b.num_classes)[shown])
+
+    @quick
+    @given(batches())
+    def test_paper_walk(self, b: Batch) -> None:
+        hidden = torch.tensor([0, 2, 5])
+        t, log_pi = pr.paper_walk(log_similarity(b), hidden)
+        assert torch.allclose(t, oracles.paper_transition(oracles.similarity(b.embeddings, b.sigma))[hidden], rtol=1e-8)
+        flow = log_pi.exp()[:, None] * t[:, hidden]  # reversible: as much there as back
+        assert torch.allclose(flow, flow.T, rtol=1e-8)
+
+    @pytest.mark.parametrize("alpha", [0.3, 0.9, 0.99])
+    def test_spreading(self, alpha: float) -> None:
+        b = batch(30, 3, unlabelled=0.5)
+        expected = oracles.spreading(oracles.similarity(b.embeddings, 0.3), one_hot(b.labels, 3), alpha)
+        assert torch.allclose(pr.spreading(log_similarity(b), b.labels, 3, alpha=alpha), expected, rtol=1e-8)
+
+    @pytest.mark.parametrize("unlabelled", [0.0, 0.5])
+    @pytest.mark.parametrize("alpha", [0.5, 0.95, 1.0])
+    def test_left_out(self, alpha: float, unlabelled: float) -> None:
+        b = batch(24, 3, unlabelled=unlabelled, seed=3)
+        assert unlabelled == 0 or 5 < int((b.labels < 0).sum()) < 20
+        expected = oracles.loo(oracles.similarity(b.embeddings, b.sigma), b.labels, 3, alpha)
+        if alpha == 1:
+            f = pr.loo_harmonic(log_similarity(b), b.labels, 3)
+        else:
+            f = pr.loo_spreading(log_similarity(b), b.labels, 3, alpha=alpha)
+        assert torch.allclose(f, expected, rtol=1e-7, atol=1e-10)
+
+    def test_iterating_the_walk_converges_to_the_solve(self) -> None:
+        b = batch(40, 3, unlabelled=0.4)
+        logw = log_similarity(b)
+        p, y = logw.softmax(1), one_hot(b.labels, 3)
+        f = torch.full_like(y, 1 / 3)
+        for _ in range(3000):
+            f = torch.where(b.labels[:, None] >= 0, y, p @ f)
+        assert torch.allclose(pr.harmonic(logw, b.labels, 3), f, atol=1e-8)
+
+    def test_iterating_the_spreading_converges_to_the_solve(self) -> None:
+        b = batch(40, 3, unlabelled=0.4)
+        w = oracles.similarity(b.embeddings, b.sigma)
+        s = w / (w.sum(1)[:, None] * w.sum(1)[None, :]).sqrt()
+        y = one_hot(b.labels, 3)
+        f = y
+        for _ in range(400):
+            f = 0.9 * s @ f + 0.1 * y
+        expected = f / f.sum(1, keepdim=True)
+        assert torch.allclose(pr.spreading(log_similarity(b), b.labels, 3, alpha=0.9), expected, atol=1e-8)
+
+    def test_damping_less_and_less_leads_to_the_harmonic_answer_of_two_components(self) -> None:
+        labels = torch.tensor([0, -1, -1, 1, -1, -1])
+        logw = graph_of([(0, 1), (1, 2), (3, 4), (4, 5)], 6)
+        expected = one_hot(torch.tensor([0, 0, 0, 1, 1, 1]), 2)
+        assert torch.allclose(pr.harmonic(logw, labels, 2), expected)
+        assert torch.allclose(pr.spreading(logw, labels, 2, alpha=0.999), expected)
+
+
+class TestSmallPrecision:
+    @pytest.mark.parametrize("n", [4, 8, 16, 64, 200])
+    def test_float32_survives_hidden_documents_that_hardly_reach_a_label(self, n: int) -> None:
+        # sigma 0.13 in few dimensions: mutual neighbours leave one another with probabilities down to 1e-10
+        seen = 0
+        for seed in range(6):
+            b = batch(n, 2, d=4, sigma=0.13, seed=seed, dtype=torch.float32)
+            shown = split(b.labels, b.generator, 0.3)
+            if len(b.labels[shown].unique()) < 2:
+                continue
+            seen += 1
+            f = pr.harmonic(log_similarity(b), b.labels, 2, shown=shown)
+            x = b._replace(embeddings=b.embeddings.double())
+            assert f.dtype == torch.float32
+            assert torch.allclose(f.double(), pr.harmonic(log_similarity(x), b.labels, 2, shown=shown), atol=1e-4)
+        assert seen >= 2
+
+    def test_a_device_without_float64_gets_a_leak_and_no_float64(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pr, "_NO_FLOAT64", ("cpu",))
+        monkeypatch.setattr(Tensor, "double", lambda self: pytest.fail("float64 on a device that lacks it"))
+        b = batch(32, 3, sigma=0.1, dtype=torch.float32)
+        labels = torch.where(b.labels == 1, -1, b.labels)  # a whole class hidden and far away
+        x = b.embeddings.clone().requires_grad_()
+        f = pr.harmonic(log_affinity(unit(x), 0.1), labels, 3)
+        f[:, 0].sum().backward()
+        assert torch.allclose(f.sum(1), torch.ones(32), atol=1e-5)
+        assert torch.isfinite(x.grad).all()
+        assert x.grad.norm() > 0
+
+    def test_the_result_does_not_depend_on_autocast(self) -> None:
+        b = batch(32, 3, unlabelled=0.4, dtype=torch.float32)
+        plain = pr.harmonic(log_similarity(b), b.labels, 3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = unit(b.embeddings)
+            t = torch.softmax(log_affinity(z, b.sigma)[b.labels < 0], 1)
+        assert t.dtype == torch.float32
+        assert plain.dtype == torch.float32
+
+    def test_a_component_without_labels_is_the_prior_with_a_gradient_of_zero(self) -> None:
+        logw = graph_of([(0, 1), (1, 2), (3, 4)], 5).requires_grad_()
+        f = pr.harmonic(logw, torch.tensor([0, -1, 1, -1, -1]), 2)
+        f[3:, 0].sum().backward()
+        assert torch.allclose(f[3:], torch.full((2, 2), 0.5, dtype=torch.float64))
+        assert torch.equal(logw.grad, torch.zeros_like(logw))
+
+
+class TestGradients:
+    def test_solve(self) -> None:
+        a = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
+        b = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda a, b: pr.solve(a @ a.T + torch.eye(5), b), (a, b))
+
+    def test_absorb(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        w, a, r = (torch.rand(s, generator=g, dtype=torch.float64) for s in ((6, 6), (6,), (6, 3)))
+        prior = torch.full((3,), 1 / 3, dtype=torch.float64)
+
+        def f(w: Tensor, a: Tensor, r: Tensor) -> Tensor:
+            return pr.absorb(a.exp()[:, None] * (w + w.T), r, -a / 2, prior)
+
+        expected = torch.linalg.solve(
+            torch.diag((w + w.T).sum(1) + r.sum(1) / a.exp()) - (w + w.T), r / a.exp()[:, None]
+        )
+        assert torch.allclose(f(w, a, r), expected)
+        assert torch.autograd.gradcheck(f, tuple(x.requires_grad_() for x in (w, a, r)))
+
+    def test_paper_walk(self) -> None:
+        x = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+        hidden = torch.tensor([1, 4, 5])
+        assert torch.autograd.gradcheck(lambda x: pr.paper_walk(log_affinity(unit(x), 0.5), hidden)[0], (x,))
+
+    @pytest.mark.parametrize("name", OPERATORS)
+    def test_every_operator(self, name: str) -> None:
+        b = batch(9, 2, d=4, sigma=0.5, unlabelled=0.3)
+        assert 0 < int((b.labels < 0).sum()) < 7
+
+        def f(x: Tensor) -> Tensor:
+            return OPERATORS[name](log_affinity(unit(x), 0.5), b.labels, 2)
+
+        assert torch.autograd.gradcheck(f, (b.embeddings.requires_grad_(),))
+
+    def test_twice_differentiating_raises(self) -> None:
+        b = batch(9, 2, d=4, sigma=0.5, unlabelled=0.3)
+        logw = log_similarity(b).requires_grad_()
+        (g,) = torch.autograd.grad(pr.harmonic(logw, b.labels, 2).square().sum(), logw, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            g.sum().backward()
+
+
+class TestProperties:
+    @quick
+    @given(batches())
+    def test_rows_are_probabilities(self, b: Batch) -> None:
+        for operator in OPERATORS.values():
+            for class_mass in (False, True):
+                f = operator(log_similarity(b), b.labels, b.num_classes, class_mass=class_mass)
+                assert f.shape == (len(b.labels), b.num_classes)
+                assert (f >= 0).all()
+                assert torch.allclose(f.sum(1), torch.ones(len(f), dtype=f.dtype))
+
+    @quick
+    @given(batches())
+    def test_permuting_nodes_and_classes_permutes_the_answer(self, b: Batch) -> None:
+        order = torch.randperm(len(b.labels), generator=b.generator)
+        rename = torch.randperm(b.num_classes, generator=b.generator)
+        renamed = torch.where(b.labels >= 0, rename[b.labels.clamp_min(0)], -1)
+        for operator in OPERATORS.values():
+            f = operator(log_similarity(b), b.labels, b.num_classes)
+            moved = b._replace(embeddings=b.embeddings[order])
+            g = operator(log_similarity(moved), renamed[order], b.num_classes)
+            assert torch.allclose(g[:, rename], f[order], rtol=1e-5, atol=1e-8)
+
+    @quick
+    @given(batches())
+    def test_rotating_and_scaling_changes_nothing(self, b: Batch) -> None:
+        d = b.embeddings.shape[1]
+        rotation, _ = torch.linalg.qr(torch.randn(d, d, generator=b.generator, dtype=torch.float64))
+        scale = torch.rand(len(b.labels), 1, generator=b.generator, dtype=torch.float64) + 0.1
+        moved = b._replace(embeddings=scale * b.embeddings @ rotation)
+        for operator in OPERATORS.values():
+            f = operator(log_similarity(b), b.labels, b.num_classes)
+            g = operator(log_similarity(moved), b.labels, b.num_classes)
+            assert torch.allclose(f, g, rtol=1e-5, atol=1e-8)
+
+
+class TestClassMass:
+    def test_predictions_follow_the_prior(self) -> None:
+        b = batch(60, 3, unlabelled=0.7, seed=1)
+        f = pr.harmonic(log_similarity(b), b.labels, 3, class_mass=True)
+        hidden = b.labels < 0
+        prior = pr.frequencies(one_hot(b.labels, 3))
+        plain = pr.harmonic(log_similarity(b), b.labels, 3)[hidden].mean(0)
+        assert (f[hidden].mean(0) - prior).abs().sum() < (plain - prior).abs().sum()
+        assert torch.equal(f[~hidden], one_hot(b.labels, 3)[~hidden])
+
+    def test_it_is_zhus_formula(self) -> None:
+        f = torch.tensor([[0.9, 0.1], [0.6, 0.4], [1.0, 0.0]], dtype=torch.float64)
+        prior = torch.tensor([0.5, 0.5], dtype=torch.float64)
+        out = pr.class_mass_normalised(f, prior, torch.tensor([True, True, False]))
+        first = torch.tensor([0.5 * 0.9 / 1.5, 0.5 * 0.1 / 0.5], dtype=torch.float64)
+        assert torch.allclose(out[0], first / first.sum())
+        assert torch.equal(out[2], f[2])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 1.5])
+def test_spreading_wants_alpha_inside(alpha: float) -> None:
+    with pytest.raises(ValueError, match="0 < alpha < 1"):
+        pr.spreading(graph_of([(0, 1)], 2), torch.tensor([0, -1]), 2, alpha=alpha)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("labels", [[], [0], [-1], [0, -1], [-1, -1], [0, 1], [0, 0, 0]])
+def test_tiny_graphs_have_an_answer(name: str, labels: list[int]) -> None:
+    n = len(labels)
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    f = OPERATORS[name](log_affinity(unit(x), 0.3), torch.tensor(labels, dtype=torch.long), 2)
+    assert f.shape == (n, 2)
+    assert torch.allclose(f.sum(1), torch.ones(n))

@@ -1,0 +1,192 @@
+"""Training: one pass, one graph a batch, the best epoch kept, and an interrupted run that ends like an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Toy
+from transformers import TrainerCallback
+from transformers.trainer import safe_globals
+
+from graphloss import training
+from graphloss.config import TrainSettings
+from graphloss.encoder import encode, load
+from graphloss.losses import Combined, GLoss, gloss
+from graphloss.training import Documents, Fitted, GraphModel, checkpoints, epochs_for, fit
+
+QUICK = {"epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
+
+
+class Interrupt(TrainerCallback):
+    """Stops the process, as Ctrl-C does, after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def parts(toy: Toy) -> tuple[Documents, Documents, list[str]]:
+    return Documents(toy.texts[:48], toy.indices[:48]), Documents(toy.texts[48:], toy.indices[48:]), toy.names
+
+
+def run(encoder: Path, parts: Any, folder: Path, callbacks: list[Any] | None = None, **settings: Any) -> Fitted:
+    documents, validation, label_names = parts
+    chosen = TrainSettings(**(QUICK | settings))
+    loaded = load(str(encoder), max_length=chosen.max_length)
+    return fit(loaded, documents, validation, label_names, chosen, folder=folder, callbacks=callbacks)
+
+
+def same(a: Fitted, b: Fitted) -> None:
+    """Bit for bit the same model and the same history, but for the clock."""
+    assert torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) and torch.equal(a.support, b.support)
+    for (name, x), y in zip(a.encoder.state_dict().items(), b.encoder.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in fitted.history] for fitted in (a, b)]
+    assert timeless[0] == timeless[1] and len(a.history) > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({"sigma": "learned"}, 4),
+        ({"sigma": "root", "accumulate": 2}, 3),
+        ({"mode": "standalone", "sigma": "perplexity"}, 7),
+        ({"loss": "ce"}, 2),
+    ],
+)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, settings: dict[str, Any], step: int
+) -> None:
+    whole = run(tiny_encoder, parts, tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(step)], **settings)
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut", **settings))
+
+
+def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "EVALUATE_EVERY", 2)  # an epoch has 3 steps
+    whole = run(tiny_encoder, parts, tmp_path / "whole")
+    assert [row["step"] for row in whole.history] == [2, 4, 6, 8, 9]  # and once more at the end
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(6)])
+    assert [training.step_of(path) for path in checkpoints(tmp_path / "cut")][-1] == 4  # in the middle of the second epoch
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
+
+
+def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    whole = run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9)  # nothing gets better: it stops early
+    assert len(whole.history) == 2
+    same(whole, run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9))
+
+
+def test_a_checkpoint_is_whole_and_holds_no_pickle_of_ours(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    run(tiny_encoder, parts, tmp_path)
+    found = checkpoints(tmp_path)
+    assert 1 <= len(found) <= 2  # the last and the best
+    assert not list(tmp_path.glob("**/training_args.bin")) and not list(tmp_path.glob(".writing*"))
+    for path in found:
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            with safe_globals():  # numpy's arrays, which the trainer allows as well
+                torch.load(path / name, weights_only=True)
+
+
+def test_half_a_checkpoint_is_passed_over(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path, [Interrupt(7)])
+    (tmp_path / ".writing" / "checkpoint-9").mkdir(parents=True)  # what a kill while writing leaves
+    (tmp_path / "checkpoint-9").mkdir()
+    assert [training.step_of(path) for path in checkpoints(tmp_path)][-1] == 6
+    assert len(run(tiny_encoder, parts, tmp_path).history) == 3
+
+
+def test_training_learns_and_keeps_the_best_epoch(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    fitted = run(tiny_encoder, parts, tmp_path, epochs=6)
+    scores = {row["epoch"]: row["macro_f1"] for row in fitted.history}
+    assert scores[fitted.best_epoch] == max(scores.values()) > 0.9
+    documents, validation, _ = parts
+    found = (encode(fitted.encoder, validation.texts) @ fitted.weight.T + fitted.bias).argmax(1)
+    assert (found == torch.tensor(validation.labels)).float().mean() == next(
+        row["accuracy"] for row in fitted.history if row["epoch"] == fitted.best_epoch
+    )
+    assert fitted.support.shape == (len(documents), 32)
+
+
+def test_the_standalone_mode_has_no_head_and_is_judged_by_silhouette(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    fitted = run(tiny_encoder, parts, tmp_path, mode="standalone", epochs=5)
+    silhouettes = [row["macro_silhouette"] for row in fitted.history]
+    assert silhouettes[-1] > silhouettes[0] and "ce" not in fitted.history[0]
+    assert fitted.history[-1]["macro_f1"] > 0.9
+
+
+def test_without_validation_the_last_epoch_is_kept(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    documents, _, label_names = parts
+    fitted = run(tiny_encoder, (documents, Documents([], []), label_names), tmp_path)
+    assert fitted.best_epoch == 3 and "macro_f1" not in fitted.history[-1]
+
+
+def test_unlabelled_documents_take_part(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    documents, validation, label_names = parts
+    labels = [label if row % 2 else -1 for row, label in enumerate(documents.labels)]
+    fitted = run(tiny_encoder, (Documents(documents.texts, labels), validation, label_names), tmp_path)
+    assert len(fitted.support) == sum(label >= 0 for label in labels)
+    assert all(np.isfinite(row["loss"]) for row in fitted.history)
+
+
+@pytest.mark.parametrize("objective", ["combined", "standalone"])
+def test_one_pass_over_the_encoder_and_one_graph_over_the_batch(tiny_encoder: Path, toy: Toy, objective: str) -> None:
+    encoder = load(str(tiny_encoder)).eval()
+    graph = GLoss(sigma=0.3)
+    head = torch.nn.Linear(32, 4)
+    model = GraphModel(encoder, *((head, Combined(graph, 0.5)) if objective == "combined" else (None, graph)))
+    passed: list[int] = []
+    encoder[0].register_forward_pre_hook(lambda module, args: passed.append(args[0]["input_ids"].shape[0]))
+    labels = torch.tensor(toy.indices)
+    loss = model(encoder.preprocess(toy.texts), labels)["loss"]
+    assert sum(passed) == len(toy.texts)
+    z = encode(encoder, toy.texts)
+    expected = gloss(z, labels, sigma=0.3).loss
+    if objective == "combined":
+        expected = 0.5 * expected + 0.5 * torch.nn.functional.cross_entropy(head(z), labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder[0].parameters() if p.ndim > 1 and p.grad is not None)
+    assert sum(p.grad is not None for p in encoder.parameters()) > 10
+
+
+def test_mixed_precision_trains(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    fitted = run(tiny_encoder, parts, tmp_path, precision="bf16")
+    assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(16, 8, 50), (616, 6, 30), (10_000, 1, 5), (100_000, 1, 5)])
+def test_the_number_of_epochs_suits_the_number_of_documents(count: int, least: int, most: int) -> None:
+    assert least <= epochs_for(count, TrainSettings()) <= most
+    assert epochs_for(count, TrainSettings(epochs=7)) == 7
+
+
+def test_a_sample_is_balanced_over_the_classes() -> None:
+    labels = [0] * 90 + [1] * 9 + [2] + [-1] * 50
+    sample = Documents([str(row) for row in range(150)], labels).labelled(12, seed=1)
+    assert sorted(sample.labels) == [0] * 6 + [1] * 5 + [2] or sorted(sample.labels) == [0] * 5 + [1] * 6 + [2]
+    assert all(labels[int(text)] == label for text, label in zip(sample.texts, sample.labels, strict=True))
+
+
+def test_a_checkpoint_holds_encoder_head_and_loss(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    run(tiny_encoder, parts, tmp_path, sigma="root")
+    state = json.loads((checkpoints(tmp_path)[-1] / "trainer_state.json").read_text())
+    from safetensors.torch import load_file
+
+    tensors = load_file(checkpoints(tmp_path)[-1] / "model.safetensors")
+    assert {"head.weight", "objective.graph_loss.sigma_value"} <= set(tensors)
+    assert state["global_step"] == training.step_of(checkpoints(tmp_path)[-1])
