@@ -14,10 +14,10 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from graphloss.config import TrainSettings
 from graphloss.data import load_corpus
@@ -40,7 +40,6 @@ VARIANTS = {
     "sigma 0.2": {"sigma": 0.2},
     "sigma 0.5": {"sigma": 0.5},
     "sigma root": {"sigma": "root"},
-    "sigma mst": {"sigma": "mst"},
     "sigma median": {"sigma": "median"},
     "sigma perplexity": {"sigma": "perplexity"},
     "sigma learned": {"sigma": "learned"},
@@ -50,8 +49,6 @@ VARIANTS = {
     "learning rate 2e-4": {"learning_rate": 2e-4},
     "q 0.7": {"q": 0.7},
     "standalone": {"mode": "standalone"},
-    "batch 32": {"batch_size": 32},
-    "batch 128": {"batch_size": 128},
 }
 
 
@@ -74,9 +71,8 @@ def cell(variant: str, data: str, seed: int) -> dict[str, object]:
         fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder))
     row["seconds"] = time.perf_counter() - began
     z = encode(fitted.encoder, texts)
-    head = (z @ fitted.weight.T + fitted.bias).softmax(1).numpy()
-    votes = torch.nn.functional.one_hot(fitted.support_labels, len(names)).float()
-    graph = ((z @ fitted.support.T / 0.2**2).softmax(1) @ votes).numpy()
+    predictor = replace(fitted.predictor, sigma=0.2)  # the same for all, so that the training alone is compared
+    head, graph = predictor.head(z).numpy(), predictor.graph(z).numpy()
     return row | {
         "head": figures(truth, head, names), "graph": figures(truth, graph, names), "mix": figures(truth, (head + graph) / 2, names)
     }  # fmt: skip

@@ -110,7 +110,9 @@ def main() -> None:
     }
     settings = {"d": DIMENSIONS, "classes": CLASSES, "sigma": SIGMA, "gamma": GAMMA, "repeats": options.repeats}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"settings": settings, "rows": rows, "environment": environment}, indent=2) + "\n")
+    options.out.write_text(
+        json.dumps({"settings": settings, "rows": rows, "environment": environment}, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":

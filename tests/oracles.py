@@ -1,4 +1,4 @@
-"""Slow, literal, float64 versions of everything the maths computes: no trick, no shared code, readable against the paper."""
+"""Slow, literal, float64 versions of everything the maths computes: no trick, no shared code."""
 
 import itertools
 

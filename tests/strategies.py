@@ -34,9 +34,10 @@ def batch(
     x = centres[labels] + spread * torch.randn(n, d, generator=g, dtype=torch.float64)
     order = torch.randperm(n, generator=g)
     x, labels = x[order], labels[order]
+    first = (labels == 0).nonzero()[:2, 0]  # class 0 is always askable
     if unlabelled:
         labels = torch.where(torch.rand(n, generator=g) < unlabelled, -1, labels)
-    labels[0] = labels[n // 2] = 0  # class 0 is always askable
+        labels[first] = 0
     return Batch(x.to(dtype), labels, sigma, num_classes, g)
 
 

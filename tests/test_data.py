@@ -1,4 +1,4 @@
-"""Every format gives the same documents; splits and shots keep their promises; what is wrong is said with its repair."""
+"""Every format gives the same documents, splits and shots keep their promises, and errors say the repair."""
 
 import io
 import json
@@ -445,9 +445,8 @@ def test_a_data_set_of_the_hub(monkeypatch):
     def load_dataset(name, configuration):
         assert (name, configuration) == ("owner/name", "config")
         given = {"train": [0, 1, 0, 1, -1], "dev": [0, 1], "test": [-1, -1]}
-        return datasets.DatasetDict(
-            {s: datasets.Dataset.from_dict({"text": [f"{s} {i}" for i in range(len(k))], "label": k}, features) for s, k in given.items()}
-        )  # fmt: skip
+        tables = {split: {"text": [f"{split} {i}" for i in range(len(k))], "label": k} for split, k in given.items()}
+        return datasets.DatasetDict({split: datasets.Dataset.from_dict(t, features) for split, t in tables.items()})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     corpus = load_corpus("hub:owner/name:config")

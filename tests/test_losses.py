@@ -15,7 +15,7 @@ from torch.nn import functional
 from graphloss import graph
 from graphloss.losses import AUTO_SIGMA, LOSSES, Combined, GLoss, balanced_class_weights, gloss
 
-MODES = [dict(alpha=1.0), dict(alpha=0.9), dict(alpha=1.0, k=3), dict(alpha=0.9, k=3), dict(alpha=1.0, q=0.7)]
+MODES = [{"alpha": 1.0}, {"alpha": 0.9}, {"alpha": 1.0, "k": 3}, {"alpha": 0.9, "k": 3}, {"alpha": 1.0, "q": 0.7}]
 
 
 def backward(b: Batch, **options: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,7 +34,7 @@ class TestOracles:
         self, q: float, alpha: float, unlabelled: float, dtype: torch.dtype, tolerance: float
     ) -> None:
         b = batch(20, 3, unlabelled=unlabelled, seed=2, dtype=dtype)
-        x = b.embeddings.double().requires_grad_()
+        x = b.embeddings.double().clone().requires_grad_()
         weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
         expected = oracles.loo_loss(oracles.similarity(x, 0.3), b.labels, 3, alpha, q, weights)
         (h,) = torch.autograd.grad(expected, x)
@@ -118,7 +118,15 @@ class TestDegenerate:
     @pytest.mark.parametrize(
         "labels",
         [[0, 1, 2, 3, 4, 5], [-1] * 6, [0], [-1], [], [0, -1, -1, -1, -1, -1], [0, 1, -1, -1, -1, -1]],
-        ids=["one document a class", "all unlabelled", "n = 1", "n = 1, unlabelled", "n = 0", "one label", "two labels"],
+        ids=[
+            "one document a class",
+            "all unlabelled",
+            "n = 1",
+            "n = 1, unlabelled",
+            "n = 0",
+            "one label",
+            "two labels",
+        ],
     )
     def test_nothing_to_ask_is_zero_with_a_live_gradient(self, labels: list[int], options: dict[str, float]) -> None:
         x = torch.randn(len(labels), 4, requires_grad=True)
@@ -259,17 +267,13 @@ class TestModule:
         (parameter,) = loss.parameters()
         loss(b.embeddings, b.labels).backward()
         assert parameter.grad.abs() > 0
-        step = torch.tensor(1e-6, dtype=torch.float64)
-        twin = {s: GLoss(mode=mode, sigma=float(AUTO_SIGMA * (s * step).exp()), num_classes=3) for s in (-1, 1)}
-        slope = (twin[1].double()(b.embeddings, b.labels) - twin[-1].double()(b.embeddings, b.labels)) / (2 * step)
-        del slope  # float32 buffers round the step away; the exact check follows
 
         def f(log_sigma: Tensor) -> Tensor:
             return gloss(b.embeddings, b.labels, sigma=log_sigma.exp()).loss
 
         assert torch.autograd.gradcheck(f, (torch.tensor(-1.0, dtype=torch.float64, requires_grad=True),))
 
-    @pytest.mark.parametrize("options", [dict(mode="paper"), dict(sigma="root"), dict(sigma="learned")])
+    @pytest.mark.parametrize("options", [{"mode": "paper"}, {"sigma": "root"}, {"sigma": "learned"}])
     def test_state_survives_safetensors_and_resumes_exactly(self, options: dict[str, str], tmp_path: Path) -> None:
         b = batch(30, 3, dtype=torch.float32)
         loss = GLoss(num_classes=3, class_weights=torch.tensor([1.0, 2.0, 0.5]), **options)
@@ -286,12 +290,12 @@ class TestModule:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (dict(mode="random"), '"loo" or "paper"'),
-            (dict(sigma="silverman"), "one of auto, root, mst, median, perplexity, learned"),
-            (dict(sigma=-1), "sigma must be positive"),
-            (dict(gamma=1.0), "share of labels shown"),
-            (dict(mode="paper", alpha=0.9), 'belong to mode "loo"'),
-            (dict(double_division=True), 'belongs to mode "paper"'),
+            ({"mode": "random"}, '"loo" or "paper"'),
+            ({"sigma": "silverman"}, "one of auto, root, mst, median, perplexity, learned"),
+            ({"sigma": -1}, "sigma must be positive"),
+            ({"gamma": 1.0}, "share of labels shown"),
+            ({"mode": "paper", "alpha": 0.9}, 'belong to mode "loo"'),
+            ({"double_division": True}, 'belongs to mode "paper"'),
         ],
     )
     def test_bad_options(self, options: dict[str, object], message: str) -> None:
@@ -322,7 +326,7 @@ class TestModule:
         x = b.embeddings.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = gloss(x, b.labels, sigma=b.sigma).loss
-            loss.backward()
+        loss.backward()
         assert torch.equal(loss, plain[0])
         assert torch.equal(x.grad, plain[1])
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphloss import propagation as pr
+from graphloss import solvers
 from graphloss.graph import MASKED, log_affinity, unit
 
 OPERATORS = {
@@ -57,13 +58,13 @@ class TestClosedForms:
         assert torch.allclose(f, torch.cat([there, back]))
 
     def test_path_tells_row_normalisation_from_the_papers(self) -> None:
-        # 0 - 1 - 2 - 3, shown 0 and 2. Walk: 1 goes either way alike. Paper: the end node counts sqrt(2) + 1 times more.
+        # 0 - 1 - 2 - 3, shown 0 and 2. The walk goes from 1 either way alike; the paper's is drawn to the end node
         logw = graph_of([(0, 1), (1, 2), (2, 3)], 4)
         labels = torch.tensor([0, -1, 1, -1])
         assert pr.harmonic(logw, labels, 2)[1].tolist() == pytest.approx([0.5, 0.5])
         hidden = torch.tensor([1, 3])
-        t, log_pi = pr.paper_walk(logw, hidden)
-        f = pr.absorb(t[:, hidden], t @ one_hot(labels, 2), log_pi / 2, torch.full((2,), 0.5, dtype=torch.float64))
+        t, log_pi = solvers.paper_walk(logw, hidden)
+        f = solvers.absorb(t[:, hidden], t @ one_hot(labels, 2), log_pi / 2, torch.full((2,), 0.5, dtype=torch.float64))
         assert f[0].tolist() == pytest.approx([0.5**0.5, 1 - 0.5**0.5])
         assert f[1].tolist() == pytest.approx([0.0, 1.0])
 
@@ -88,7 +89,7 @@ class TestOracles:
     @given(batches())
     def test_paper_walk(self, b: Batch) -> None:
         hidden = torch.tensor([0, 2, 5])
-        t, log_pi = pr.paper_walk(log_similarity(b), hidden)
+        t, log_pi = solvers.paper_walk(log_similarity(b), hidden)
         assert torch.allclose(t, oracles.paper_transition(oracles.similarity(b.embeddings, b.sigma))[hidden], rtol=1e-8)
         flow = log_pi.exp()[:, None] * t[:, hidden]  # reversible: as much there as back
         assert torch.allclose(flow, flow.T, rtol=1e-8)
@@ -103,7 +104,7 @@ class TestOracles:
     @pytest.mark.parametrize("alpha", [0.5, 0.95, 1.0])
     def test_left_out(self, alpha: float, unlabelled: float) -> None:
         b = batch(24, 3, unlabelled=unlabelled, seed=3)
-        assert unlabelled == 0 or 5 < int((b.labels < 0).sum()) < 20
+        assert unlabelled == 0 or 2 < int((b.labels < 0).sum()) < 20
         expected = oracles.loo(oracles.similarity(b.embeddings, b.sigma), b.labels, 3, alpha)
         if alpha == 1:
             f = pr.loo_harmonic(log_similarity(b), b.labels, 3)
@@ -157,9 +158,9 @@ class TestSmallPrecision:
         assert seen >= 2
 
     def test_a_device_without_float64_gets_a_leak_and_no_float64(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pr, "_NO_FLOAT64", ("cpu",))
+        monkeypatch.setattr(solvers, "_NO_FLOAT64", ("cpu",))
         monkeypatch.setattr(Tensor, "double", lambda self: pytest.fail("float64 on a device that lacks it"))
-        b = batch(32, 3, sigma=0.1, dtype=torch.float32)
+        b = batch(32, 3, sigma=0.1, unlabelled=0.4, spread=2.0, dtype=torch.float32)
         labels = torch.where(b.labels == 1, -1, b.labels)  # a whole class hidden and far away
         x = b.embeddings.clone().requires_grad_()
         f = pr.harmonic(log_affinity(unit(x), 0.1), labels, 3)
@@ -189,7 +190,7 @@ class TestGradients:
     def test_solve(self) -> None:
         a = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
         b = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda a, b: pr.solve(a @ a.T + torch.eye(5), b), (a, b))
+        assert torch.autograd.gradcheck(lambda a, b: solvers.solve(a @ a.T + torch.eye(5), b), (a, b))
 
     def test_absorb(self) -> None:
         g = torch.Generator().manual_seed(0)
@@ -197,7 +198,7 @@ class TestGradients:
         prior = torch.full((3,), 1 / 3, dtype=torch.float64)
 
         def f(w: Tensor, a: Tensor, r: Tensor) -> Tensor:
-            return pr.absorb(a.exp()[:, None] * (w + w.T), r, -a / 2, prior)
+            return solvers.absorb(a.exp()[:, None] * (w + w.T), r, -a / 2, prior)
 
         expected = torch.linalg.solve(
             torch.diag((w + w.T).sum(1) + r.sum(1) / a.exp()) - (w + w.T), r / a.exp()[:, None]
@@ -208,7 +209,7 @@ class TestGradients:
     def test_paper_walk(self) -> None:
         x = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
         hidden = torch.tensor([1, 4, 5])
-        assert torch.autograd.gradcheck(lambda x: pr.paper_walk(log_affinity(unit(x), 0.5), hidden)[0], (x,))
+        assert torch.autograd.gradcheck(lambda x: solvers.paper_walk(log_affinity(unit(x), 0.5), hidden)[0], (x,))
 
     @pytest.mark.parametrize("name", OPERATORS)
     def test_every_operator(self, name: str) -> None:

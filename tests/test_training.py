@@ -47,7 +47,9 @@ def run(encoder: Path, parts: Any, folder: Path, callbacks: list[Any] | None = N
 
 def same(a: Fitted, b: Fitted) -> None:
     """Bit for bit the same model and the same history, but for the clock."""
-    assert torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) and torch.equal(a.support, b.support)
+    for name in ("weight", "bias", "support", "support_labels"):
+        assert torch.equal(getattr(a.predictor, name), getattr(b.predictor, name)), name
+    assert (a.predictor.sigma, a.predictor.graph_share) == (b.predictor.sigma, b.predictor.graph_share)
     for (name, x), y in zip(a.encoder.state_dict().items(), b.encoder.state_dict().values(), strict=True):
         assert torch.equal(x, y), name
     timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in fitted.history] for fitted in (a, b)]
@@ -115,11 +117,11 @@ def test_training_learns_and_keeps_the_best_epoch(tiny_encoder: Path, parts: Any
     scores = {row["epoch"]: row["macro_f1"] for row in fitted.history}
     assert scores[fitted.best_epoch] == max(scores.values()) > 0.9
     documents, validation, _ = parts
-    found = (encode(fitted.encoder, validation.texts) @ fitted.weight.T + fitted.bias).argmax(1)
+    found = fitted.predictor.head(encode(fitted.encoder, validation.texts)).argmax(1)
     assert (found == torch.tensor(validation.labels)).float().mean() == next(
         row["accuracy"] for row in fitted.history if row["epoch"] == fitted.best_epoch
     )
-    assert fitted.support.shape == (len(documents), 32)
+    assert fitted.predictor.support.shape == (len(documents), 32)
 
 
 def test_the_standalone_mode_has_no_head_and_is_judged_by_silhouette(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_unlabelled_documents_take_part(tiny_encoder: Path, parts: Any, tmp_path
     documents, validation, label_names = parts
     labels = [label if row % 2 else -1 for row, label in enumerate(documents.labels)]
     fitted = run(tiny_encoder, (Documents(documents.texts, labels), validation, label_names), tmp_path)
-    assert len(fitted.support) == sum(label >= 0 for label in labels)
+    assert len(fitted.predictor.support) == sum(label >= 0 for label in labels)
     assert all(np.isfinite(row["loss"]) for row in fitted.history)
 
 
@@ -166,7 +168,7 @@ def test_one_pass_over_the_encoder_and_one_graph_over_the_batch(tiny_encoder: Pa
 
 def test_mixed_precision_trains(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     fitted = run(tiny_encoder, parts, tmp_path, precision="bf16")
-    assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.weight.dtype == torch.float32
+    assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.predictor.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(16, 8, 50), (616, 6, 30), (10_000, 1, 5), (100_000, 1, 5)])

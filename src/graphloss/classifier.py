@@ -27,7 +27,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
         encoder_: the fine-tuned sentence-transformers model.
-        weight_, bias_: float32 (C, d) and (C,), the linear classifier on unit-length embeddings.
+        predictor_: head and graph over unit-length embeddings (`graphloss.prediction.Predictor`).
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
@@ -120,7 +120,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """The likeliest label of each of n texts, (n,), as the training labels were."""
-        return self.classes_[self.predict_proba(texts).argmax(1)]
+        best = self.predict_proba(texts).argmax(1)
+        return self.classes_[best]
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C), columns in the order of `classes_`; every text is judged by itself."""
@@ -129,7 +130,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def probabilities(self, embeddings: torch.Tensor) -> np.ndarray:
         """Probabilities (n, C) of unit-length embeddings (n, d), as `encode` gives them."""
         self._fitted()
-        return (embeddings.float() @ self.weight_.T + self.bias_).softmax(1).numpy()
+        return self.predictor_.probabilities(embeddings).numpy()
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False) -> np.ndarray:
         """Unit-length embeddings (n, d), float32."""
@@ -163,8 +164,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         info, model = runfolder.read_model(Path(folder), device=device)
         self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
         self.classes_ = np.array(info["labels"])
-        self.encoder_, self.weight_, self.bias_ = model.encoder, model.weight, model.bias
-        self.support_, self.support_labels_ = model.support, model.support_labels
+        self.encoder_, self.predictor_ = model.encoder, model.predictor
         self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
         return self
 
@@ -177,7 +177,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def as_model(self) -> runfolder.Model:
         """What a run folder keeps of this classifier."""
-        return runfolder.Model(self.encoder_, self.weight_, self.bias_, self.support_, self.support_labels_)
+        return runfolder.Model(self.encoder_, self.predictor_)
 
     def description(self) -> dict[str, Any]:
         """What `graphloss.json` says of this classifier."""
@@ -186,21 +186,21 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             "settings": {name: getattr(self, name) for name in names(TrainSettings)},
             "encoder": {
                 "name": self.model or "all-MiniLM-L6-v2",
-                "dimension": int(self.weight_.shape[1]),
+                "dimension": int(self.predictor_.weight.shape[1]),
                 "max_length": self.encoder_.max_seq_length,
             },
+            "predictor": {"sigma": self.predictor_.sigma, "graph_share": self.predictor_.graph_share},
             "best_epoch": self.best_epoch_,
             "seconds": self.seconds_,
         }
 
     def _take(self, fitted: Any, known: list[Any]) -> None:
         self.classes_ = np.array(known)
-        self.encoder_, self.weight_, self.bias_ = fitted.encoder, fitted.weight, fitted.bias
-        self.support_, self.support_labels_ = fitted.support, fitted.support_labels
+        self.encoder_, self.predictor_ = fitted.encoder, fitted.predictor
         self.history_, self.best_epoch_, self.seconds_ = fitted.history, fitted.best_epoch, fitted.seconds
 
     def _fitted(self) -> None:
-        if not hasattr(self, "encoder_"):
+        if not hasattr(self, "predictor_"):
             raise NotFittedError("this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained")
 
 

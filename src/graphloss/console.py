@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from graphloss.description import Description
@@ -154,36 +155,35 @@ def corpora_table(entries: list[Entry]) -> Table:
     return table
 
 
-def corpus_table(shown: Description) -> Table:
+def corpus_table(shown: Description) -> Group:
     """What is in a data set: sizes of the splits and lengths above, the classes below."""
-    sizes = ", ".join(f"{count:,} {split}" for split, count in shown.documents.items())
     words = shown.words
-    table = Table(
-        title=f"{shown.name}: {sizes}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, caption_justify="left",
-        caption=f"{shown.unlabelled:,} unlabelled; words a text: {words.mean:.0f} on average, median {words.median:.0f}, "
-        f"95% up to {words.p95:.0f}, longest {words.longest:,}",
-    )  # fmt: skip
+    sizes = ", ".join(f"{count:,} {split}" for split, count in shown.documents.items())
+    lengths = f"{words.mean:.0f} on average, median {words.median:.0f}, 95% up to {words.p95:.0f}, longest {words.longest:,}"
+    table = Table(box=SIMPLE_HEAD)
     for name in ("class", *shown.documents):
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in shown.classes:
         table.add_row(row.label, *(f"{getattr(row, split):,}" for split in shown.documents))
-    return table
+    title = Text.assemble((shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}")
+    return Group(title, table)
 
 
-def scores_table(scores: dict[str, Any]) -> Table:
+def scores_table(scores: dict[str, Any]) -> Group:
     """Scores of one split, overall and by class."""
-    table = Table(title=f"{scores['data']}, {scores['split']} split, {scores['documents']:,} documents", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     for name in ("class", "precision", "recall", "F1", "documents"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in scores["per_class"]:
         table.add_row(row["label"], f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['support']:,}")
-    table.caption = "  ".join(
+    overall = "  ".join(
         f"{title} {_cell(scores[name], form).strip()}"
         for title, name, form in (
-            ("accuracy", "accuracy", ".1%"), ("macro-F1", "macro_f1", ".1%"), ("silhouette", "macro_silhouette", ".3f"), ("calibration error", "ece", ".3f")
+            ("accuracy", "accuracy", ".1%"), ("macro-F1", "macro_f1", ".1%"), ("silhouette", "macro_silhouette", ".3f"), ("ECE", "ece", ".3f")
         )
     )  # fmt: skip
-    return table
+    title = Text.assemble((scores["data"], "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}")
+    return Group(title, table)
 
 
 def _title(info: dict[str, Any]) -> str:

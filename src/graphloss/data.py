@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from graphloss.description import Description, describe
 from graphloss.errors import InputError
+from graphloss.selection import few_shots, hold_out
 from graphloss.sources import SPLITS, list_corpora
 from graphloss.splits import Split, labelled_only, read_splits
-from graphloss.selection import few_shots, hold_out
 from graphloss.texts import read_texts
 
 __all__ = ["Corpus", "Description", "Split", "describe", "list_corpora", "load_corpus", "load_split", "read_texts"]

@@ -41,7 +41,8 @@ def unit(embeddings: Tensor) -> Tensor:
     """Scale each row to unit length.
 
     A zero row stays zero and passes its gradient on unscaled, so it can leave the origin. Division by the largest
-    entry first keeps squares of very small or large rows in range; as the result is free of scale, it needs no gradient.
+    entry first keeps the squares of very small or large rows in range; the result being free of scale, that step needs
+    no gradient.
 
     Args:
         embeddings: (n, d), any floating dtype.
@@ -70,7 +71,7 @@ class _LogAffinity(torch.autograd.Function):
         return logw
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         z, v, logw = ctx.saved_tensors
         with exact(grad):
@@ -81,25 +82,30 @@ class _LogAffinity(torch.autograd.Function):
         return grad_z, grad_v
 
 
+def log_norm(x: Tensor, p: Tensor) -> Tensor:
+    """Row log-sum-exp of x (n, m), given its softmax p: max(x) - log max(p), two cheap passes."""
+    return x.amax(dim=1) - p.amax(dim=1).log() if x.numel() else x.sum(dim=1)
+
+
 class _LogSumExp(torch.autograd.Function):
-    """Row log-sum-exp by way of one softmax, which the backward reuses: max(x) - log max(softmax(x))."""
+    """Row log-sum-exp by way of one softmax, which the backward reuses."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         p = torch.softmax(x, dim=1)  # (n, n)
         ctx.save_for_backward(p)
-        return x.amax(dim=1) - p.amax(dim=1).log()
+        return log_norm(x, p)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (p,) = ctx.saved_tensors
         return grad[:, None] * p
 
 
 def logsumexp(x: Tensor) -> Tensor:
-    """Log-sum-exp of each row (n, m) -> (n,), several times faster on a CPU than torch's where entries are far apart."""
-    result: Tensor = _LogSumExp.apply(x)  # type: ignore[no-untyped-call]
+    """Log-sum-exp of each row, (n, m) to (n,); where entries lie far apart, much faster on a CPU than torch's own."""
+    result: Tensor = _LogSumExp.apply(x)
     return result
 
 
@@ -113,21 +119,19 @@ class _LogShare(torch.autograd.Function):
         log_p = share.log()
         # rows whose share nears the end of the dtype: their own softmax, in the log domain, keeps value and gradient
         far = (share < torch.finfo(x.dtype).tiny * 1e10).nonzero()[:, 0]  # (f,)
-        inside = torch.softmax(x[far].masked_fill(~mask[far], MASKED), dim=1)  # (f, n)
-        if far.numel():
-            top, of = x[far].masked_fill(~mask[far], MASKED).amax(dim=1), inside.amax(dim=1)
-            log_p[far] = (top - of.log()) - (x[far].amax(dim=1) - p[far].amax(dim=1).log())
+        own = x[far].masked_fill(~mask[far], MASKED)  # (f, n)
+        inside = torch.softmax(own, dim=1)
+        log_p[far] = log_norm(own, inside) - log_norm(x[far], p[far])
         ctx.save_for_backward(p, mask, share, far, inside)
         return log_p
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         p, mask, share, far, inside = ctx.saved_tensors
         near = torch.where(share > 0, grad / torch.where(share > 0, share, 1.0), 0.0)  # (n,)
         grad_x = torch.where(mask, (near - grad)[:, None], -grad[:, None]).mul_(p)  # (n, n)
-        if far.numel():
-            grad_x[far] = grad[far, None] * (inside - p[far])
+        grad_x[far] = grad[far, None] * (inside - p[far])
         return grad_x, None
 
 
@@ -141,7 +145,7 @@ def log_share(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (n,), each at most 0.
     """
-    result: Tensor = _LogShare.apply(x, mask)  # type: ignore[no-untyped-call]
+    result: Tensor = _LogShare.apply(x, mask)
     return result
 
 
@@ -166,7 +170,7 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
         sigma = z.new_tensor(sigma)
     v = (1.0 / sigma.to(device=z.device, dtype=z.dtype)).expand(z.shape[0])  # (n,)
     with exact(z):
-        logw: Tensor = _LogAffinity.apply(z, v)  # type: ignore[no-untyped-call]
+        logw: Tensor = _LogAffinity.apply(z, v)
     return logw if k is None else sparsify(logw, k)
 
 

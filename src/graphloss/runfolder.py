@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from graphloss.errors import InputError
+from graphloss.prediction import Predictor
 
 FORMAT = 1
 INFO, METRICS, HEAD, SUPPORT, ENCODER = "graphloss.json", "metrics.jsonl", "head.safetensors", "support.safetensors", "encoder"
@@ -33,13 +34,10 @@ PREDICTIONS, REPORT, CARD, CHECKPOINTS = "predictions.parquet", "report.html", "
 
 @dataclass(frozen=True)
 class Model:
-    """What a run folder holds for use: an encoder (sentence-transformers), `weight` (C, d), `bias` (C,), and the support set."""
+    """What a run folder holds for use: an encoder (sentence-transformers) and what predicts from its embeddings."""
 
     encoder: Any
-    weight: torch.Tensor
-    bias: torch.Tensor
-    support: torch.Tensor
-    support_labels: torch.Tensor
+    predictor: Predictor
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,9 +61,10 @@ def write_model(folder: Path, model: Model) -> None:
     """Write encoder, head and support set, each whole."""
     from safetensors.torch import save_file
 
+    predictor = model.predictor
     for name, tensors in (
-        (HEAD, {"weight": model.weight, "bias": model.bias}),
-        (SUPPORT, {"embeddings": model.support.half(), "labels": model.support_labels}),
+        (HEAD, {"weight": predictor.weight, "bias": predictor.bias}),
+        (SUPPORT, {"embeddings": predictor.support.half(), "labels": predictor.support_labels}),
     ):
         hidden = folder / f".{name}.writing"
         save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
@@ -92,7 +91,8 @@ def read_info(folder: Path) -> dict[str, Any]:
         info = json.loads(path.read_text(encoding="utf-8"))
         number = info["format"]
         if number <= FORMAT:
-            info["labels"], info["settings"], info["status"]  # noqa: B018 (their absence is what is asked)
+            needed = ("labels", "settings", "status", *(("predictor",) if info["status"] == "finished" else ()))
+            [info[name] for name in needed]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder") from error
     if number > FORMAT:
@@ -118,7 +118,12 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     from graphloss.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
-    return info, Model(encoder, head["weight"], head["bias"], support["embeddings"].float(), support["labels"])
+    chosen = info["predictor"]
+    predictor = Predictor(
+        head["weight"], head["bias"], support["embeddings"].float(), support["labels"],
+        sigma=float(chosen["sigma"]), graph_share=float(chosen["graph_share"]),
+    )  # fmt: skip
+    return info, Model(encoder, predictor)
 
 
 def _tensors(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -20,7 +20,8 @@ import numpy as np
 Batch = dict[int, list[int]]
 """The labelled documents of a batch, by class."""
 
-ASKED = (16, 256)  # batches asked for an exchange on behalf of one lonely document, in two rounds
+ASKED = 32  # batches asked for an exchange on behalf of one lonely document
+TURNS = 12  # rounds over all lonely documents
 SLACK = 3  # documents by which a batch may differ from its even share after an exchange
 
 
@@ -188,6 +189,7 @@ class Mender:
         self.most = [max(min(space, even + SLACK), filled) for space, filled in zip(room, self.filled, strict=True)]
         self.least = [min(max(1, even - SLACK), filled) for filled in self.filled]
         self.rng = rng
+        self.lonely: list[int] = []  # batches with a document that is alone
 
     def mix(self) -> None:
         """Bring a second class into every batch of a single one, by pairs of documents if that is possible."""
@@ -208,26 +210,42 @@ class Mender:
                             break
 
     def keep_company(self) -> None:
-        """Bring documents that are alone of their class in a batch to others of it, or others to them."""
-        for most in ASKED:
-            asked = most
-            for place, batch in enumerate(self.batches):
+        """Bring documents that are alone of their class in a batch to others of it, or others to them.
+
+        Who cannot be helped at once may change places with somebody who then is alone instead, and can be helped.
+        """
+        budget = 2 * len(self.batches) + 2000
+        for turn in range(TURNS):
+            asked = ASKED
+            self.lonely = [
+                place for place, batch in enumerate(self.batches) if any(self._alone(batch, label) for label in batch)
+            ]
+            for place in self.lonely:
+                batch = self.batches[place]
                 for label in [label for label in batch if self._alone(batch, label)]:
+                    if budget < 0:
+                        return
                     if self._alone(batch, label):
+                        near = [max(0, place - 1), (place + 1) % len(self.batches)]
+                        alike = [self.lonely[i] for i in self.rng.integers(len(self.lonely), size=asked // 2)]
+                        anybody = self.rng.integers(len(self.batches), size=asked).tolist()
+                        helped = self._helped(place, label, [*near, *alike, *anybody])
+                        if not helped and turn:
+                            self._helped(place, label, anybody, enough=0)
+                        budget -= asked + 2
                         # Where nobody could help the last ones, few are asked for the next: it may be impossible.
-                        asked = min(most, 2 * asked) if self._helped(place, label, asked) else max(2, asked // 2)
+                        asked = min(ASKED, 2 * asked) if helped else max(2, asked // 2)
 
-    def _helped(self, place: int, label: int, asked: int) -> bool:
-        others = self.rng.integers(len(self.batches), size=asked).tolist()
-        for other in dict.fromkeys([max(0, place - 1), (place + 1) % len(self.batches), *others]):
-            if other != place and (
-                self._improve(place, other, label, [(1, 1), (1, 0), (1, 2)])
-                or self._improve(other, place, label, [(1, 1), (1, 0), (2, 1), (2, 2)])
-            ):
-                return True
-        return False
+    def _helped(self, place: int, label: int, others: list[int], enough: int = 1) -> bool:
+        """Whether one of these batches could help, by giving company or by taking the lonely document in."""
+        return any(
+            self._improve(place, other, label, [(1, 1), (1, 0), (1, 2)], enough)
+            or self._improve(other, place, label, [(1, 1), (1, 0), (2, 1), (2, 2)], enough)
+            for other in dict.fromkeys(others)
+            if other != place
+        )
 
-    def _improve(self, place: int, other: int, label: int, amounts: list[tuple[int, int]]) -> bool:
+    def _improve(self, place: int, other: int, label: int, amounts: list[tuple[int, int]], enough: int = 1) -> bool:
         """Do the first exchange that helps: `give` of this class from here for `take` of another class from there."""
         mine, theirs = self.batches[place], self.batches[other]
         have = len(mine.get(label, ()))
@@ -244,7 +262,7 @@ class Mender:
                     before = self._harm(mine, label, kind) + self._harm(theirs, label, kind)
                     self._move(place, other, label, give)
                     self._move(other, place, kind, take)
-                    if self._harm(mine, label, kind) + self._harm(theirs, label, kind) < before:
+                    if before - self._harm(mine, label, kind) - self._harm(theirs, label, kind) >= enough:
                         return True
                     self._move(place, other, kind, take)
                     self._move(other, place, label, give)

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from graphloss.config import TrainSettings
 from graphloss.encoder import embed, encode
 from graphloss.evaluation import linear_probe, score
 from graphloss.losses import Combined, GLoss, balanced_class_weights
+from graphloss.prediction import Predictor
 from graphloss.sampling import ClassAwareBatchSampler
 
 SAMPLE = 2048  # labelled documents that calibrate σ, start the head and judge a headless encoder between epochs
@@ -62,17 +63,13 @@ class Documents:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves behind: the encoder of the best epoch, its linear classifier, and how it went.
+    """What training leaves behind: the encoder of the best epoch, what predicts from its embeddings, and how it went.
 
-    `weight` (C, d) and `bias` (C,) act on unit-length embeddings; `support` (n, d) are those of the labelled training documents,
-    `support_labels` (n,) their classes; `seconds` is the time of the whole call.
+    `seconds` is the time of the whole call.
     """
 
     encoder: Any
-    weight: torch.Tensor
-    bias: torch.Tensor
-    support: torch.Tensor
-    support_labels: torch.Tensor
+    predictor: Predictor
     history: list[dict[str, Any]]
     best_epoch: float | None
     seconds: float
@@ -265,7 +262,7 @@ def fit(
         callbacks: further callbacks of the trainer, for example a progress bar.
 
     Returns:
-        The encoder of the best epoch with its linear classifier.
+        The encoder of the best epoch, with what predicts from its embeddings.
     """
     began = time.perf_counter()
     set_seed(settings.seed)
@@ -294,15 +291,9 @@ def fit(
         trainer.load_step(trainer.state.best_global_step)
     history = history_of(trainer.state)
     best = next((row for row in history if row["step"] == trainer.state.best_global_step), history[-1] if history else None)
-    known = documents.labelled()
-    support = encode(encoder, known.texts)
-    weight, bias = _classifier(model.head, support, known.labels, len(label_names))
     return Fitted(
         encoder=encoder.eval(),
-        weight=weight,
-        bias=bias,
-        support=support,
-        support_labels=torch.tensor(known.labels),
+        predictor=_predictor(trainer, documents, validation, len(label_names)),
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,
@@ -386,9 +377,21 @@ def history_of(state: Any) -> list[dict[str, Any]]:
     return [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in logged]
 
 
-def _classifier(head: nn.Linear | None, support: torch.Tensor, labels: list[int], classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (C, d) and bias (C,): the head's, or in standalone mode those of a probe on all labelled documents."""
-    if head is not None:
-        return head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
-    probe = linear_probe(support, labels, classes)
-    return probe.weight, probe.bias
+def _predictor(trainer: GraphTrainer, documents: Documents, validation: Documents, classes: int) -> Predictor:
+    """Head (in standalone mode a probe on all labelled documents) and graph, mixed unless validation prefers the head alone."""
+    model, known = trainer.model, documents.labelled()
+    support = encode(model.encoder, known.texts)
+    if model.head is not None:
+        weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
+    else:
+        probe = linear_probe(support, known.labels, classes)
+        weight, bias = probe.weight, probe.bias
+    graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
+    sigma = graph.bandwidth if graph is not None else GLoss().bandwidth
+    mixed = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5)
+    alone = replace(mixed, graph_share=0.0)
+    if not len(validation):
+        return mixed
+    z, truth = encode(model.encoder, validation.texts), np.asarray(validation.labels)
+    scores = [score(truth, each.probabilities(z).numpy(), None, trainer.class_names).macro_f1 for each in (mixed, alone)]
+    return mixed if scores[0] >= scores[1] else alone

@@ -1,0 +1,207 @@
+"""Imports run one way, the maths knows torch alone, heavy libraries load where they are used, importing is silent."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "graphloss"
+HEAVY = (
+    "accelerate",
+    "datasets",
+    "pandas",
+    "plotly",
+    "pyarrow",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+    "torch",
+    "transformers",
+)
+
+# A module imports from its own layer and those before it.
+LAYERS = tuple(
+    line.split()
+    for line in (
+        "errors",
+        "graph propagation losses memory gradcache rivals",
+        "config encoder sampling data columns corpus description formats selection sources splits texts",
+        "evaluation training classifier runfolder runs console report card figures tables tuning bench",
+        "cli __main__",
+    )
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MATHS = LAYERS[1]
+
+# One third-party library, one door.
+DOORS = {"typer": {"cli"}, "plotly": {"figures", "report"}, "optuna": {"tuning"}, "peft": {"encoder"}}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; `ours` is its name inside the package, if it is one of ours."""
+
+    top: str
+    ours: str | None
+    only_types: bool
+    at_import: bool
+
+
+def imports(tree: ast.Module) -> list[Import]:
+    found: list[Import] = []
+
+    def visit(node: ast.AST, only_types: bool, at_import: bool) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                visit(child, True, at_import)
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            at_import = False
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            top, *rest = name.split(".")
+            ours = rest[0] if top == "graphloss" and rest and rest[0] in MODULES else None
+            found.append(Import(top, ours, only_types, at_import))
+        for child in ast.iter_child_nodes(node):
+            visit(child, only_types, at_import)
+
+    visit(tree, False, True)
+    return found
+
+
+MODULES = {path.stem for path in PACKAGE.glob("*.py")}
+TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.glob("*.py")}
+IMPORTS = {name: imports(tree) for name, tree in TREES.items()}
+
+
+def test_every_module_has_a_layer() -> None:
+    homeless = MODULES - set(RANK) - {"__init__"}
+    assert not homeless, f"give these a place in LAYERS: {sorted(homeless)}"
+    assert not list(PACKAGE.glob("*/*.py")), "a folder of modules needs a place in these tests"
+    assert len(MODULES) >= 15
+
+
+def test_imports_run_one_way() -> None:
+    seen = 0
+    for name, found in IMPORTS.items():
+        for item in found:
+            if item.ours and name != "__init__":
+                seen += 1
+                assert RANK[item.ours] <= RANK[name], f"{name} imports {item.ours}, which stands above it"
+    assert seen >= 20
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {
+        name: {item.ours for item in found if item.ours and not item.only_types}
+        for name, found in IMPORTS.items()
+        if name != "__init__"
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)  # raises CycleError with the cycle
+
+
+def test_the_maths_knows_torch_alone() -> None:
+    allowed = {"torch", "__future__", *sys.stdlib_module_names}
+    seen = [name for name in MATHS if name in MODULES]
+    for name in seen:
+        for item in IMPORTS[name]:
+            assert item.ours in MATHS if item.top == "graphloss" else item.top in allowed, f"{name} imports {item}"
+    assert len(seen) >= 3
+
+
+def test_nobody_imports_the_command() -> None:
+    assert "cli" in MODULES
+    assert [name for name, found in IMPORTS.items() if any(i.ours == "cli" for i in found)] in ([], ["__main__"])
+
+
+def test_a_library_has_one_door() -> None:
+    for library, doors in DOORS.items():
+        users = {name for name, found in IMPORTS.items() if any(item.top == library for item in found)}
+        assert users <= doors, f"{library} is imported by {sorted(users)}"
+    assert {name for name, found in IMPORTS.items() if any(i.top == "plotly" for i in found)}
+
+
+def test_module_bodies_only_define() -> None:
+    """Docstrings, imports, constants, functions and classes; a call only as the value of a constant."""
+    allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef, ast.If)
+    seen = 0
+    for name, tree in TREES.items():
+        for node in tree.body:
+            seen += 1
+            if isinstance(node, ast.Expr):
+                docstring = isinstance(node.value, ast.Constant)
+                registers = name == "cli" and ast.unparse(node).startswith("app.")
+                assert docstring or registers, f"{name}:{node.lineno} does something when imported"
+            elif isinstance(node, ast.If):
+                tests = ("TYPE_CHECKING", "__name__ == '__main__'")
+                assert ast.unparse(node.test) in tests, f"{name}:{node.lineno} decides something when imported"
+            else:
+                assert isinstance(node, allowed), f"{name}:{node.lineno} does something when imported"
+    assert seen >= 100
+
+
+HELP = """
+import sys, graphloss.cli
+sys.argv = {}
+try:
+    graphloss.cli.main()
+except SystemExit:
+    pass
+"""
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import graphloss",
+        "import graphloss.config, graphloss.errors",
+        "import graphloss.cli",
+        HELP.format(["graphloss", "--help"]),
+        HELP.format(["graphloss", "train", "--help"]),
+    ],
+    ids=["package", "settings", "command", "help", "train --help"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_used(code: str, tmp_path: Path) -> None:
+    report = f"import sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]), file=sys.stderr)"
+    done = python(f"{code}\n{report}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr.splitlines()[-1]) == []
+    assert "main()" not in code or "Usage" in done.stdout
+
+
+def test_importing_everything_leaves_no_trace(tmp_path: Path) -> None:
+    names = sorted(f"graphloss.{name}" for name in MODULES if name not in ("__init__", "__main__"))
+    code = f"""
+import importlib, logging, random, threading
+import numpy as np, torch
+import datasets, sentence_transformers, sklearn, transformers  # what these do is theirs: one of them draws a number
+state = lambda: (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+before, cores, threads = state(), torch.get_num_threads(), threading.active_count()
+for name in {names!r}:
+    importlib.import_module(name)
+assert state() == before, "a random state has moved"
+assert torch.get_num_threads() == cores, "the number of threads has changed"
+assert threading.active_count() == threads, "a thread was started"
+assert not logging.getLogger().handlers, "logging was configured"
+"""
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and done.stderr == ""
+    assert not list(tmp_path.iterdir())
+    assert len(names) >= 15

@@ -1,0 +1,111 @@
+"""The run folder: what is written can be read by anybody, what is damaged is said, nothing half-written has a final name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from graphloss import runfolder
+from graphloss.encoder import encode, load
+from graphloss.errors import InputError
+from graphloss.prediction import Predictor
+
+
+@pytest.fixture
+def run(tiny_encoder: Path, tmp_path: Path) -> Path:
+    """A finished run folder of three classes."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
+    runfolder.write_model(folder, runfolder.Model(load(str(tiny_encoder)), predictor))
+    info = {"status": "finished", "labels": ["a", "b", "c"], "settings": {}, "predictor": {"sigma": 0.3, "graph_share": 0.5}}
+    runfolder.write_info(folder, info)
+    return folder
+
+
+def test_what_is_written_is_read_again(run: Path, tiny_encoder: Path) -> None:
+    info, model = runfolder.read_model(run)
+    assert info["labels"] == ["a", "b", "c"] and info["format"] == runfolder.FORMAT
+    found = model.predictor
+    assert found.weight.shape == (3, 32) and found.support.shape == (6, 32) and found.support.dtype == torch.float32
+    assert (found.sigma, found.graph_share) == (0.3, 0.5)
+    assert torch.equal(encode(model.encoder, ["goal"]), encode(load(str(tiny_encoder)), ["goal"]))
+
+
+def test_the_encoder_loads_with_plain_sentence_transformers(run: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(run / "encoder"), device="cpu", local_files_only=True)
+    torch.testing.assert_close(encoder.encode(["goal"], convert_to_tensor=True), encode(load(str(run / "encoder")), ["goal"]))
+
+
+def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
+    names = [path.name for path in run.rglob("*") if path.is_file()]
+    assert len(names) > 5
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".writing"))]
+
+
+def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None:
+    predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1), 0.3, 0.5)
+    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), predictor))
+    assert runfolder.read_model(run)[1].predictor.weight.abs().max() == 0
+
+
+def damage_info(run: Path) -> None:
+    (run / "graphloss.json").write_text('{"format": 1, "labels"')
+
+
+def drop_key(run: Path) -> None:
+    (run / "graphloss.json").write_text('{"format": 1, "labels": []}')
+
+
+def newer(run: Path) -> None:
+    (run / "graphloss.json").write_text('{"format": 99}')
+
+
+def unfinished(run: Path) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    (run / "graphloss.json").write_text(json.dumps(info | {"status": "running"}))
+
+
+def cut_head(run: Path) -> None:
+    (run / "head.safetensors").write_bytes((run / "head.safetensors").read_bytes()[:20])
+
+
+def drop_head(run: Path) -> None:
+    (run / "head.safetensors").unlink()
+
+
+def other_labels(run: Path) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["a", "b"]}))
+
+
+def damage_encoder(run: Path) -> None:
+    (run / "encoder" / "model.safetensors").write_bytes(b"no")
+
+
+def no_info(run: Path) -> None:
+    (run / "graphloss.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (damage_info, "damaged"), (drop_key, "damaged"), (newer, "upgrade graphloss"), (unfinished, "--resume"), (cut_head, "damaged"),
+        (drop_head, "head.safetensors missing"), (other_labels, "3 classes"), (damage_encoder, "cannot be loaded"), (no_info, "not a run folder"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_used_is_said_with_the_repair(run: Path, harm: Any, said: str) -> None:
+    harm(run)
+    with pytest.raises(InputError, match=said):
+        runfolder.read_model(run)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        runfolder.read_model(tmp_path / "nothing")
