@@ -166,6 +166,14 @@ class TestRows:
         assert log_p[0].item() == pytest.approx(inside.logsumexp(0).item())
         assert torch.allclose(x.grad[0], torch.cat([-torch.ones(1), inside.softmax(0)]))
 
+    def test_log_share_of_a_nearly_certain_row(self) -> None:
+        x = torch.tensor([[0.0, -25.0, -26.0]], requires_grad=True)
+        log_p = graph.log_share(x, torch.tensor([[True, False, False]]))
+        log_p.sum().backward()
+        rest = math.exp(-25) + math.exp(-26)
+        assert log_p.item() == pytest.approx(-rest, rel=1e-5)
+        assert x.grad[0].tolist() == pytest.approx([rest, -math.exp(-25), -math.exp(-26)], rel=1e-5)
+
     def test_components(self) -> None:
         edges = torch.zeros(8, 8, dtype=torch.bool)
         for i, j in [(0, 5), (5, 2), (1, 7), (3, 4), (4, 6)]:

@@ -31,7 +31,7 @@ LAYERS = tuple(
     line.split()
     for line in (
         "errors",
-        "graph propagation losses memory gradcache rivals",
+        "graph solvers propagation objectives losses prediction memory gradcache rivals",
         "config encoder sampling data columns corpus description formats selection sources splits texts",
         "evaluation training classifier runfolder runs console report card figures tables tuning bench",
         "cli __main__",

@@ -41,7 +41,7 @@ class TestOracles:
         loss, g, _ = backward(b, alpha=alpha, q=q, class_weights=weights.to(dtype))
         assert loss.dtype == dtype
         assert h.norm() > 0
-        assert float(loss) == pytest.approx(float(expected), rel=tolerance)
+        assert float(loss) == pytest.approx(float(expected.detach()), rel=tolerance)
         assert (g.double() - h).norm() / h.norm() < tolerance
 
     @quick
@@ -167,7 +167,8 @@ class TestDegenerate:
         assert torch.isfinite(result.loss)
         assert float(result.loss) > 0
         assert torch.isfinite(x.grad).all()
-        assert x.grad.norm() > 0 or case == "all zero"
+        # bounded by q, the loss is flat where p is 0 or 1 to the last digit, as it is between orthogonal halves
+        assert x.grad.norm() > 0 or case == "all zero" or (case == "two components" and "q" in options)
 
     @pytest.mark.parametrize("options", MODES)
     @pytest.mark.parametrize("unlabelled", [0.0, 0.4])

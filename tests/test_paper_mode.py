@@ -54,6 +54,14 @@ def test_equals_the_oracle(
         assert g.norm() < 1e-6
 
 
+@pytest.mark.parametrize(("n", "d", "spread"), [(16, 384, 1.0), (64, 32, 0.3), (200, 8, 0.3), (200, 32, 0.3)])
+def test_float32_keeps_the_gradient_of_nearly_certain_documents(n: int, d: int, spread: float) -> None:
+    b = batch(n, 6, d=d, sigma=0.2, seed=n + d, spread=spread)
+    _, _, g, h = both(b, split(b.labels, b.generator, 0.7), None, torch.float32)
+    assert 1e-9 < h.norm() < 1e-2
+    assert distance(g, h) < 1e-4
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_equals_the_oracle_with_unlabelled_documents(share: float) -> None:
     b = batch(90, 6, unlabelled=0.4, seed=5, spread=2.0)

@@ -64,6 +64,7 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
         "versions": {"torch": "2.13.0"},
         "environment": {"python": "3.11", "threads": 2},
         "encoder": {"name": "all-MiniLM-L6-v2", "dimension": 8, "max_length": 256},
+        "predictor": {"sigma": 0.3, "graph_share": 0.5},
         "best_epoch": 2,
         "metrics": {
             "split": "test",
@@ -280,5 +281,8 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     assert result["value"] == pytest.approx(info["metrics"]["model"]["accuracy"], abs=1e-4)
     assert 'TextClassifier.from_pretrained("RUN")' in body and 'SentenceTransformer("RUN/encoder")' in body
     assert "`account`" in body and "<b>" not in body and "150 labelled documents" in body
+    assert "0.5 of the graph" in body and "0.3" in body
+    headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
+    assert "of the graph" not in headed and "linear on these" in headed
     many = model_card(info | {"labels": [f"label {i}" for i in range(130)]})
     assert "130: " in many and "and 30 more" in many

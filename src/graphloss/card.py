@@ -87,8 +87,8 @@ encoder = SentenceTransformer("RUN/encoder")
 encoder.encode(["a text", "another text"], normalize_embeddings=True)
 ```
 
-The classifier is linear on these unit-length embeddings: `head.safetensors` holds `weight` and `bias`, and the
-probabilities are `softmax(weight @ embedding + bias)`. No file here needs pickle.
+{_prediction(info.get("predictor", {}))}
+No file here needs pickle.
 
 ## Labels
 
@@ -102,8 +102,22 @@ On the {split} split; the probe is a logistic regression on the embeddings of th
 | --- | --- | --- |
 {chr(10).join(rows)}
 
-Trained with {how or "the default settings"}. `graphloss.json` has every setting and version, `report.html` the details.
+Trained with {how or "the default settings"}. `graphloss.json` has every setting and version, `report.html` the
+details.
 """
+
+
+def _prediction(predictor: Mapping[str, Any]) -> str:
+    """How an embedding becomes probabilities, for those who do it themselves."""
+    head = "`softmax(weight @ embedding + bias)`, with `weight` and `bias` from `head.safetensors`"
+    share = predictor.get("graph_share", 0.0)
+    if not share:
+        return f"The classifier is linear on these unit-length embeddings: {head}."
+    return (
+        f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is {head}. The graph is\n"
+        "the mean label of the training documents in `support.safetensors`, weighted by `softmax(support @ embedding / σ²)`\n"
+        f"with σ = {predictor['sigma']:.4g}. All embeddings have unit length."
+    )
 
 
 def _cell(value: float | None, form: str) -> str:

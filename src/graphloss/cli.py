@@ -153,8 +153,6 @@ def report(run: Run) -> None:
 @data_app.command("list")
 def list_data(*, as_json: AsJson = False) -> None:
     """List the data sets that are known by name, and whether they are here."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from graphloss.console import corpora_table
@@ -163,7 +161,7 @@ def list_data(*, as_json: AsJson = False) -> None:
     rows = list_corpora()
     if as_json:
         for row in rows:
-            _print_json(asdict(row))
+            _print_json(row._asdict())
     else:
         Console().print(corpora_table(rows))
 

@@ -255,7 +255,9 @@ def linear_probe(
         bias[present] = 0.0
     else:
         # At the default tolerance of 1e-4, probabilities of 77 classes are still 0.07 from the optimum; here 0.002.
-        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed).fit(unit_rows(x), y)
+        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed).fit(
+            unit_rows(x), y
+        )
         w, b = model.coef_, model.intercept_
         if (
             len(present) == 2

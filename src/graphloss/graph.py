@@ -116,21 +116,22 @@ class _LogShare(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
         p = torch.softmax(x, dim=1)  # (n, n)
         share = torch.where(mask, p, 0.0).sum(dim=1)  # (n,)
-        log_p = share.log()
+        rest = torch.where(mask, 0.0, p).sum(dim=1)  # not 1 - share: a nearly certain row keeps its digits
+        log_p = torch.where(share < 0.5, share.log(), torch.log1p(-rest))
         # rows whose share nears the end of the dtype: their own softmax, in the log domain, keeps value and gradient
         far = (share < torch.finfo(x.dtype).tiny * 1e10).nonzero()[:, 0]  # (f,)
         own = x[far].masked_fill(~mask[far], MASKED)  # (f, n)
         inside = torch.softmax(own, dim=1)
         log_p[far] = log_norm(own, inside) - log_norm(x[far], p[far])
-        ctx.save_for_backward(p, mask, share, far, inside)
+        ctx.save_for_backward(p, mask, share, rest, far, inside)
         return log_p
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        p, mask, share, far, inside = ctx.saved_tensors
-        near = torch.where(share > 0, grad / torch.where(share > 0, share, 1.0), 0.0)  # (n,)
-        grad_x = torch.where(mask, (near - grad)[:, None], -grad[:, None]).mul_(p)  # (n, n)
+        p, mask, share, rest, far, inside = ctx.saved_tensors
+        odds = torch.where(share > 0, rest / torch.where(share > 0, share, 1.0), 0.0)  # (n,), 1 / share - 1
+        grad_x = torch.where(mask, (grad * odds)[:, None], -grad[:, None]).mul_(p)  # (n, n)
         grad_x[far] = grad[far, None] * (inside - p[far])
         return grad_x, None
 

@@ -76,11 +76,13 @@ def train(source: str | None, data: DataSettings, settings: TrainSettings, *, ou
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
     _sensible(settings)
     encoder_source = resolve(settings.model)
+    if out is not None:
+        _check_free(out, resume=resume)
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
     folder = out or _free_folder(corpus.name, settings)
-    begun = _begin(folder, source, corpus, data, settings, resume=resume)
+    begun = _begin(folder, source, corpus, data, settings)
     if begun["status"] == "finished":
         shutil.rmtree(folder / runfolder.CHECKPOINTS, ignore_errors=True)
         screen.say(f"{folder} has finished already; nothing is left to do")
@@ -218,18 +220,24 @@ def _place(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).suffix and Path(source).exists() else source
 
 
-def _begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, *, resume: bool) -> dict[str, Any]:
-    """Claim the run folder, or find in it the run that is resumed."""
+def _check_free(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that is not ours to write into, before the data is read."""
     if (folder / runfolder.INFO).is_file():
         info = runfolder.read_info(folder)
         if not resume:
             todo = "it has finished" if info["status"] == "finished" else f"go on with `graphloss train --resume --out {folder}`"
             raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
+
+
+def _begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings) -> dict[str, Any]:
+    """Claim the run folder, or find in it the run that is resumed."""
+    if (folder / runfolder.INFO).is_file():
+        info = runfolder.read_info(folder)
         if info["data"]["fingerprint"] != corpus.fingerprint:
             raise InputError(f"{folder}: the data has changed since this run began; train into another folder")
         return info
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -88,8 +88,8 @@ class _Absorb(torch.autograd.Function):
             g = torch.where(known, grad.to(factor.dtype), 0.0)  # (u, C)
             lam = s[:, None] * torch.cholesky_solve(g / s[:, None], factor)  # (u, C)
             lam = (g + t.to(factor.dtype).T @ lam) / d[:, None]  # the adjoint's own exact step
-            # F's rows sum to one, so a constant may be taken from each row of lam: taking its value at the likeliest end
-            # leaves only small entries of F in the sums, and a nearly certain row keeps its digits
+            # F's rows sum to one, so each row of lam may lose a constant: losing its value at the likeliest end leaves
+            # only small entries of F in the sums, and a nearly certain row keeps its digits
             lam = lam - lam.gather(1, f.argmax(dim=1, keepdim=True))
             own = (lam * f).sum(dim=1, keepdim=True)  # (u, 1)
             grad_t = torch.addmm(-own, lam, f.T)  # (u, u)

@@ -121,7 +121,7 @@ def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
 def details(info: Mapping[str, Any]) -> str:
     """Everything that is needed to repeat the run, folded away: data, encoder, settings, versions, machine."""
     blocks = []
-    for key in ("data", "encoder", "settings", "versions", "environment"):
+    for key in ("data", "encoder", "predictor", "settings", "versions", "environment"):
         values = info.get(key)
         if values:
             rows = "".join(

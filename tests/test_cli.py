@@ -1,0 +1,294 @@
+"""The command as it is typed: what it prints where, what it leaves on disk, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Toy
+
+from graphloss import cli
+from graphloss.config import DataSettings, TrainSettings
+
+Call = Callable[..., tuple[int, str, str]]
+KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Type a command; get its exit code, standard output and standard error."""
+
+    def typed(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphloss", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, str] = ("text", "label")) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("data") / "toy.csv", list(zip(toy.texts, toy.labels, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_encoder: Path) -> list[object]:
+    """Options that make a training last a second."""
+    return ["--model", tiny_encoder, "--epochs", 3, "--batch-size", 16, "--max-length", 32, "--learning-rate", 1e-3]
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, quick: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["graphloss", "train", str(table), "--out", str(folder), *map(str, quick)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    return folder
+
+
+def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "encoder", "head.safetensors", "support.safetensors", "graphloss.json", "metrics.jsonl", "predictions.parquet", "report.html",
+        "README.md",
+    }  # fmt: skip
+    assert not [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    info = json.loads((run / "graphloss.json").read_text())
+    assert info["status"] == "finished" and info["format"] == 1 and len(info["labels"]) == 4
+    assert {"settings", "versions", "data", "environment", "metrics"} <= set(info)
+    assert KEYS <= set(info["metrics"]["model"]) and KEYS <= set(info["metrics"]["probe"])
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and {"loss", "coverage", "seconds", "macro_f1"} <= set(lines[0])
+
+
+def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    code, out, said = call("train", table, "--out", tmp_path / "run", *quick)
+    assert code == 0 and out == ""
+    order = ["58 labelled", "classes", "words on average", "cpu", "up to 3 epochs of 4 steps", "minutes", "coverage", "val F1"]
+    order += ["linear probe", "G-Loss", "report.html", "graphloss predict", "graphloss evaluate"]
+    places = [said.find(part) for part in order]
+    assert -1 not in places and places == sorted(places)
+
+
+def test_with_json_standard_output_holds_one_object_and_nothing_else(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    code, out, _ = call("train", table, "--out", tmp_path / "run", "--json", "--quiet", *quick)
+    assert code == 0 and len(out.splitlines()) == 1
+    assert json.loads(out)["run"] == str(tmp_path / "run")
+
+
+def test_evaluate_gives_the_promised_keys(call: Call, run: Path, table: Path) -> None:
+    code, out, _ = call("evaluate", run, table, "--json")
+    scores = json.loads(out)
+    assert code == 0 and set(scores) >= KEYS and scores["documents"] == 64
+    assert all(0 <= scores[name] <= 1 for name in ("accuracy", "macro_f1", "ece"))
+    assert {row["label"] for row in scores["per_class"]} == {"cooking", "football", "music", "space"}
+    code, out, _ = call("evaluate", run, "--split", "validation")
+    assert code == 0 and "macro-F1" in out and "cooking" in out
+
+
+def test_evaluate_repeats_the_figures_of_the_training(call: Call, run: Path) -> None:
+    _, out, _ = call("evaluate", run, "--split", "validation", "--json")
+    info = json.loads((run / "graphloss.json").read_text())
+    assert json.loads(out)["macro_f1"] == pytest.approx(info["metrics"]["model"]["macro_f1"], abs=1e-6)
+
+
+def test_predict_from_options_files_and_standard_input(
+    call: Call, run: Path, table: Path, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [toy.texts[toy.labels.index(name)] for name in toy.names]
+    code, out, _ = call("predict", run, *(word for text in texts for word in ("--text", text)), "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["text"] for row in rows] == texts
+    assert sum(row["label"] == name for row, name in zip(rows, toy.names, strict=True)) >= 3
+    assert set(rows[0]) == {"text", "label", "probability"} and 0.25 < rows[0]["probability"] <= 1
+    _, out, _ = call("predict", run, table)
+    assert len(out.splitlines()) == 64 and len(out.splitlines()[0].split("\t")) == 3
+    (tmp_path / "a.txt").write_text("the rocket\n\nmelody of the singer\n")
+    _, out, _ = call("predict", run, tmp_path / "a.txt", "--json")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["the rocket", "melody of the singer"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "the goal"}\n{"text": "a pan"}\n')))
+    _, out, _ = call("predict", run, "-", "--json")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["the goal", "a pan"]
+
+
+def test_a_settings_file_is_used_and_options_win(call: Call, table: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f'model = "{tiny_encoder}"\nepochs = 9\nbatch-size = 16\nmax_length = 32\nshots = 5\nsigma = 0.2\n')
+    code, out, _ = call("train", table, "--out", tmp_path / "run", "--config", tmp_path / "a.toml", "--epochs", 1, "--json", "-q")
+    info = json.loads(out)
+    assert code == 0
+    assert (info["settings"]["epochs"], info["settings"]["batch_size"], info["settings"]["sigma"]) == (1, 16, 0.2)
+    assert info["data"]["shots"] == 5 and info["data"]["sizes"]["labelled"] == 20
+
+
+def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    _, out, _ = call("train", table, "--out", tmp_path / "run", "--shots", 3, "--keep-unlabeled", "--json", "-q", *quick)
+    sizes = json.loads(out)["data"]["sizes"]
+    assert sizes["labelled"] == 12 and sizes["train"] == 58
+
+
+def test_a_folder_of_splits_is_tested_on_its_test_split(call: Call, toy: Toy, quick: list[object], tmp_path: Path) -> None:
+    rows = list(zip(toy.texts, toy.labels, strict=True))
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, part in (("train", rows[:40]), ("validation", rows[40:52]), ("test", rows[52:])):
+        write_csv(data / f"{name}.csv", part)
+    _, out, _ = call("train", data, "--out", tmp_path / "run", "--json", "-q", *quick)
+    info = json.loads(out)
+    assert info["metrics"]["split"] == "test" and info["data"]["sizes"]["test"] == 12
+    _, out, _ = call("evaluate", tmp_path / "run", "--json")
+    assert json.loads(out)["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"])
+
+
+def test_resuming_a_finished_run_changes_nothing(call: Call, run: Path) -> None:
+    before = (run / "graphloss.json").read_bytes()
+    code, _, said = call("train", "--resume", "--out", run)
+    assert code == 0 and "finished already" in said and (run / "graphloss.json").read_bytes() == before
+
+
+def test_every_setting_is_an_option(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = call("train", "--help")
+    options = ["--" + item.name.replace("_", "-") for kind in (DataSettings, TrainSettings) for item in fields(kind)]
+    assert code == 0 and len(options) >= 20 and not [option for option in options if option not in out]
+
+
+def test_data_list_and_show(call: Call, table: Path) -> None:
+    code, out, _ = call("data", "list", "--json")
+    names = [json.loads(line)["name"] for line in out.splitlines()]
+    assert code == 0 and names[0] == "builtin" and {"mr", "r8", "r52", "ohsumed", "20ng", "banking77"} <= set(names)
+    code, out, _ = call("data", "show", table)
+    assert code == 0 and "cooking" in out and "toy" in out
+    code, out, _ = call("data", "show", table, "--json")
+    assert json.loads(out)["documents"]["train"] == 58
+    assert "builtin" in call("data", "list")[1]
+
+
+ROWS = [("one text", "a"), ("two text", "b")] * 5
+
+
+def _file(name: str, content: bytes) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        (folder / name).write_bytes(content)
+        return ["train", folder / name]
+
+    return make
+
+
+def _strange_validation(folder: Path) -> list[object]:
+    write_csv(folder / "train.csv", ROWS)
+    write_csv(folder / "validation.csv", [("x", "c")])
+    return ["train", folder]
+
+
+def _with(*options: object) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        return ["train", write_csv(folder / "a.csv", ROWS), "--out", folder / "run", *options]
+
+    return make
+
+
+def _config(text: str) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        (folder / "a.toml").write_text(text)
+        return [*_with()(folder), "--config", folder / "a.toml"]
+
+    return make
+
+
+def _occupied(folder: Path) -> list[object]:
+    (folder / "run").mkdir()
+    (folder / "run" / "thesis.txt").write_text("mine")
+    return _with()(folder)
+
+
+def _other_run(folder: Path) -> list[object]:
+    (folder / "run").mkdir()
+    (folder / "run" / "graphloss.json").write_text('{"format": 1, "labels": [], "settings": {}, "status": "running"}')
+    return _with()(folder)
+
+
+def _newer(command: str) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        (folder / "graphloss.json").write_text('{"format": 99}')
+        return [command, folder, *(["--text", "x"] if command == "predict" else [])]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: ["train", folder / "missing.csv"], ["missing.csv"]),
+        (_file("a.docx", b"text"), [".csv"]),
+        (_file("a.csv", b"text,label\n"), ["a.csv"]),
+        (_file("a.csv", b"titel,label\nx,y\n"), ["titel", "--text"]),
+        (_file("a.csv", b"text,label\nx,\ny,\n"), ["label"]),
+        (_file("a.csv", b"text,label\nx,a\ny,a\n"), ["class"]),
+        (_file("a.csv", b"text,label\nx,a\n\xff\xfe,b\n"), ["a.csv", "3"]),
+        (_file("a.csv", b"text,label\n,a\n ,b\n"), ["text"]),
+        (_strange_validation, ["validation", "'c'"]),
+        (lambda folder: ["train", "mrr"], ["mr"]),
+        (lambda folder: ["train"], ["graphloss train DATA"]),
+        (lambda folder: ["train", "--resume"], ["--out"]),
+        (lambda folder: ["train", "--resume", "--out", folder / "none"], ["no such run folder"]),
+        (_with("--loss", "focal"), ["loss", "gloss, ce"]),
+        (_with("--sigma", "rot"), ["sigma", "root"]),
+        (_with("--loss", "ce", "--mode", "standalone"), ["standalone"]),
+        (_with("--epochs", "0", "--weight", "2"), ["epochs", "weight"]),
+        (_with("--model", "./nothing"), ["no such folder"]),
+        (_with("--model", "nobody/nothing"), ["cache"]),
+        (_config("epoch = 3\nbatch_size = 'x'\n"), ["did you mean 'epochs'", "batch_size"]),
+        (_config("epochs = = 3"), ["TOML"]),
+        (_occupied, ["holds other files"]),
+        (_other_run, ["holds another run", "--resume"]),
+        (lambda folder: ["evaluate", folder / "none"], ["no such run folder"]),
+        (lambda folder: ["evaluate", folder], ["not a run folder"]),
+        (_newer("evaluate"), ["upgrade"]),
+        (_newer("predict"), ["upgrade"]),
+        (lambda folder: ["predict", folder], ["FILE"]),
+        (lambda folder: ["data", "show", folder / "no.csv"], ["no.csv"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_with_code_2_before_a_model_is_loaded(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], list[Any]], said: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.delenv("GRAPHLOSS_DATA", raising=False)
+    folder = tmp_path / "input"
+    folder.mkdir()
+    code, out, error = call(*make(folder))
+    assert code == 2 and out == "" and "Traceback" not in error
+    assert error.startswith("error: ") and not [part for part in said if part not in error], error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labels_that_the_run_does_not_know(call: Call, run: Path, tmp_path: Path) -> None:
+    code, _, error = call("evaluate", run, write_csv(tmp_path / "a.csv", [("x", "chess"), ("y", "music")]))
+    assert code == 2 and "chess" in error
+
+
+def test_empty_texts_are_counted_and_dropped(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text(table.read_text() + ",music\n  ,space\n")
+    code, out, error = call("train", data, "--out", tmp_path / "run", "--json", *quick)
+    assert code == 0 and "warning: " in error and "2" in error.split("warning: ")[1].splitlines()[0]
+    assert json.loads(out)["data"]["sizes"]["train"] == 58
