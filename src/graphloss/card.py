@@ -114,9 +114,9 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     if not share:
         return f"The classifier is linear on these unit-length embeddings: {head}."
     return (
-        f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is {head}. The graph is\n"
-        "the mean label of the training documents in `support.safetensors`, weighted by `softmax(support @ embedding / σ²)`\n"
-        f"with σ = {predictor['sigma']:.4g}. All embeddings have unit length."
+        f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is\n{head}.\n"
+        "The graph is the mean label of the training documents in `support.safetensors`, weighted by\n"
+        f"`softmax(support @ embedding / σ²)` with σ = {predictor['sigma']:.4g}. All embeddings have unit length."
     )
 
 

@@ -42,7 +42,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self, *, model: str | None = None, loss: str = TrainSettings.loss, mode: str = TrainSettings.mode,
         sigma: float | str = TrainSettings.sigma, weight: float = TrainSettings.weight, alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q, class_weights: str = TrainSettings.class_weights, epochs: int | None = TrainSettings.epochs,
-        batch_size: int = TrainSettings.batch_size, learning_rate: float = TrainSettings.learning_rate,
+        batch_size: int | None = TrainSettings.batch_size, learning_rate: float = TrainSettings.learning_rate,
         head_learning_rate: float = TrainSettings.head_learning_rate, max_length: int | None = TrainSettings.max_length,
         accumulate: int = TrainSettings.accumulate, patience: int = TrainSettings.patience,
         precision: str = TrainSettings.precision, seed: int = TrainSettings.seed, validation: float = 0.1,

@@ -61,7 +61,7 @@ class Screen:
             "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; read up to {plan.max_length} tokens",
             "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
             "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} {'step' if plan.steps == 1 else 'steps'}, "
-            f"batches of {settings.batch_size}, seed {settings.seed}",
+            f"batches of {plan.batch_size}, seed {settings.seed}",
             "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
             "run folder": str(plan.folder),
         }  # fmt: skip

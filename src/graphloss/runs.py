@@ -43,6 +43,7 @@ class Plan:
     dimension: int
     max_length: int
     device: str
+    batch_size: int
     epochs: int
     steps: int
     minutes: float
@@ -270,7 +271,7 @@ def _begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settin
 def _plan(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Any) -> Plan:
     """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts."""
     from graphloss.encoder import encode
-    from graphloss.training import epochs_for, steps_of_epoch
+    from graphloss.training import batch_size_for, epochs_for, steps_of_epoch
 
     texts = corpus.train.texts
     tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
@@ -289,6 +290,7 @@ def _plan(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Any) -
         dimension=encoder.get_embedding_dimension(),
         max_length=encoder.max_seq_length,
         device=str(encoder.device),
+        batch_size=batch_size_for(count, settings),
         epochs=epochs,
         steps=steps_of_epoch(count, settings),
         minutes=passes * each / 60,

@@ -34,13 +34,13 @@ class ClassAwareBatchSampler:
     - there are `ceil(n / batch_size)` batches, none larger than `batch_size`, and their sizes differ by a few documents
       at most: there is no small remainder at the end;
     - no batch holds documents of a single class as long as there is a document of another class to put into each;
-    - apart from that, a class with two or more documents is left with one of them in a batch only where a bounded search
-      by exchanges between two batches found nothing better. Where the sizes force it (full batches of odd size out of
-      classes of two) there is nothing better; else it is rare: no case in thousands of random corpora with classes of
-      ten or more and batches of 16 or more;
-    - the numbers of unlabelled documents in two batches differ by one at most, and the groups of a class are spread over
-      the epoch. Where labels are so few that not every batch could hold two pairs, the labelled documents meet in some
-      of the batches, four or more in each, and the other batches are unlabelled;
+    - apart from that, a class with two or more documents is left with one of them in a batch only where a bounded
+      search by exchanges between two batches found nothing better. Full batches of a small odd size (9) hold some,
+      because pairs fill them badly, and must hold some if all classes are pairs; with batches of 16 or more and classes
+      of ten or more documents, none was seen in thousands of random corpora;
+    - the numbers of unlabelled documents in two batches differ by one at most, and the groups of a class are spread
+      over the epoch. Where labels are so few that not every batch could hold two pairs, the labelled documents meet in
+      some of the batches, about four in each, and the other batches are unlabelled;
     - the batches are a function of the labels, the arguments, the seed and the epoch alone.
 
     Unlike samplers that draw classes first, this one neither drops nor repeats documents, so an epoch is an epoch.

@@ -32,7 +32,8 @@ from graphloss.sampling import ClassAwareBatchSampler
 
 SAMPLE = 2048  # labelled documents that calibrate σ, start the head and judge a headless encoder between epochs
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
-LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 12
+LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
+SMALLEST_GRAPH, LARGEST_GRAPH, STEPS_OF_EPOCH = 32, 128, 8
 STATE, STOPPING = "trainer_state.json", "EarlyStoppingCallback"
 
 
@@ -145,7 +146,8 @@ class GraphTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by class; every document once an epoch."""
-        sampler = ClassAwareBatchSampler(self.documents.labels, self.settings.batch_size, seed=self.settings.seed)
+        size = batch_size_for(len(self.documents), self.settings)
+        sampler = ClassAwareBatchSampler(self.documents.labels, size, seed=self.settings.seed)
         loader = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
@@ -227,16 +229,23 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def epochs_for(count: int, settings: TrainSettings) -> int:
-    """Passes over `count` documents: as asked, or enough for some 60 steps where documents are few, and 3 where they are many."""
-    if settings.epochs is not None:
-        return settings.epochs
-    return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
+def batch_size_for(count: int, settings: TrainSettings) -> int:
+    """Documents of one graph: as asked, or a power of two from 32 to 128 that makes some 8 steps of an epoch where that can be."""
+    if settings.batch_size is not None:
+        return settings.batch_size
+    return min(max(2 ** round(math.log2(max(count / STEPS_OF_EPOCH, 1))), SMALLEST_GRAPH), LARGEST_GRAPH)
 
 
 def steps_of_epoch(count: int, settings: TrainSettings) -> int:
     """Optimiser steps of one pass over `count` documents."""
-    return math.ceil(math.ceil(count / settings.batch_size) / settings.accumulate)
+    return math.ceil(math.ceil(count / batch_size_for(count, settings)) / settings.accumulate)
+
+
+def epochs_for(count: int, settings: TrainSettings) -> int:
+    """Passes over `count` documents: as asked, or enough for some 60 steps, 20 at the most and 3 at the least."""
+    if settings.epochs is not None:
+        return settings.epochs
+    return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
 def fit(
@@ -270,10 +279,9 @@ def fit(
     start = encode(encoder, sample.texts)
     model = _model(encoder, start, sample, documents, len(label_names), settings)
     judged = len(validation) > 0
-    steps = steps_of_epoch(len(documents), settings)
     trainer = GraphTrainer(
         model,
-        _arguments(settings, folder, encoder.device, epochs=epochs_for(len(documents), settings), steps=steps, judged=judged),
+        _arguments(settings, folder, encoder.device, count=len(documents), judged=judged),
         data_collator=Collator(encoder),
         documents=documents,
         validation=validation,
@@ -323,16 +331,16 @@ def _model(
     return GraphModel(encoder, head, Combined(graph if settings.loss == "gloss" else None, settings.weight, weights))
 
 
-def _arguments(settings: TrainSettings, folder: Path, device: torch.device, *, epochs: int, steps: int, judged: bool) -> TrainingArguments:
+def _arguments(settings: TrainSettings, folder: Path, device: torch.device, *, count: int, judged: bool) -> TrainingArguments:
     """The trainer's own settings; the combined mode is judged by macro-F1, the standalone mode by silhouette (paper, section 4)."""
-    often = "epoch" if steps <= EVALUATE_EVERY else "steps"
+    often = "epoch" if steps_of_epoch(count, settings) <= EVALUATE_EVERY else "steps"
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=epochs_for(count, settings),
+        per_device_train_batch_size=batch_size_for(count, settings),
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",

