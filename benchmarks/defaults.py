@@ -1,11 +1,12 @@
-"""Which settings deserve to be the defaults? One setting is moved at a time, on three data sets, with the same seeds for all.
+"""Which settings deserve to be the defaults? One setting is moved at a time, on three data sets, with the same seeds.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/defaults.py [--seeds 5] [--only NAME ...]    train what is missing
-    python benchmarks/defaults.py --table                                                  print the table of docs/defaults.md
+    python benchmarks/defaults.py --table                                     print the table of docs/defaults.md
 
-Each cell trains on a few labels a class for a fixed number of epochs, without a validation split (so that no choice of an epoch
-blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of the training documents,
-and by the mean of both. Cells are appended to `results/defaults.jsonl` one by one; a second call goes on where the first stopped.
+Each cell trains on a few labels a class for a fixed number of epochs, without a validation split (so that no choice of
+an epoch blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of the
+training documents, and by the mean of both. Cells are appended to `results/defaults.jsonl` one by one; a second call
+goes on where the first stopped.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from graphloss.claim import environment
 from graphloss.config import TrainSettings
 from graphloss.data import load_corpus
+from graphloss.documents import Documents
 from graphloss.encoder import encode, load, resolve
 from graphloss.evaluation import linear_probe, score
-from graphloss.runs import environment
-from graphloss.training import Documents, fit
+from graphloss.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
+PAGE = Path(__file__).parents[1] / "docs" / "defaults.md"
 TEST_DOCUMENTS = 600
 DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; epochs)
     "banking77": (20, 8, 48, 6),
@@ -75,8 +78,10 @@ def cell(variant: str, data: str, seed: int) -> dict[str, object]:
     predictor = replace(fitted.predictor, sigma=0.2)  # the same for all, so that the training alone is compared
     head, graph = predictor.head(z).numpy(), predictor.graph(z).numpy()
     return row | {
-        "head": figures(truth, head, names), "graph": figures(truth, graph, names), "mix": figures(truth, (head + graph) / 2, names)
-    }  # fmt: skip
+        "head": figures(truth, head, names),
+        "graph": figures(truth, graph, names),
+        "mix": figures(truth, (head + graph) / 2, names),
+    }
 
 
 def some(texts: list[str], labels: list[str | None], names: list[str]) -> Documents:
@@ -103,34 +108,76 @@ def table(rows: list[dict[str, object]], metric: str = "accuracy", predictor: st
     lines.append("| --- |" + " ---: |" * (len(DATA) + 2) + " --- | ---: |")
     untouched = [row for row in rows if "untouched" in row]
     means = [np.mean([100 * row["untouched"][metric] for row in untouched if row["data"] == data]) for data in DATA]  # type: ignore[index]
-    lines.append("| (untouched encoder, linear probe) | " + " | ".join(f"{x:.1f}" for x in means) + f" | {np.mean(means):.1f} | | |")
+    lines.append(
+        "| (untouched encoder, linear probe) | "
+        + " | ".join(f"{x:.1f}" for x in means)
+        + f" | {np.mean(means):.1f} | | |"
+    )
     for variant in VARIANTS:
         mine = {(row["data"], row["seed"]): value(row) for row in rows if row["variant"] == variant}
         if not all(any(key[0] == data for key in mine) for data in DATA):
             continue
         means = [np.mean([x for (name, _), x in mine.items() if name == data]) for data in DATA]
         seeds = sorted({seed for _, seed in mine} & {seed for _, seed in base})
-        gaps = [np.mean([mine[data, seed] - base[data, seed] for data in DATA]) for seed in seeds if all((d, seed) in mine for d in DATA)]
+        gaps = [
+            np.mean([mine[data, seed] - base[data, seed] for data in DATA])
+            for seed in seeds
+            if all((d, seed) in mine for d in DATA)
+        ]
         said = ""
         if variant != "base" and len(gaps) > 1:
             half = t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / np.sqrt(len(gaps))
             said = f"{np.mean(gaps):+.2f} ({np.mean(gaps) - half:+.2f} to {np.mean(gaps) + half:+.2f})"
-        lines.append(f"| {variant} | " + " | ".join(f"{x:.1f}" for x in means) + f" | {np.mean(means):.2f} | {said} | {len(gaps)} |")
+        lines.append(
+            f"| {variant} | "
+            + " | ".join(f"{x:.1f}" for x in means)
+            + f" | {np.mean(means):.2f} | {said} | {len(gaps)} |"
+        )
     return "\n".join(lines)
 
 
+def page(rows: list[dict[str, object]]) -> str:
+    """The page docs/defaults.md: how it was measured, and a table for each way to predict."""
+    data = ", ".join(
+        f"{name} ({classes} classes, {shots} labels each, {tokens} tokens, {epochs} epochs)"
+        for name, (classes, shots, tokens, epochs) in DATA.items()
+    )
+    settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in BASE.items())
+    versions = rows[0]["environment"]
+    parts = [
+        "# Where the defaults come from",
+        "Written by `python benchmarks/defaults.py --page` from `benchmarks/results/defaults.jsonl`; "
+        "what follows from it is in [experiments.md](experiments.md).",
+        f"One setting is moved at a time from the base ({settings}). Data: {data}; "
+        "for each seed the labels, and on banking77 the classes, are drawn anew, the same for every row. "
+        f"{TEST_DOCUMENTS} texts of the test split are scored. There is no validation split, so no row gains by "
+        "choosing its epoch. The last columns are paired: each seed's mean over the data sets minus the base's, with "
+        "the 95% interval of a t-test, not corrected for the number of rows. "
+        f"Encoder: all-MiniLM-L6-v2, {versions['platform']}, one thread a cell.",  # type: ignore[index]
+    ]
+    for predictor, metric, title in (
+        ("head", "macro_f1", "Macro-F1, predicted by the head"),
+        ("head", "accuracy", "Accuracy, predicted by the head"),
+        ("mix", "macro_f1", "Macro-F1, predicted by head and graph (σ = 0.2) together"),
+        ("mix", "accuracy", "Accuracy, predicted by head and graph together"),
+    ):
+        parts += [f"## {title}", table(rows, metric, predictor)]
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> None:
-    """Train the missing cells, or print the tables."""
+    """Train the missing cells, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="variants to train; all by default")
-    parser.add_argument("--share", default="0/1", help="i/n: this process takes every n-th cell, beginning with the i-th")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--share", default="0/1", help="i/n: this process takes every n-th cell, beginning with the i-th"
+    )
+    parser.add_argument("--page", action="store_true", help="write docs/defaults.md from the results that are there")
     given = parser.parse_args()
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    if given.table:
-        for predictor, metric in (("head", "accuracy"), ("head", "macro_f1"), ("mix", "accuracy")):
-            print(f"\n**{metric.replace('_', '-')}, predicted by the {predictor}**\n\n{table(rows, metric, predictor)}")
+    if given.page:
+        PAGE.write_text(page(rows), encoding="utf-8")
         return
     done = {(row["variant"], row["data"], row["seed"]) for row in rows}
     todo = [(v, d, s) for s in range(given.seeds) for v in given.only or VARIANTS for d in DATA]
@@ -142,7 +189,10 @@ def main() -> None:
         row = cell(*key) | {"environment": environment()}
         with RESULTS.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        print(f"{key}: head {row['head']['accuracy']:.3f}, mix {row['mix']['accuracy']:.3f}, {row['seconds']:.0f} s", flush=True)  # type: ignore[index]
+        print(
+            f"{key}: head {row['head']['accuracy']:.3f}, mix {row['mix']['accuracy']:.3f}, {row['seconds']:.0f} s",
+            flush=True,
+        )  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -24,9 +24,16 @@ class Batch(NamedTuple):
 
 
 def batch(
-    n: int, num_classes: int, *, d: int = 16, sigma: float = 0.3, seed: int = 0, unlabelled: float = 0.0,
-    spread: float = 1.0, dtype: torch.dtype = torch.float64,
-) -> Batch:  # fmt: skip
+    n: int,
+    num_classes: int,
+    *,
+    d: int = 16,
+    sigma: float = 0.3,
+    seed: int = 0,
+    unlabelled: float = 0.0,
+    spread: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Batch:
     """Clustered Gaussian embeddings; `spread` is the noise around a class centre, a share `unlabelled` has label -1."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % num_classes

@@ -55,7 +55,9 @@ def test_saved_and_read_again_it_says_the_same(fitted: TextClassifier, toy: Toy,
 
 
 @pytest.mark.parametrize("labels", [[3, 1, 7, 2], [True, False, True, False]])
-def test_labels_of_any_kind_come_back_as_they_went_in(tiny_encoder: Path, toy: Toy, labels: list[Any], tmp_path: Path) -> None:
+def test_labels_of_any_kind_come_back_as_they_went_in(
+    tiny_encoder: Path, toy: Toy, labels: list[Any], tmp_path: Path
+) -> None:
     given = [labels[index] for index in toy.indices]
     model = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, given)
     assert list(model.classes_) == sorted(set(labels))

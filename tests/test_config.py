@@ -20,7 +20,9 @@ def test_defaults_are_themselves_allowed() -> None:
 
 def test_every_fault_is_said_at_once_with_its_repair() -> None:
     with pytest.raises(InputError) as caught:
-        make(TrainSettings, {"epoch": 3, "batch_size": "many", "weight": 1.5, "loss": "glos", "sigma": -1, "seed": True})
+        make(
+            TrainSettings, {"epoch": 3, "batch_size": "many", "weight": 1.5, "loss": "glos", "sigma": -1, "seed": True}
+        )
     said = str(caught.value)
     for part in (
         "unknown setting 'epoch': did you mean 'epochs'?",

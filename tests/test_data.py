@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphloss.data import Split, describe, list_corpora, load_corpus, load_split, read_texts
+from graphloss.data.formats import column_names, rows
+from graphloss.data.selection import few_shots, hold_out
 from graphloss.errors import InputError
-from graphloss.formats import column_names, rows
-from graphloss.selection import few_shots, hold_out
 
 SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
     "mr": (6397, 711, 3554, 2),

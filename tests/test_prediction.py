@@ -16,7 +16,12 @@ def predictor() -> Predictor:
     generator = torch.Generator().manual_seed(0)
     support = unit(torch.randn(12, 5, generator=generator))
     return Predictor(
-        torch.randn(3, 5, generator=generator), torch.randn(3, generator=generator), support, torch.arange(12) % 3, 0.3, 0.5
+        torch.randn(3, 5, generator=generator),
+        torch.randn(3, generator=generator),
+        support,
+        torch.arange(12) % 3,
+        0.3,
+        0.5,
     )
 
 
@@ -30,7 +35,9 @@ def test_the_graph_is_a_weighted_vote_of_the_training_documents(predictor: Predi
     for i in range(len(z)):
         weights = [math.exp(-float((z[i] - s).square().sum()) / (2 * 0.3**2)) for s in predictor.support]
         for c in range(3):
-            share = sum(w for w, label in zip(weights, predictor.support_labels, strict=True) if label == c) / sum(weights)
+            share = sum(w for w, label in zip(weights, predictor.support_labels, strict=True) if label == c) / sum(
+                weights
+            )
             assert float(found[i, c]) == pytest.approx(share, rel=1e-4)
 
 

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from graphloss import figures
 from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe, score
-from graphloss.report import Document, model_card, render, write_report
+from graphloss.report import Document, figures, model_card, render, write_report
 
 NAMES = ["billing", "card & <b>payment</b>", "account", "other"]
 HOSTILE = '</script><script>alert("x")</script> & <img src=x onerror=alert(1)>'
@@ -215,7 +214,7 @@ def test_undefined_scores_and_a_loss_of_quality_are_said_as_they_are(tmp_path: P
 
 def test_the_report_appears_whole_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = write_report(run).read_bytes()
-    monkeypatch.setattr("graphloss.runfolder.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_report(run)
     assert (run / "report.html").read_bytes() == before

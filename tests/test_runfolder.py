@@ -1,4 +1,4 @@
-"""The run folder: what is written can be read by anybody, what is damaged is said, nothing half-written has a final name."""
+"""The run folder: anybody can read what is written, what is damaged is said, nothing half-written has a final name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
     runfolder.write_model(folder, runfolder.Model(load(str(tiny_encoder)), predictor))
-    info = {"status": "finished", "labels": ["a", "b", "c"], "settings": {}, "predictor": {"sigma": 0.3, "graph_share": 0.5}}
+    info = {
+        "status": "finished",
+        "labels": ["a", "b", "c"],
+        "settings": {},
+        "predictor": {"sigma": 0.3, "graph_share": 0.5},
+    }
     runfolder.write_info(folder, info)
     return folder
 
@@ -40,7 +45,9 @@ def test_the_encoder_loads_with_plain_sentence_transformers(run: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(str(run / "encoder"), device="cpu", local_files_only=True)
-    torch.testing.assert_close(encoder.encode(["goal"], convert_to_tensor=True), encode(load(str(run / "encoder")), ["goal"]))
+    torch.testing.assert_close(
+        encoder.encode(["goal"], convert_to_tensor=True), encode(load(str(run / "encoder")), ["goal"])
+    )
 
 
 def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
@@ -96,10 +103,17 @@ def no_info(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (damage_info, "damaged"), (drop_key, "damaged"), (newer, "upgrade graphloss"), (unfinished, "--resume"), (cut_head, "damaged"),
-        (drop_head, "head.safetensors missing"), (other_labels, "3 classes"), (damage_encoder, "cannot be loaded"), (no_info, "not a run folder"),
+        (damage_info, "damaged"),
+        (drop_key, "damaged"),
+        (newer, "upgrade graphloss"),
+        (unfinished, "--resume"),
+        (cut_head, "damaged"),
+        (drop_head, "head.safetensors missing"),
+        (other_labels, "3 classes"),
+        (damage_encoder, "cannot be loaded"),
+        (no_info, "not a run folder"),
     ],
-)  # fmt: skip
+)
 def test_a_folder_that_cannot_be_used_is_said_with_the_repair(run: Path, harm: Any, said: str) -> None:
     harm(run)
     with pytest.raises(InputError, match=said):

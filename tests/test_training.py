@@ -1,4 +1,4 @@
-"""Training: one pass, one graph a batch, the best epoch kept, and an interrupted run that ends like an uninterrupted one."""
+"""Training: one pass, one graph a batch, the best epoch kept, an interrupted run that ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss import training
+from graphloss.checkpoints import complete, step_of
 from graphloss.config import TrainSettings
+from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.losses import Combined, GLoss, gloss
-from graphloss.training import Documents, Fitted, GraphModel, checkpoints, epochs_for, fit
+from graphloss.model import GraphModel
+from graphloss.schedule import epochs_for
+from graphloss.training import Fitted, fit
 
 QUICK = {"epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
@@ -82,11 +86,13 @@ def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(
     assert [row["step"] for row in whole.history] == [2, 4, 6, 8, 9]  # and once more at the end
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(6)])
-    assert [training.step_of(path) for path in checkpoints(tmp_path / "cut")][-1] == 4  # in the middle of the second epoch
+    assert step_of(complete(tmp_path / "cut")[-1]) == 4  # in the middle of the second epoch
     same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
 
 
-def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(
+    tiny_encoder: Path, parts: Any, tmp_path: Path
+) -> None:
     whole = run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9)  # nothing gets better: it stops early
     assert len(whole.history) == 2
     same(whole, run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9))
@@ -94,7 +100,7 @@ def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(tiny_e
 
 def test_a_checkpoint_is_whole_and_holds_no_pickle_of_ours(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     run(tiny_encoder, parts, tmp_path)
-    found = checkpoints(tmp_path)
+    found = complete(tmp_path)
     assert 1 <= len(found) <= 2  # the last and the best
     assert not list(tmp_path.glob("**/training_args.bin")) and not list(tmp_path.glob(".writing*"))
     for path in found:
@@ -108,7 +114,7 @@ def test_half_a_checkpoint_is_passed_over(tiny_encoder: Path, parts: Any, tmp_pa
         run(tiny_encoder, parts, tmp_path, [Interrupt(7)])
     (tmp_path / ".writing" / "checkpoint-9").mkdir(parents=True)  # what a kill while writing leaves
     (tmp_path / "checkpoint-9").mkdir()
-    assert [training.step_of(path) for path in checkpoints(tmp_path)][-1] == 6
+    assert [step_of(path) for path in complete(tmp_path)][-1] == 6
     assert len(run(tiny_encoder, parts, tmp_path).history) == 3
 
 
@@ -124,7 +130,9 @@ def test_training_learns_and_keeps_the_best_epoch(tiny_encoder: Path, parts: Any
     assert fitted.predictor.support.shape == (len(documents), 32)
 
 
-def test_the_standalone_mode_has_no_head_and_is_judged_by_silhouette(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+def test_the_standalone_mode_has_no_head_and_is_judged_by_silhouette(
+    tiny_encoder: Path, parts: Any, tmp_path: Path
+) -> None:
     fitted = run(tiny_encoder, parts, tmp_path, mode="standalone", epochs=5)
     silhouettes = [row["macro_silhouette"] for row in fitted.history]
     assert silhouettes[-1] > silhouettes[0] and "ce" not in fitted.history[0]
@@ -162,7 +170,11 @@ def test_one_pass_over_the_encoder_and_one_graph_over_the_batch(tiny_encoder: Pa
         expected = 0.5 * expected + 0.5 * torch.nn.functional.cross_entropy(head(z), labels)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     loss.backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder[0].parameters() if p.ndim > 1 and p.grad is not None)
+    assert all(
+        p.grad is not None and p.grad.abs().max() > 0
+        for p in encoder[0].parameters()
+        if p.ndim > 1 and p.grad is not None
+    )
     assert sum(p.grad is not None for p in encoder.parameters()) > 10
 
 
@@ -186,9 +198,9 @@ def test_a_sample_is_balanced_over_the_classes() -> None:
 
 def test_a_checkpoint_holds_encoder_head_and_loss(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     run(tiny_encoder, parts, tmp_path, sigma="root")
-    state = json.loads((checkpoints(tmp_path)[-1] / "trainer_state.json").read_text())
+    state = json.loads((complete(tmp_path)[-1] / "trainer_state.json").read_text())
     from safetensors.torch import load_file
 
-    tensors = load_file(checkpoints(tmp_path)[-1] / "model.safetensors")
+    tensors = load_file(complete(tmp_path)[-1] / "model.safetensors")
     assert {"head.weight", "objective.graph_loss.sigma_value"} <= set(tensors)
-    assert state["global_step"] == training.step_of(checkpoints(tmp_path)[-1])
+    assert state["global_step"] == step_of(complete(tmp_path)[-1])

@@ -1,7 +1,7 @@
 """graphloss: fine-tune text encoders with a loss that sees a graph of documents.
 
-Three ways in: `GLoss` for any PyTorch loop, `TextClassifier` with the manners of scikit-learn, and the command `graphloss`.
-Names are loaded when they are first used, so that importing the package costs nothing.
+Three ways in: `GLoss` for any PyTorch loop, `TextClassifier` with the manners of scikit-learn, and the command
+`graphloss`. Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ from graphloss.errors import InputError
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled document,
-    which joins the graph as a hidden node. All arguments are keywords and named like the options of `graphloss train`;
-    `validation` is the share of the labelled documents held out to choose the best epoch (0: keep the last epoch).
+    Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled
+    document, which joins the graph as a hidden node. All arguments are keywords and named like the options of
+    `graphloss train`; `validation` is the share of the labelled documents held out to choose the best epoch (0: the
+    last epoch is kept).
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
@@ -39,14 +40,27 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, model: str | None = None, loss: str = TrainSettings.loss, mode: str = TrainSettings.mode,
-        sigma: float | str = TrainSettings.sigma, weight: float = TrainSettings.weight, alpha: float = TrainSettings.alpha,
-        q: float = TrainSettings.q, class_weights: str = TrainSettings.class_weights, epochs: int | None = TrainSettings.epochs,
-        batch_size: int | None = TrainSettings.batch_size, learning_rate: float = TrainSettings.learning_rate,
-        head_learning_rate: float = TrainSettings.head_learning_rate, max_length: int | None = TrainSettings.max_length,
-        accumulate: int = TrainSettings.accumulate, patience: int = TrainSettings.patience,
-        precision: str = TrainSettings.precision, seed: int = TrainSettings.seed, validation: float = 0.1,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        model: str | None = None,
+        loss: str = TrainSettings.loss,
+        mode: str = TrainSettings.mode,
+        sigma: float | str = TrainSettings.sigma,
+        weight: float = TrainSettings.weight,
+        alpha: float = TrainSettings.alpha,
+        q: float = TrainSettings.q,
+        class_weights: str = TrainSettings.class_weights,
+        epochs: int | None = TrainSettings.epochs,
+        batch_size: int | None = TrainSettings.batch_size,
+        learning_rate: float = TrainSettings.learning_rate,
+        head_learning_rate: float = TrainSettings.head_learning_rate,
+        max_length: int | None = TrainSettings.max_length,
+        accumulate: int = TrainSettings.accumulate,
+        patience: int = TrainSettings.patience,
+        precision: str = TrainSettings.precision,
+        seed: int = TrainSettings.seed,
+        validation: float = 0.1,
+    ) -> None:
         self.model = model
         self.loss = loss
         self.mode = mode
@@ -96,8 +110,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
         """
+        from graphloss.documents import Documents
         from graphloss.encoder import load, resolve
-        from graphloss.training import Documents, fit
+        from graphloss.training import fit
 
         settings, source = self.settings(), resolve(self.model)
         texts, labels = _checked(texts, labels)
@@ -105,7 +120,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        train = Documents([*texts, *(unlabeled or [])], [index.get(label, -1) for label in labels] + [-1] * len(unlabeled or []))
+        train = Documents(
+            [*texts, *(unlabeled or [])], [index.get(label, -1) for label in labels] + [-1] * len(unlabeled or [])
+        )
         if validation_data is not None:
             held_texts, held_labels = _checked(*validation_data)
             if strange := sorted({str(label) for label in held_labels if label not in index}):
@@ -201,7 +218,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def _fitted(self) -> None:
         if not hasattr(self, "predictor_"):
-            raise NotFittedError("this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained")
+            raise NotFittedError(
+                "this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained"
+            )
 
 
 def _checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
@@ -217,10 +236,12 @@ def _checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], li
 
 def _hold_out(train: Any, share: float, seed: int) -> tuple[Any, Any]:
     """Hold out a share of each class's labelled documents for validation, as `graphloss train` does."""
-    from graphloss.selection import hold_out
-    from graphloss.training import Documents
+    from graphloss.data import hold_out
+    from graphloss.documents import Documents
 
     held = hold_out([None if label < 0 else str(label) for label in train.labels], share, seed)
     kept = sorted(set(range(len(train))) - set(held))
-    parts = [Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)]
+    parts = [
+        Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)
+    ]
     return parts[0], parts[1]

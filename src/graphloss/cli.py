@@ -26,10 +26,14 @@ app = typer.Typer(
 data_app = typer.Typer(help="See which data sets there are and what is in one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
 Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN")]
-Text = Annotated[str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")]
+Text = Annotated[
+    str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
+]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the labels; guessed when not given.")]
 
 
@@ -44,12 +48,18 @@ def _option(item: Any, panel: str) -> inspect.Parameter:
     said = f" {'|'.join(choices)}" if choices else ""
     default = "" if item.default is None or kind is bool else f" [dim]\\[default: {item.default}][/dim]"
     option = typer.Option(flag, help=info["help"] + said + default, rich_help_panel=panel, show_default=False)
-    return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each field of `DataSettings` and `TrainSettings`; it receives them as `**given`."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
     panels = ((DataSettings, "Data"), (TrainSettings, "Training"))
     options = [_option(item, panel) for settings, panel in panels for item in fields(settings)]
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -62,11 +72,16 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def train(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="DATA", help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME."),
+        typer.Argument(
+            metavar="DATA",
+            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
+        ),
     ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -87,7 +102,10 @@ def train(
     try:
         info = runs.train(source, data_settings, train_settings, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
-        screen.warn("interrupted; what was trained is kept: `graphloss train --resume --out RUN` goes on from the last checkpoint")
+        screen.warn(
+            "interrupted; what was trained is kept: "
+            "`graphloss train --resume --out RUN` goes on from the last checkpoint"
+        )
         raise typer.Exit(130) from None
     screen.result(info)
     if as_json:
@@ -97,7 +115,9 @@ def train(
 @app.command()
 def evaluate(
     run: Run,
-    source: Annotated[str | None, typer.Argument(metavar="DATA", help="Data to score on (default: that of the training).")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Data to score on (default: that of the training).")
+    ] = None,
     *,
     split: Annotated[str, typer.Option(help="Split of the data.", metavar="train|validation|test")] = "test",
     text: Text = None,
@@ -121,18 +141,24 @@ def evaluate(
 @app.command()
 def predict(
     run: Run,
-    source: Annotated[str | None, typer.Argument(metavar="FILE|-", help="File of texts, or - for standard input.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="FILE|-", help="File of texts, or - for standard input.")
+    ] = None,
     *,
-    text: Annotated[list[str] | None, typer.Option("--text", help="A text to classify; may be given several times.")] = None,
-    column: Annotated[str | None, typer.Option("--column", help="Column of the texts in FILE; guessed when not given.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="A text to classify; may be given several times.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Column of the texts in FILE; guessed when not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify new texts as they come: the label and its probability for each."""
-    from graphloss import runs
+    from graphloss import serving
 
     if (source is None) == (not text):
         raise InputError("expected a FILE, or - for standard input, or --text TEXT: one of them")
-    for row in runs.predict(run, source if source is not None else list(text or []), column=column):
+    for row in serving.predict(run, source if source is not None else list(text or []), column=column):
         if as_json:
             _print_json(row)
         else:
@@ -156,7 +182,7 @@ def list_data(*, as_json: AsJson = False) -> None:
     from rich.console import Console
 
     from graphloss.console import corpora_table
-    from graphloss.sources import list_corpora
+    from graphloss.data import list_corpora
 
     rows = list_corpora()
     if as_json:
@@ -180,8 +206,7 @@ def show_data(
     from rich.console import Console
 
     from graphloss.console import Screen, corpus_table
-    from graphloss.data import load_corpus
-    from graphloss.description import describe
+    from graphloss.data import describe, load_corpus
 
     corpus = load_corpus(source, text=text, label=label)
     for line in corpus.warnings:
@@ -200,7 +225,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _common(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False) -> None:
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
     """Fine-tune text encoders with a loss that sees a graph of documents."""
 
 

@@ -1,7 +1,8 @@
 """The one door for settings: two dataclasses that the command line, a settings file and `TextClassifier` share.
 
-Each fact about a setting (name, type, default, help, choices, bounds) stands once, here: the options and the help of the command
-are generated from these fields, a TOML, YAML or JSON file is checked against them, and `TextClassifier` takes `TrainSettings` by name.
+Each fact about a setting (name, type, default, help, choices, bounds) stands once, here: the options and the help of
+the command are generated from these fields, a TOML, YAML or JSON file is checked against them, and `TextClassifier`
+takes `TrainSettings` by name.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ from graphloss.errors import InputError
 SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
 
 
-def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), least: float | None = None, most: float | None = None, above: float | None = None) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> Any:
     """A dataclass field that carries its help and its bounds: `least <= value <= most`, `value > above`."""
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "above": above})
+    return field(
+        default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "above": above}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +40,14 @@ class DataSettings:
     """Where the documents come from and which of them are used."""
 
     text: str | None = setting(None, "Column of the texts; guessed when not given.")
-    label: str | None = setting(None, "Column of the labels; guessed when not given. An empty label is an unlabelled document.")
+    label: str | None = setting(
+        None, "Column of the labels; guessed when not given. An empty label is an unlabelled document."
+    )
     shots: int | None = setting(None, "Keep only N labelled documents a class.", least=1)
     keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabelled.")
-    validation: float = setting(0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9)
+    validation: float = setting(
+        0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +57,24 @@ class TrainSettings:
     model: str | None = setting(None, "Encoder: a folder or a Hub name (default: the packaged all-MiniLM-L6-v2).")
     loss: str = setting("gloss", "The graph loss, or cross-entropy alone:", choices=("gloss", "ce"))
     mode: str = setting(
-        "combined", "combined: cross-entropy and graph loss; standalone: the graph loss alone, then a linear probe.",
+        "combined",
+        "combined: cross-entropy and graph loss; standalone: the graph loss alone, then a linear probe.",
         choices=("combined", "standalone"),
-    )  # fmt: skip
+    )
     sigma: float | str = setting("auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, above=0)
     weight: float = setting(0.5, "λ, the share of the graph loss in combined mode.", least=0, most=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
-    q: float = setting(0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1)
+    q: float = setting(
+        0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1
+    )
     class_weights: str = setting("none", "Weights of the classes in the loss:", choices=("none", "balanced"))
     epochs: int | None = setting(None, "Passes over the training documents (default: by their number).", least=1)
     batch_size: int | None = setting(None, "Documents of one graph (default: 32 to 128, by their number).", least=2)
     learning_rate: float = setting(1e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
-    max_length: int | None = setting(None, "Tokens of a text that are read (default: what the encoder was made for).", least=4)
+    max_length: int | None = setting(
+        None, "Tokens of a text that are read (default: what the encoder was made for).", least=4
+    )
     accumulate: int = setting(1, "Batches whose gradients are summed before a step.", least=1)
     patience: int = setting(5, "Epochs without a better validation score before training stops.", least=1)
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
@@ -100,7 +120,10 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
     if found := problems(settings_class, values):
         raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
     numbers = {item.name for item in fields(settings_class) if float in _types(item)}
-    return settings_class(**{name: float(v) if name in numbers and isinstance(v, int) else v for name, v in values.items()})
+    typed: dict[str, Any] = {
+        name: float(v) if name in numbers and isinstance(v, int) else v for name, v in values.items()
+    }
+    return settings_class(**typed)
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -110,7 +133,8 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         The values for `DataSettings` and those for `TrainSettings`, checked.
 
     Raises:
-        InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed (all are listed).
+        InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed
+            (all are listed).
     """
     if not path.is_file():
         raise InputError(f"{path}: no such settings file; write one in TOML, YAML or JSON, for example `epochs = 5`")

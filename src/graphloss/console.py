@@ -1,10 +1,9 @@
-"""What a training looks like on the screen: a plan, a bar, a line an evaluation, a table. All of it goes to standard error."""
+"""What a training looks like on the screen, on standard error: a plan, a bar, a line an evaluation, a table."""
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from graphloss.description import Description
-    from graphloss.runs import Plan
-    from graphloss.sources import Entry
+    from graphloss.data import Description, Entry
+    from graphloss.plan import Plan
 
 SLOW = 256  # texts: encoding more of them may take over two seconds, so that a bar is shown
 
@@ -54,17 +52,22 @@ class Screen:
                 sizes[label] = sizes.get(label, 0) + 1
         words = [len(text.split()) for text in corpus.train.texts]
         hidden = len(corpus.train) - sum(sizes.values())
+        documents = [f"{sum(sizes.values()):,} labelled", f"{hidden:,} unlabelled" if hidden else ""]
+        documents += [f"{len(corpus.validation):,} validation"]
+        documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
         rows = {
-            "documents": f"{sum(sizes.values()):,} labelled" + (f", {hidden:,} unlabelled" if hidden else "") + f", {len(corpus.validation):,} validation"
-            + (f", {len(corpus.test):,} test" if corpus.test else ", no test split"),
-            "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labelled documents each",
-            "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; read up to {plan.max_length} tokens",
+            "documents": ", ".join(filter(None, documents)),
+            "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labelled "
+            "documents each",
+            "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
+            f"read up to {plan.max_length} tokens",
             "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
-            "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} {'step' if plan.steps == 1 else 'steps'}, "
+            "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} "
+            f"{'step' if plan.steps == 1 else 'steps'}, "
             f"batches of {plan.batch_size}, seed {settings.seed}",
             "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
             "run folder": str(plan.folder),
-        }  # fmt: skip
+        }
         self.console.print(f"[bold]graphloss[/bold] trains on [bold]{corpus.name}[/bold]")
         for name, value in rows.items():
             self.console.print(f"  [dim]{name:<11}[/dim]", end="")
@@ -72,7 +75,7 @@ class Screen:
         self.console.print()
 
     def watch(self, on_history: Callable[[list[dict[str, Any]]], None]) -> Any:
-        """A trainer callback that draws the bar and the line of each evaluation, and hands the history to `on_history`."""
+        """A trainer callback that draws the bar and a line an evaluation, and hands the history to `on_history`."""
         from transformers import TrainerCallback
 
         screen = self
@@ -85,20 +88,29 @@ class Screen:
                 self.headed = False
 
             def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                self.started, self.drawn = time.perf_counter(), False
                 self.bar = Progress(
-                    TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"),
-                    TimeRemainingColumn(), console=screen.console, transient=True, disable=screen.quiet or not screen.console.is_terminal,
-                )  # fmt: skip
+                    TextColumn("  {task.description}"),
+                    BarColumn(bar_width=24),
+                    MofNCompleteColumn(),
+                    TextColumn("steps"),
+                    TimeRemainingColumn(),
+                    console=screen.console,
+                    transient=True,
+                    disable=screen.quiet or not screen.console.is_terminal,
+                )
                 self.bar.start()
                 self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 assert self.bar is not None
-                self.bar.update(self.task, completed=state.global_step, description=f"epoch {int(state.epoch or 0) + 1}")
+                self.bar.update(
+                    self.task, completed=state.global_step, description=f"epoch {int(state.epoch or 0) + 1}"
+                )
 
-            def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **kwargs: Any) -> None:
-                from graphloss.training import history_of
+            def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                from graphloss.checkpoints import history_of
+
+                metrics: dict[str, Any] = kwargs["metrics"]
 
                 if not self.headed:
                     screen.console.print("  epoch     loss  coverage   val F1  val acc   seconds", style="dim")
@@ -123,24 +135,40 @@ class Screen:
     def result(self, info: dict[str, Any]) -> None:
         """The table at the end, beside the probe of the untouched encoder, and what to type next."""
         metrics, run = info["metrics"], info["run"]
-        rows = [("untouched encoder, linear probe", metrics["probe"], None), (_title(info), metrics["model"], metrics["seconds"])]
-        table = Table(title=f"{info['name']}, {metrics['split']} split", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        rows = [
+            ("untouched encoder, linear probe", metrics["probe"], None),
+            (_title(info), metrics["model"], metrics["seconds"]),
+        ]
+        table = Table(
+            title=f"{info['name']}, {metrics['split']} split", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+        )
         table.add_column("", no_wrap=True)
         for name in ("accuracy", "macro-F1", "silhouette", "ECE", "coverage", "seconds"):
             table.add_column(name, justify="right")
         for title, scores, seconds in rows:
             table.add_row(
-                title, _cell(scores["accuracy"], ".1%"), _cell(scores["macro_f1"], ".1%"), _cell(scores["macro_silhouette"], ".3f"),
-                _cell(scores["ece"], ".3f"), _cell(metrics["coverage"] if seconds is not None else None, ".1%"), _cell(seconds, ".0f"),
-            )  # fmt: skip
+                title,
+                _cell(scores["accuracy"], ".1%"),
+                _cell(scores["macro_f1"], ".1%"),
+                _cell(scores["macro_silhouette"], ".3f"),
+                _cell(scores["ece"], ".3f"),
+                _cell(metrics["coverage"] if seconds is not None else None, ".1%"),
+                _cell(seconds, ".0f"),
+            )
         self.console.print()
         self.console.print(table)
         if metrics["split"] == "validation":
-            self.console.print("  (there is no test split; these documents chose the best epoch, so expect a little less on new ones)", style="dim")
+            self.console.print(
+                "  (there is no test split; these documents chose the best epoch, so expect a little less on new ones)",
+                style="dim",
+            )
         self.console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
         self.console.print(f"  report      {run}/report.html", markup=False)
         self.console.print("\nNext:", style="bold")
-        for line in (f"graphloss predict {run} --text 'a new text'", f"graphloss evaluate {run} --split {metrics['split']}"):
+        for line in (
+            f"graphloss predict {run} --text 'a new text'",
+            f"graphloss evaluate {run} --split {metrics['split']}",
+        ):
             self.console.print(f"  {line}", markup=False)
 
 
@@ -150,7 +178,9 @@ def corpora_table(entries: list[Entry]) -> Table:
     for name in ("name", "train", "validation", "test", "where"):
         table.add_column(name, justify="right" if name in ("train", "validation", "test") else "left")
     for entry in entries:
-        counts = [f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")]
+        counts = [
+            f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")
+        ]
         table.add_row(entry.name, *counts, entry.where, style="" if entry.available else "dim")
     return table
 
@@ -159,13 +189,17 @@ def corpus_table(shown: Description) -> Group:
     """What is in a data set: sizes of the splits and lengths above, the classes below."""
     words = shown.words
     sizes = ", ".join(f"{count:,} {split}" for split, count in shown.documents.items())
-    lengths = f"{words.mean:.0f} on average, median {words.median:.0f}, 95% up to {words.p95:.0f}, longest {words.longest:,}"
+    lengths = (
+        f"{words.mean:.0f} on average, median {words.median:.0f}, 95% up to {words.p95:.0f}, longest {words.longest:,}"
+    )
     table = Table(box=SIMPLE_HEAD)
     for name in ("class", *shown.documents):
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in shown.classes:
         table.add_row(row.label, *(f"{getattr(row, split):,}" for split in shown.documents))
-    title = Text.assemble((shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}")
+    title = Text.assemble(
+        (shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}"
+    )
     return Group(title, table)
 
 
@@ -175,14 +209,21 @@ def scores_table(scores: dict[str, Any]) -> Group:
     for name in ("class", "precision", "recall", "F1", "documents"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in scores["per_class"]:
-        table.add_row(row["label"], f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['support']:,}")
+        table.add_row(
+            row["label"], f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['support']:,}"
+        )
     overall = "  ".join(
         f"{title} {_cell(scores[name], form).strip()}"
         for title, name, form in (
-            ("accuracy", "accuracy", ".1%"), ("macro-F1", "macro_f1", ".1%"), ("silhouette", "macro_silhouette", ".3f"), ("ECE", "ece", ".3f")
+            ("accuracy", "accuracy", ".1%"),
+            ("macro-F1", "macro_f1", ".1%"),
+            ("silhouette", "macro_silhouette", ".3f"),
+            ("ECE", "ece", ".3f"),
         )
-    )  # fmt: skip
-    title = Text.assemble((scores["data"], "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}")
+    )
+    title = Text.assemble(
+        (scores["data"], "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}"
+    )
     return Group(title, table)
 
 

@@ -1,7 +1,7 @@
 """The one door to sentence-transformers: load an encoder, embed with a gradient, encode without one.
 
-Whatever the encoder, an embedding here has unit length (`graph.unit`): the graph, the head and the probe see the same vectors, and
-`SentenceTransformer.encode` of the saved encoder followed by a normalisation gives them back.
+Whatever the encoder, an embedding here has unit length (`graph.unit`): the graph, the head and the probe see the same
+vectors, and `SentenceTransformer.encode` of the saved encoder followed by a normalisation gives them back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def resolve(name: str | None) -> str:
     """Say where an encoder will be loaded from, without loading it, so that a wrong name costs nothing.
 
     Args:
-        name: a folder, a Hub name, or None for the packaged all-MiniLM-L6-v2 (or the same model of the Hub where the package is missing).
+        name: a folder, a Hub name, or None for the packaged all-MiniLM-L6-v2 (or the same model of the Hub where the
+            package is missing).
 
     Returns:
         A folder or a Hub name that `load` can read.
@@ -51,11 +52,15 @@ def resolve(name: str | None) -> str:
         if (folder / "graphloss.json").is_file() and (folder / "encoder").is_dir():
             folder = folder / "encoder"  # a run folder: go on from the encoder it holds
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-            raise InputError(f"model '{name}': the folder holds neither config.json nor modules.json, so it is not an encoder")
+            raise InputError(
+                f"model '{name}': the folder holds neither config.json nor modules.json, so it is not an encoder"
+            )
         return str(folder)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder")
-    return _on_hub(name, "")
+        raise InputError(
+            f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder"
+        )
+    return _on_hub(name, "; give a folder, or leave --model away")
 
 
 def load(source: str, *, max_length: int | None = None, device: str | None = None) -> SentenceTransformer:
@@ -70,7 +75,8 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
         The encoder, in float32.
 
     Raises:
-        InputError: the files are damaged or are no text encoder, or `max_length` is more than the encoder has positions.
+        InputError: the files are damaged or are no text encoder, or `max_length` is more than the encoder has
+            positions.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -92,7 +98,10 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     positions = getattr(encoder.config, "max_position_embeddings", None)
     if max_length is not None:
         if positions is not None and max_length > positions:
-            raise InputError(f"max_length {max_length}: model '{source}' reads at most {positions} tokens; give --max-length {positions} or less")
+            raise InputError(
+                f"max_length {max_length}: model '{source}' reads at most {positions} tokens; "
+                f"give --max-length {positions} or less"
+            )
         encoder.max_seq_length = max_length
     return encoder
 
@@ -100,11 +109,13 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
 def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None) -> torch.Tensor:
     """Embed one tokenised batch with a gradient, in chunks sorted by length, so that hardly a pad token is computed.
 
-    The result does not depend on the chunks (but for dropout's random numbers): the graph of the loss still spans the whole batch.
+    The result does not depend on the chunks (but for dropout's random numbers): the graph of the loss still spans the
+    whole batch.
 
     Args:
         encoder: a sentence-transformers model.
-        features: what its tokenizer gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape; other entries are passed on.
+        features: what its tokenizer gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape;
+            other entries are passed on.
         chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
 
     Returns:
@@ -125,7 +136,9 @@ def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int 
     return unit(shuffled[order.argsort()].float())
 
 
-def encode(encoder: SentenceTransformer, texts: list[str], *, batch_size: int = 32, progress: bool = False) -> torch.Tensor:
+def encode(
+    encoder: SentenceTransformer, texts: list[str], *, batch_size: int = 32, progress: bool = False
+) -> torch.Tensor:
     """Embed texts without a gradient, by the library's own `encode` (sorted by length, on the encoder's device).
 
     Returns:
@@ -187,12 +200,12 @@ def _on_hub(name: str, hint: str) -> str:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise InputError(f"model '{name}' is not in the local cache and HF_HUB_OFFLINE is set{hint or '; give a folder, or leave --model away'}")
+        raise InputError(f"model '{name}' is not in the local cache and HF_HUB_OFFLINE is set{hint}")
     host = urlparse(constants.ENDPOINT)
     try:
         socket.create_connection((host.hostname or "", host.port or 443), timeout=HUB_TIMEOUT).close()
     except OSError as error:
         raise InputError(
-            f"model '{name}' is not in the local cache and the Hub cannot be reached ({error}){hint or '; give a folder, or leave --model away'}"
+            f"model '{name}' is not in the local cache and the Hub cannot be reached ({error}){hint}"
         ) from error
     return name

@@ -1,6 +1,7 @@
 """The one exception that means "the input is wrong, and here is how to repair it".
 
-The command line prints its message without a traceback and exits with code 2; Python callers catch it as a `ValueError`.
+The command line prints its message without a traceback and exits with code 2; Python callers catch it as a
+`ValueError`.
 """
 
 

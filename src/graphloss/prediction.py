@@ -1,12 +1,13 @@
 """From embeddings to class probabilities: the linear head, the graph of the training documents, or the mean of both.
 
-Letters: z (m, d) new documents and s (n, d) training documents, all of unit length; Y (n, C) one-hot labels; σ the bandwidth.
+Letters: z (m, d) new documents and s (n, d) training documents, all of unit length; Y (n, C) one-hot labels;
+σ the bandwidth.
 
     head     p = softmax(z Wᵀ + b)
     graph    p_i = Σ_j K_ij Y_j,  K = softmax over j of (z_i · s_j) / σ²
 
-The graph is the harmonic function of one new node beside training nodes whose labels are all shown (Zhu, Ghahramani, Lafferty 2003,
-equation 5, with a single unlabelled node): a new document never changes another's answer.
+The graph is the harmonic function of one new node beside training nodes whose labels are all shown (Zhu, Ghahramani,
+Lafferty 2003, equation 5, with a single unlabelled node): a new document never changes another's answer.
 """
 
 from __future__ import annotations

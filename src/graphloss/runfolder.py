@@ -3,7 +3,7 @@
     encoder/              a plain sentence-transformers model
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
     support.safetensors   embeddings (n, d) float16 and labels (n,) of the labelled training documents
-    graphloss.json        labels, settings, versions, data, metrics; `status` is "finished" once everything else is in place
+    graphloss.json        labels, settings, versions, data, metrics; `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
     report.html, README.md
@@ -15,7 +15,6 @@ Every file is written under a hidden name and then renamed. JSON, safetensors an
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +27,13 @@ from graphloss.errors import InputError
 from graphloss.prediction import Predictor
 
 FORMAT = 1
-INFO, METRICS, HEAD, SUPPORT, ENCODER = "graphloss.json", "metrics.jsonl", "head.safetensors", "support.safetensors", "encoder"
+INFO, METRICS, HEAD, SUPPORT, ENCODER = (
+    "graphloss.json",
+    "metrics.jsonl",
+    "head.safetensors",
+    "support.safetensors",
+    "encoder",
+)
 PREDICTIONS, REPORT, CARD, CHECKPOINTS = "predictions.parquet", "report.html", "README.md", "checkpoints"
 
 
@@ -44,12 +49,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole: under a hidden name first, then renamed, so that a kill never leaves half of it."""
     hidden = path.with_name(f".{path.name}.writing")
     hidden.write_text(text, encoding="utf-8")
-    os.replace(hidden, path)
+    hidden.replace(path)
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:
     """Write `graphloss.json`."""
-    write_text(folder / INFO, json.dumps({"format": FORMAT, **info}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        folder / INFO, json.dumps({"format": FORMAT, **info}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -68,12 +75,12 @@ def write_model(folder: Path, model: Model) -> None:
     ):
         hidden = folder / f".{name}.writing"
         save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
-        os.replace(hidden, folder / name)
+        hidden.replace(folder / name)
     hidden = folder / f".{ENCODER}.writing"
     shutil.rmtree(hidden, ignore_errors=True)
     model.encoder.save_pretrained(str(hidden), create_model_card=False)
     shutil.rmtree(folder / ENCODER, ignore_errors=True)
-    os.replace(hidden, folder / ENCODER)
+    hidden.replace(folder / ENCODER)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -86,7 +93,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
     path = folder / INFO
     if not path.is_file():
-        raise InputError(f"{folder}: not a run folder, it holds no {INFO}; give the folder that `graphloss train` named")
+        raise InputError(
+            f"{folder}: not a run folder, it holds no {INFO}; give the folder that `graphloss train` named"
+        )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         number = info["format"]
@@ -94,9 +103,13 @@ def read_info(folder: Path) -> dict[str, Any]:
             needed = ("labels", "settings", "status", *(("predictor",) if info["status"] == "finished" else ()))
             [info[name] for name in needed]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder") from error
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder"
+        ) from error
     if number > FORMAT:
-        raise InputError(f"{folder}: written in format {number}, this graphloss reads up to {FORMAT}; upgrade graphloss")
+        raise InputError(
+            f"{folder}: written in format {number}, this graphloss reads up to {FORMAT}; upgrade graphloss"
+        )
     return dict(info)
 
 
@@ -114,15 +127,21 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         raise InputError(f"{folder}: damaged, {' and '.join(missing)} missing; copy the run folder again or train anew")
     head, support = _tensors(folder / HEAD, ("weight", "bias")), _tensors(folder / SUPPORT, ("embeddings", "labels"))
     if head["weight"].shape[0] != len(info["labels"]):
-        raise InputError(f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}")
+        raise InputError(
+            f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}"
+        )
     from graphloss.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
     chosen = info["predictor"]
     predictor = Predictor(
-        head["weight"], head["bias"], support["embeddings"].float(), support["labels"],
-        sigma=float(chosen["sigma"]), graph_share=float(chosen["graph_share"]),
-    )  # fmt: skip
+        head["weight"],
+        head["bias"],
+        support["embeddings"].float(),
+        support["labels"],
+        sigma=float(chosen["sigma"]),
+        graph_share=float(chosen["graph_share"]),
+    )
     return info, Model(encoder, predictor)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphloss.columns import did_you_mean
+from graphloss.data.columns import did_you_mean
+from graphloss.data.formats import SUFFIXES, check_file
 from graphloss.errors import InputError
-from graphloss.formats import SUFFIXES, check_file
 
 KNOWN = ("mr", "r8", "r52", "ohsumed", "20ng", "banking77")
 """Names of published data sets whose folders are looked for in `$GRAPHLOSS_DATA` and in the cache."""

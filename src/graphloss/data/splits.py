@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from graphloss.columns import as_label, as_text, choose_column
+from graphloss.data.columns import as_label, as_text, choose_column
+from graphloss.data.formats import check_file, class_names, column_names, rows
+from graphloss.data.sources import SPLITS, from_hub, locate, split_of
 from graphloss.errors import InputError
-from graphloss.formats import check_file, class_names, column_names, rows
-from graphloss.sources import SPLITS, from_hub, locate, split_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_splits(
         InputError: the source cannot be read; see `graphloss.data`.
     """
     if source == "builtin":
-        from graphloss.corpus import docstrings
+        from graphloss.data.builtin import docstrings
 
         return "builtin", {split: Split(texts, list(labels)) for split, (texts, labels) in docstrings().items()}
     if source.startswith("hub:"):

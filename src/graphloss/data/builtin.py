@@ -12,8 +12,8 @@ import warnings
 
 import numpy as np
 
+from graphloss.data.selection import by_class
 from graphloss.errors import InputError
-from graphloss.selection import by_class
 
 LEAST = 10
 """A subpackage with fewer documents is no class: split three ways, too little of it would be left."""

@@ -16,15 +16,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphloss import figures, runfolder, tables
-from graphloss.card import model_card
+from graphloss import runfolder
 from graphloss.errors import InputError
 from graphloss.evaluation import reliability
+from graphloss.report import figures, tables
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-__all__ = ["Document", "model_card", "render", "write_report"]
 
 MISTAKES = 25
 
@@ -91,7 +89,7 @@ def render(info: Mapping[str, Any], history: Sequence[Mapping[str, Any]], docume
     if documents:
         _documents_sections(page, labels, metrics, documents)
     page.section("Settings and environment", "", tables.details(info))
-    assets = files("graphloss") / "assets"
+    assets = files("graphloss.report") / "assets"
     return _TEMPLATE.format(
         title=html.escape(f"{info['name']} · graphloss"),
         css=(assets / "report.css").read_text(encoding="utf-8"),

@@ -1,21 +1,13 @@
-"""Texts and label names from a file, a folder, a name or the Hub, divided into train, validation and test.
-
-`load_corpus` gives what training needs, `load_split` one split to evaluate on, `read_texts` texts to predict on, one
-after another. All that a person may have got wrong in the data is said here, before any model is loaded.
-"""
+"""A source as training and evaluation need it: divided, checked against each other, with a fingerprint."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphloss.description import Description, describe
+from graphloss.data.selection import few_shots, hold_out
+from graphloss.data.sources import SPLITS
+from graphloss.data.splits import Split, labelled_only, read_splits
 from graphloss.errors import InputError
-from graphloss.selection import few_shots, hold_out
-from graphloss.sources import SPLITS, list_corpora
-from graphloss.splits import Split, labelled_only, read_splits
-from graphloss.texts import read_texts
-
-__all__ = ["Corpus", "Description", "Split", "describe", "list_corpora", "load_corpus", "load_split", "read_texts"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from graphloss.data import Corpus
+    from graphloss.data.corpus import Corpus
 
 
 @dataclass(frozen=True)

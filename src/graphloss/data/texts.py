@@ -4,16 +4,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from graphloss.columns import as_text, choose_column
-from graphloss.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.data.columns import as_text, choose_column
+from graphloss.data.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
 
 
 def read_texts(source: str | Path | Iterable[str], *, text: str | None = None) -> Iterator[tuple[int, str]]:
     """Texts one after another, read as they are asked for; blank ones are left out.
 
     Args:
-        source: a table (see `graphloss.formats`), a `.txt` file with a text a line, "-" for standard input, or texts.
-            On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
+        source: a table (see `graphloss.data.formats`), a `.txt` file with a text a line, "-" for standard input, or
+            texts. On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
         text: the column of the texts; guessed when None.
 
     Returns:

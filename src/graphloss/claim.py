@@ -1,0 +1,128 @@
+"""Claiming a run folder: is it free or ours, which run does it hold, and the first thing written into it."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from graphloss import runfolder
+from graphloss.config import DataSettings, TrainSettings, make, names
+from graphloss.data import Corpus
+from graphloss.errors import InputError
+
+PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
+
+
+def free_folder(name: str, settings: TrainSettings) -> Path:
+    """The next folder under `runs/` that is not there yet."""
+    stem = f"{name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
+    tried = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
+    return next(path for path in tried if not path.exists())
+
+
+def check_free(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that is not ours to write into, before the data is read."""
+    if (folder / runfolder.INFO).is_file():
+        info = runfolder.read_info(folder)
+        if not resume:
+            todo = (
+                "it has finished"
+                if info["status"] == "finished"
+                else f"go on with `graphloss train --resume --out {folder}`"
+            )
+            raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
+
+
+def resumed(folder: Path, source: str | None, settings: TrainSettings) -> tuple[str, DataSettings, TrainSettings]:
+    """Data and settings of a run that is resumed.
+
+    Raises:
+        InputError: `source` or `settings` are given and differ from those that the run began with.
+    """
+    info = runfolder.read_info(folder)
+    recorded = info["data"]
+    kept = make(TrainSettings, info["settings"])
+    if settings not in (kept, TrainSettings()):
+        other = [
+            name
+            for name in names(TrainSettings)
+            if getattr(settings, name) not in (getattr(kept, name), getattr(TrainSettings(), name))
+        ]
+        if other:
+            raise InputError(
+                f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
+                "or train into another folder"
+            )
+    if source is not None and place_of(source) != recorded["source"]:
+        raise InputError(
+            f"{folder}: began with data '{recorded['source']}', not '{source}'; resume without naming data"
+        )
+    return recorded["source"], make(DataSettings, {name: recorded[name] for name in names(DataSettings)}), kept
+
+
+def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings) -> dict[str, Any]:
+    """Claim the run folder, or find in it the run that is resumed; returns what `graphloss.json` says.
+
+    Raises:
+        InputError: the folder cannot be made, or the data has changed since the run in it began.
+    """
+    if (folder / runfolder.INFO).is_file():
+        info = runfolder.read_info(folder)
+        if info["data"]["fingerprint"] != corpus.fingerprint:
+            raise InputError(f"{folder}: the data has changed since this run began; train into another folder")
+        return info
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    info = {
+        "status": "running",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "graphloss": version("graphloss"),
+        "name": corpus.name,
+        "labels": corpus.label_names,
+        "settings": asdict(settings),
+        "data": {
+            "source": place_of(source),
+            **asdict(data),
+            "fingerprint": corpus.fingerprint,
+            "sizes": {
+                "train": len(corpus.train),
+                "labelled": sum(label is not None for label in corpus.train.labels),
+                "validation": len(corpus.validation),
+                "test": len(corpus.test) if corpus.test else 0,
+            },
+        },
+        "versions": {name: version(name) for name in PACKAGES},
+        "environment": environment(),
+    }
+    runfolder.write_info(folder, info)
+    return runfolder.read_info(folder)
+
+
+def place_of(source: str) -> str:
+    """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
+    return str(Path(source).resolve()) if Path(source).suffix and Path(source).exists() else source
+
+
+def environment() -> dict[str, Any]:
+    """The machine, as far as it explains a figure or a time."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+    }

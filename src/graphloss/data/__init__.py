@@ -1,0 +1,26 @@
+"""Texts and label names from a file, a folder, a name or the Hub, divided into train, validation and test.
+
+`load_corpus` gives what training needs, `load_split` one split to evaluate on, `read_texts` texts to predict on, one
+after another. All that a person may have got wrong in the data is said here, before any model is loaded.
+"""
+
+from graphloss.data.corpus import Corpus, load_corpus, load_split
+from graphloss.data.description import Description, describe
+from graphloss.data.selection import few_shots, hold_out
+from graphloss.data.sources import Entry, list_corpora
+from graphloss.data.splits import Split
+from graphloss.data.texts import read_texts
+
+__all__ = [
+    "Corpus",
+    "Description",
+    "Entry",
+    "Split",
+    "describe",
+    "few_shots",
+    "hold_out",
+    "list_corpora",
+    "load_corpus",
+    "load_split",
+    "read_texts",
+]

@@ -1,0 +1,66 @@
+"""Documents by class index, and how a batch of them becomes what the model takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts with their class index; -1 is unlabelled."""
+
+    texts: list[str]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def labelled(self, most: int | None = None, *, seed: int = 0) -> Documents:
+        """The labelled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
+        known = [row for row, label in enumerate(self.labels) if label >= 0]
+        if most is not None and len(known) > most:
+            order = np.random.default_rng(seed).permutation(known)
+            turn: dict[int, int] = {}
+            ranked = []  # (how many of its class came before it, place): the first of each class, then the second, ...
+            for place, row in enumerate(order):
+                label = self.labels[row]
+                turn[label] = turn.get(label, -1) + 1
+                ranked.append((turn[label], place))
+            known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
+        return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
+
+
+class Rows(Dataset[tuple[str, int]]):
+    """Documents as a torch data set of (text, label)."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, row: int) -> tuple[str, int]:
+        return self.documents.texts[row], self.documents.labels[row]
+
+
+class Collator:
+    """Rows of a batch -> what `GraphModel.forward` takes.
+
+    Texts are tokenised here, so that nothing as large as the corpus is kept twice.
+    """
+
+    def __init__(self, encoder: SentenceTransformer) -> None:
+        self.encoder = encoder
+
+    def __call__(self, rows: list[tuple[str, int]]) -> dict[str, Any]:
+        """Tokens and labels of n rows."""
+        texts, labels = zip(*rows, strict=True)
+        return {"features": self.encoder.preprocess(list(texts)), "labels": torch.tensor(labels)}

@@ -1,0 +1,120 @@
+"""Encoder, head and loss as one module: how it starts, what a step computes, and what predicts once it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from graphloss.config import TrainSettings
+from graphloss.documents import Documents
+from graphloss.encoder import embed, encode
+from graphloss.evaluation import linear_probe, score
+from graphloss.losses import Combined, GLoss, balanced_class_weights
+from graphloss.prediction import Predictor
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class GraphModel(nn.Module):
+    """Encoder, head and loss as one module: texts and labels in, a loss out, everything learned in one `state_dict`."""
+
+    def __init__(self, encoder: SentenceTransformer, head: nn.Linear | None, objective: Combined | GLoss) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.objective = objective
+        self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
+
+    def forward(self, features: dict[str, Any], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One pass: `features` of n texts and `labels` (n,) to a scalar loss."""
+        z = embed(self.encoder, features)  # (n, d)
+        if isinstance(self.objective, Combined):
+            assert self.head is not None
+            with torch.autocast(z.device.type, enabled=False):
+                logits = self.head(z)  # (n, C)
+            result = self.objective(z, logits, labels)
+            parts = {"loss": result.loss, "ce": result.ce}
+            if self.objective.graph_loss is not None:
+                parts |= {"graph": result.graph, "coverage": result.coverage}
+        else:
+            loss = self.objective(z, labels)
+            parts = {"loss": loss, "graph": loss, "coverage": self.objective.coverage}
+        self.seen.append({name: float(value.detach()) for name, value in parts.items()})
+        return {"loss": parts["loss"]}
+
+    def averages(self) -> dict[str, float]:
+        """Means over the batches since the last call."""
+        names = self.seen[0] if self.seen else {}
+        means = {name: float(np.mean([batch[name] for batch in self.seen])) for name in names}
+        self.seen.clear()
+        return means
+
+
+def start_model(
+    encoder: SentenceTransformer,
+    start: torch.Tensor,
+    sample: Documents,
+    documents: Documents,
+    classes: int,
+    settings: TrainSettings,
+) -> GraphModel:
+    """Loss and head for an encoder: σ calibrated, and the head begun as a probe, on the embeddings before training.
+
+    Args:
+        encoder: a sentence-transformers model.
+        start: its unit-length embeddings (n, d) of `sample`.
+        sample: n labelled documents.
+        documents: all training documents, for the weights of the classes.
+        classes: C, how many there are.
+        settings: which loss, with or without a head.
+    """
+    weights = None
+    if settings.class_weights == "balanced":
+        weights = balanced_class_weights(torch.tensor(documents.labels), classes)
+    labels = torch.tensor(sample.labels)
+    graph = GLoss(
+        mode="loo",
+        sigma=settings.sigma,
+        alpha=settings.alpha,
+        q=settings.q,
+        class_weights=weights,
+        num_classes=classes,
+        seed=settings.seed,
+    )
+    graph.calibrate(start, labels)
+    if settings.mode == "standalone":
+        return GraphModel(encoder, None, graph)
+    head = nn.Linear(start.shape[1], classes)
+    probe = linear_probe(start, sample.labels, classes)
+    with torch.no_grad():
+        head.weight.copy_(probe.weight)
+        head.bias.copy_(probe.bias)
+    return GraphModel(encoder, head, Combined(graph if settings.loss == "gloss" else None, settings.weight, weights))
+
+
+def predictor_of(model: GraphModel, documents: Documents, validation: Documents, label_names: list[str]) -> Predictor:
+    """Head and graph, mixed unless validation prefers the head alone.
+
+    In standalone mode the head is a probe on all labelled documents.
+    """
+    known = documents.labelled()
+    support = encode(model.encoder, known.texts)
+    if model.head is not None:
+        weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
+    else:
+        probe = linear_probe(support, known.labels, len(label_names))
+        weight, bias = probe.weight, probe.bias
+    graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
+    sigma = graph.bandwidth if isinstance(graph, GLoss) else GLoss().bandwidth
+    mixed = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5)
+    alone = replace(mixed, graph_share=0.0)
+    if not len(validation):
+        return mixed
+    z, truth = encode(model.encoder, validation.texts), np.asarray(validation.labels)
+    scores = [score(truth, each.probabilities(z).numpy(), None, label_names).macro_f1 for each in (mixed, alone)]
+    return mixed if scores[0] >= scores[1] else alone

@@ -1,0 +1,61 @@
+"""What a training is about to do and how long it may take, said before it begins."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphloss.config import TrainSettings
+from graphloss.data import Corpus
+from graphloss.encoder import encode
+from graphloss.schedule import batch_size_for, epochs_for, steps_of_epoch
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to be done, for the first lines that a training prints."""
+
+    corpus: Corpus
+    settings: TrainSettings
+    folder: Path
+    encoder: str
+    dimension: int | None
+    max_length: int | None
+    device: str
+    batch_size: int
+    epochs: int
+    steps: int
+    minutes: float
+
+
+def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
+    """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts."""
+    texts = corpus.train.texts
+    tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
+    encode(encoder, tried[:4])
+    began = time.perf_counter()
+    encode(encoder, tried)
+    each = (time.perf_counter() - began) / len(tried)
+    count, epochs = len(texts), epochs_for(len(texts), settings)
+    judged = len(corpus.test or corpus.validation)
+    passes = epochs * (3 * count + len(corpus.validation)) + 2 * (judged + count)
+    return Plan(
+        corpus=corpus,
+        settings=settings,
+        folder=folder,
+        encoder=Path(settings.model).name if settings.model else "all-MiniLM-L6-v2",
+        dimension=encoder.get_embedding_dimension(),
+        max_length=encoder.max_seq_length,
+        device=str(encoder.device),
+        batch_size=batch_size_for(count, settings),
+        epochs=epochs,
+        steps=steps_of_epoch(count, settings),
+        minutes=passes * each / 60,
+    )

@@ -1,0 +1,29 @@
+"""How large a batch, how many steps and epochs: what `graphloss train` chooses where the user does not."""
+
+from __future__ import annotations
+
+import math
+
+from graphloss.config import TrainSettings
+
+LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
+SMALLEST_GRAPH, LARGEST_GRAPH, STEPS_OF_EPOCH = 32, 128, 8
+
+
+def batch_size_for(count: int, settings: TrainSettings) -> int:
+    """Documents of one graph: as asked, or a power of two from 32 to 128, for some 8 steps an epoch if it can be."""
+    if settings.batch_size is not None:
+        return settings.batch_size
+    return min(max(2 ** round(math.log2(max(count / STEPS_OF_EPOCH, 1))), SMALLEST_GRAPH), LARGEST_GRAPH)
+
+
+def steps_of_epoch(count: int, settings: TrainSettings) -> int:
+    """Optimiser steps of one pass over `count` documents."""
+    return math.ceil(math.ceil(count / batch_size_for(count, settings)) / settings.accumulate)
+
+
+def epochs_for(count: int, settings: TrainSettings) -> int:
+    """Passes over `count` documents: as asked, or enough for some 60 steps, 20 at the most and 3 at the least."""
+    if settings.epochs is not None:
+        return settings.epochs
+    return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)

@@ -1,0 +1,74 @@
+"""A finished run at work: texts are classified as they come, from a file, a pipe or the command line."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graphloss import runfolder
+from graphloss.data import read_texts
+
+PREDICT_AT_ONCE = 256  # texts: enough for sorting by length to pay
+
+
+def predict(folder: Path, source: str | list[str], *, column: str | None) -> Iterator[dict[str, Any]]:
+    """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
+
+    Args:
+        folder: a finished run.
+        source: a file, "-" for standard input, or the texts themselves.
+        column: of the texts in a file; guessed when None.
+
+    Yields:
+        `text`, `label` and `probability` of each text, in their order.
+
+    Raises:
+        InputError: the run or the texts cannot be used.
+    """
+    from graphloss.classifier import TextClassifier
+
+    runfolder.read_info(folder)
+    texts = read_texts(source, text=column)
+    first = next(texts, None)  # a file that cannot be read is said before a model is loaded
+    classifier = TextClassifier.from_pretrained(folder)
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE)
+    threading.Thread(
+        target=_feed, args=(itertools.chain([first] if first else [], texts), waiting), daemon=True
+    ).start()
+    while batch := _arrived(waiting):
+        rows = [text for _, text in batch]
+        probabilities = classifier.predict_proba(rows)
+        for text, row in zip(rows, probabilities, strict=True):
+            yield {
+                "text": text,
+                "label": str(classifier.classes_[row.argmax()]),
+                "probability": round(float(row.max()), 6),
+            }
+
+
+def _feed(texts: Iterator[tuple[int, str]], waiting: queue.Queue[Any]) -> None:
+    """Put texts in the queue, then None, or the error that ended them."""
+    try:
+        for item in texts:
+            waiting.put(item)
+        waiting.put(None)
+    except Exception as error:
+        waiting.put(error)
+
+
+def _arrived(waiting: queue.Queue[Any]) -> list[tuple[int, str]]:
+    """At least one text, and those behind it that are there already; nothing at the end."""
+    batch: list[tuple[int, str]] = []
+    while not batch or (len(batch) < PREDICT_AT_ONCE and not waiting.empty()):
+        item = waiting.get()
+        if item is None or isinstance(item, Exception):
+            if batch or item is None:
+                waiting.put(item)  # the end is found again by the next call
+                return batch
+            raise item
+        batch.append(item)
+    return batch

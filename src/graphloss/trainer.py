@@ -1,0 +1,137 @@
+"""The library's trainer, told what is ours: batches, rates, what is evaluated, and how a checkpoint is written."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from graphloss import checkpoints
+from graphloss.config import TrainSettings
+from graphloss.documents import Collator, Documents, Rows
+from graphloss.encoder import encode
+from graphloss.evaluation import linear_probe, score
+from graphloss.model import GraphModel
+from graphloss.sampling import ClassAwareBatchSampler
+from graphloss.schedule import batch_size_for
+
+
+class GraphTrainer(Trainer):
+    """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
+
+    def __init__(
+        self,
+        model: GraphModel,
+        args: TrainingArguments,
+        *,
+        documents: Documents,
+        validation: Documents,
+        label_names: list[str],
+        sample: Documents,
+        settings: TrainSettings,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self.documents, self.validation, self.class_names = documents, validation, label_names
+        self.sample, self.settings = sample, settings
+        self.clock = time.perf_counter()
+        super().__init__(
+            model,
+            args,
+            data_collator=Collator(model.encoder),
+            train_dataset=Rows(documents),
+            eval_dataset=Rows(validation),
+            callbacks=callbacks,
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
+
+    @property
+    def module(self) -> GraphModel:
+        """The model, whatever the library has wrapped around it."""
+        assert isinstance(self.model, GraphModel)
+        return self.model
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints stand."""
+        assert self.args.output_dir is not None
+        return Path(self.args.output_dir)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches by class; every document once an epoch."""
+        size = batch_size_for(len(self.documents), self.settings)
+        sampler = ClassAwareBatchSampler(self.documents.labels, size, seed=self.settings.seed)
+        loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW: decay on the encoder's matrices alone, a rate of their own for head and σ, which start afresh."""
+        if self.optimizer is None:
+            module, settings = self.module, self.settings
+            encoder = [p for p in module.encoder.parameters() if p.requires_grad]
+            others = [p for name, p in module.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
+            groups = [
+                {"params": [p for p in encoder if p.ndim > 1], "lr": settings.learning_rate, "weight_decay": 0.01},
+                {"params": [p for p in encoder if p.ndim <= 1], "lr": settings.learning_rate, "weight_decay": 0.0},
+                {"params": others, "lr": settings.head_learning_rate, "weight_decay": 0.0},
+            ]
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the validation documents as a user would see them, and say how training went since the last time."""
+        metrics: dict[str, Any] = {f"eval_{name}": value for name, value in self.module.averages().items()}
+        metrics["eval_seconds"] = time.perf_counter() - self.clock
+        if len(self.validation):
+            with self.autocast_smart_context_manager():
+                z = encode(self.module.encoder, self.validation.texts)
+            truth = np.asarray(self.validation.labels)
+            scores = score(truth, self.probabilities(z), z.numpy(), self.class_names)
+            metrics |= {
+                "eval_accuracy": scores.accuracy,
+                "eval_macro_f1": scores.macro_f1,
+                "eval_macro_silhouette": scores.macro_silhouette if scores.macro_silhouette is not None else -1.0,
+            }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.clock = time.perf_counter()
+        return metrics
+
+    def probabilities(self, z: torch.Tensor) -> np.ndarray:
+        """Class probabilities (n, C) of unit-length embeddings (n, d): by the head, or a probe where there is none."""
+        if (head := self.module.head) is not None:
+            with torch.no_grad():
+                return (z.to(head.weight) @ head.weight.T + head.bias).softmax(1).cpu().numpy()
+        with self.autocast_smart_context_manager():
+            seen = encode(self.module.encoder, self.sample.texts)
+        return linear_probe(seen, self.sample.labels, len(self.class_names)).probabilities(z).numpy()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint under a hidden name, then rename it: a kill never leaves half of one."""
+        run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        writing = run / ".writing"
+        shutil.rmtree(writing, ignore_errors=True)
+        self.args.output_dir = str(writing)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(run)
+        (writing / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        shutil.rmtree(run / name, ignore_errors=True)
+        (writing / name).replace(run / name)
+        shutil.rmtree(writing, ignore_errors=True)
+        keep = {self.state.global_step, self.state.best_global_step}
+        for folder in checkpoints.complete(run):
+            if checkpoints.step_of(folder) not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def load_step(self, step: int) -> None:
+        """Load encoder, head and loss as they were after `step` steps."""
+        self._load_from_checkpoint(str(self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"))
