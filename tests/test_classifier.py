@@ -122,3 +122,16 @@ def test_strange_labels_in_the_validation_data(tiny_encoder: Path, toy: Toy) -> 
 def test_before_fit_there_is_nothing_to_predict() -> None:
     with pytest.raises(NotFittedError, match="fit"):
         TextClassifier().predict(["a"])
+
+
+def test_verbose_shows_a_line_an_epoch(tiny_encoder: Path, toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    TextClassifier(model=str(tiny_encoder), **QUICK, verbose=True).fit(toy.texts, toy.labels)
+    said = capsys.readouterr()
+    assert (
+        said.out == "" and "coverage" in said.err and len([line for line in said.err.splitlines() if "%" in line]) >= 3
+    )
+
+
+def test_cross_entropy_has_no_standalone_mode(toy: Toy) -> None:
+    with pytest.raises(InputError, match="standalone"):
+        TextClassifier(loss="ce", mode="standalone").fit(toy.texts, toy.labels)

@@ -300,6 +300,7 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (_with("--loss", "focal"), ["loss", "gloss, ce"]),
         (_with("--sigma", "rot"), ["sigma", "root"]),
         (_with("--loss", "ce", "--mode", "standalone"), ["standalone"]),
+        (_with("--validation", "0"), ["no document is left to score"]),
         (_with("--epochs", "0", "--weight", "2"), ["epochs", "weight"]),
         (_with("--model", "./nothing"), ["no such folder"]),
         (_with("--model", "nobody/nothing"), ["cache"]),

@@ -95,4 +95,4 @@ def test_the_classifier_takes_every_setting_with_its_default() -> None:
     assert len(names(TrainSettings)) >= 15
     for name in names(TrainSettings):
         assert taken[name].default == getattr(TrainSettings(), name)
-    assert set(taken) - set(names(TrainSettings)) == {"validation"}
+    assert set(taken) - set(names(TrainSettings)) == {"validation", "verbose"}

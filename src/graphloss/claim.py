@@ -13,7 +13,7 @@ from typing import Any
 
 from graphloss import runfolder
 from graphloss.config import DataSettings, TrainSettings, make, names
-from graphloss.data import Corpus
+from graphloss.data import Corpus, list_corpora
 from graphloss.errors import InputError
 
 PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
@@ -110,7 +110,8 @@ def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, setting
 
 def place_of(source: str) -> str:
     """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
-    return str(Path(source).resolve()) if Path(source).suffix and Path(source).exists() else source
+    known = source in {entry.name for entry in list_corpora()} or source.startswith("hub:")
+    return str(Path(source).resolve()) if not known and Path(source).exists() else source
 
 
 def environment() -> dict[str, Any]:

@@ -23,7 +23,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled
     document, which joins the graph as a hidden node. All arguments are keywords and named like the options of
     `graphloss train`; `validation` is the share of the labelled documents held out to choose the best epoch (0: the
-    last epoch is kept).
+    last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
@@ -60,6 +60,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         precision: str = TrainSettings.precision,
         seed: int = TrainSettings.seed,
         validation: float = 0.1,
+        verbose: bool = False,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -79,6 +80,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.seed = seed
         self.validation = validation
+        self.verbose = verbose
 
     def settings(self) -> TrainSettings:
         """The settings as one checked object.
@@ -110,6 +112,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
         """
+        from graphloss.console import Screen
         from graphloss.documents import Documents
         from graphloss.encoder import load, resolve
         from graphloss.training import fit
@@ -120,9 +123,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        train = Documents(
-            [*texts, *(unlabeled or [])], [index.get(label, -1) for label in labels] + [-1] * len(unlabeled or [])
-        )
+        more, none = _checked(unlabeled, [None] * len(unlabeled)) if unlabeled else ([], [])
+        train = Documents([*texts, *more], [index.get(label, -1) for label in [*labels, *none]])
         if validation_data is not None:
             held_texts, held_labels = _checked(*validation_data)
             if strange := sorted({str(label) for label in held_labels if label not in index}):
@@ -131,8 +133,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         else:
             train, held = _hold_out(train, self.validation, self.seed)
         with tempfile.TemporaryDirectory(prefix="graphloss-") as folder:
-            encoder = load(source, max_length=self.max_length)
-            self._take(fit(encoder, train, held, [str(label) for label in known], settings, folder=Path(folder)), known)
+            fitted = fit(
+                load(source, max_length=self.max_length),
+                train,
+                held,
+                [str(label) for label in known],
+                settings,
+                folder=Path(folder),
+                callbacks=[Screen().watch()] if self.verbose else None,
+                progress=self.verbose,
+            )
+        self._take(fitted, known)
         return self
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:

@@ -80,6 +80,14 @@ class TrainSettings:
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
     seed: int = setting(0, "Seed of everything random.", least=0)
 
+    def __post_init__(self) -> None:
+        """Refuse what each setting allows and both together do not."""
+        if self.loss == "ce" and self.mode == "standalone":
+            raise InputError(
+                "loss 'ce' has no standalone mode: it is the cross-entropy of a head; "
+                "give --mode combined or --loss gloss"
+            )
+
 
 Settings = DataSettings | TrainSettings
 S = typing.TypeVar("S", DataSettings, TrainSettings)

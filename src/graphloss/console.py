@@ -74,7 +74,7 @@ class Screen:
             self.console.print(value, markup=False)
         self.console.print()
 
-    def watch(self, on_history: Callable[[list[dict[str, Any]]], None]) -> Any:
+    def watch(self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None) -> Any:
         """A trainer callback that draws the bar and a line an evaluation, and hands the history to `on_history`."""
         from transformers import TrainerCallback
 

@@ -97,13 +97,20 @@ def start_model(
     return GraphModel(encoder, head, Combined(graph if settings.loss == "gloss" else None, settings.weight, weights))
 
 
-def predictor_of(model: GraphModel, documents: Documents, validation: Documents, label_names: list[str]) -> Predictor:
+def predictor_of(
+    model: GraphModel,
+    documents: Documents,
+    validation: Documents,
+    label_names: list[str],
+    *,
+    progress: bool = False,
+) -> Predictor:
     """Head and graph, mixed unless validation prefers the head alone.
 
     In standalone mode the head is a probe on all labelled documents.
     """
     known = documents.labelled()
-    support = encode(model.encoder, known.texts)
+    support = encode(model.encoder, known.texts, progress=progress)
     if model.head is not None:
         weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
     else:

@@ -49,13 +49,17 @@ def train(
             source, data, settings = claim.resumed(out, source, settings)
     if source is None:
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
-    _sensible(settings)
     encoder_source = resolve(settings.model)
     if out is not None:
         claim.check_free(out, resume=resume)
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
+    if not corpus.test and not len(corpus.validation):
+        raise InputError(
+            f"{source}: no document is left to score the model on, neither for validation nor for a test; "
+            "give --validation a share above 0, at least two documents a class, or a folder with a test file"
+        )
     folder = out or claim.free_folder(corpus.name, settings)
     begun = claim.begin(folder, source, corpus, data, settings)
     if begun["status"] == "finished":
@@ -116,13 +120,6 @@ def evaluate(
     return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
 
 
-def _sensible(settings: TrainSettings) -> None:
-    if settings.loss == "ce" and settings.mode == "standalone":
-        raise InputError(
-            "loss 'ce' has no standalone mode: it is the cross-entropy of a head; give --mode combined or --loss gloss"
-        )
-
-
 def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, screen: Screen) -> Any:
     from graphloss.classifier import TextClassifier
     from graphloss.documents import Documents
@@ -141,6 +138,7 @@ def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, sc
         settings,
         folder=where,
         callbacks=[screen.watch(lambda history: runfolder.write_metrics(folder, history))],
+        progress=screen.shows(len(corpus.train)),
     )
     return TextClassifier.of(settings, fitted, corpus.label_names)
 

@@ -55,6 +55,7 @@ def fit(
     *,
     folder: Path,
     callbacks: list[TrainerCallback] | None = None,
+    progress: bool = False,
 ) -> Fitted:
     """Train an encoder; go on from the last checkpoint in `folder` where there is one.
 
@@ -66,6 +67,7 @@ def fit(
         settings: how to train.
         folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
         callbacks: further callbacks of the trainer, for example a progress bar.
+        progress: draw a bar while the training documents are embedded, before and after training.
 
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
@@ -73,7 +75,7 @@ def fit(
     began = time.perf_counter()
     set_seed(settings.seed)
     sample = documents.labelled(SAMPLE, seed=settings.seed)
-    start = encode(encoder, sample.texts)
+    start = encode(encoder, sample.texts, progress=progress)
     model = start_model(encoder, start, sample, documents, len(label_names), settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
@@ -100,7 +102,7 @@ def fit(
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         encoder=encoder.eval(),
-        predictor=predictor_of(trainer.module, documents, validation, label_names),
+        predictor=predictor_of(trainer.module, documents, validation, label_names, progress=progress),
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,
