@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## Fine-tune the packaged encoder on the built-in corpus: a table and a report, no network
-	$(BIN)/graphloss train builtin
+	$(BIN)/graphloss train builtin --max-length 48 --epochs 3
 
 test: setup ## Run every test, the slow ones too (TESTS=tests/test_losses.py for some, WORKERS=n for more processes)
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)

@@ -36,7 +36,7 @@ DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; ep
     "r8": (8, 8, 40, 6),
     "mr": (2, 32, 40, 6),
 }
-BASE = {"learning_rate": 1e-4, "sigma": 0.3, "weight": 0.5, "alpha": 1.0, "batch_size": 64}
+BASE = {"blend": 1.0, "learning_rate": 1e-4, "sigma": 0.3, "weight": 0.5, "alpha": 1.0, "batch_size": 64}
 VARIANTS = {
     "base": {},
     "cross-entropy": {"loss": "ce"},
@@ -52,6 +52,7 @@ VARIANTS = {
     "learning rate 2e-4": {"learning_rate": 2e-4},
     "q 0.7": {"q": 0.7},
     "standalone": {"mode": "standalone"},
+    "blend 0.5": {"blend": 0.5},
 }
 
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 from graphloss import TextClassifier
 from graphloss.errors import InputError
 
-QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
+QUICK: dict[str, Any] = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,31 @@ def test_verbose_shows_a_line_an_epoch(tiny_encoder: Path, toy: Toy, capsys: pyt
 def test_cross_entropy_has_no_standalone_mode(toy: Toy) -> None:
     with pytest.raises(InputError, match="standalone"):
         TextClassifier(loss="ce", mode="standalone").fit(toy.texts, toy.labels)
+
+
+def test_arrays_and_series_are_sequences_too(tiny_encoder: Path, toy: Toy) -> None:
+    pd = pytest.importorskip("pandas")
+    labels = pd.Series(toy.indices, dtype="Int64")
+    labels[0] = pd.NA
+    model = TextClassifier(model=str(tiny_encoder), **QUICK)
+    model.fit(pd.Series(toy.texts), labels, unlabeled=np.array(["the moon then", "a goal"]))
+    assert list(model.classes_) == [0, 1, 2, 3] and model.predict(np.array(toy.texts[:3])).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"validation": 5}, "validation"),
+        ({"labels": ["a", 1, "a", 1]}, "one kind"),
+        ({"texts": "abcd"}, "put it in a list"),
+    ],
+)
+def test_other_mistakes_are_said(how: dict[str, Any], said: str) -> None:
+    given = {"texts": ["a", "b", "c", "d"], "labels": ["x", "y", "x", "y"], "validation": 0.1} | how
+    with pytest.raises(InputError, match=said):
+        TextClassifier(validation=given["validation"]).fit(given["texts"], given["labels"])
+
+
+def test_one_text_is_not_a_list_of_letters(fitted: TextClassifier) -> None:
+    with pytest.raises(InputError, match="put it in a list"):
+        fitted.predict("abc")

@@ -50,7 +50,20 @@ def table(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quick(tiny_encoder: Path) -> list[object]:
     """Options that make a training last a second."""
-    return ["--model", tiny_encoder, "--epochs", 3, "--batch-size", 16, "--max-length", 32, "--learning-rate", 1e-3]
+    return [
+        "--model",
+        tiny_encoder,
+        "--epochs",
+        3,
+        "--batch-size",
+        16,
+        "--max-length",
+        32,
+        "--learning-rate",
+        1e-3,
+        "--blend",
+        1,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +171,7 @@ def test_predict_from_options_files_and_standard_input(
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["text"] for row in rows] == texts
     assert sum(row["label"] == name for row, name in zip(rows, toy.names, strict=True)) >= 3
-    assert set(rows[0]) == {"text", "label", "probability"} and 0.25 < rows[0]["probability"] <= 1
+    assert set(rows[0]) == {"row", "text", "label", "probability"} and 0.25 < rows[0]["probability"] <= 1
     _, out, _ = call("predict", run, table)
     assert len(out.splitlines()) == 64 and len(out.splitlines()[0].split("\t")) == 3
     (tmp_path / "a.txt").write_text("the rocket\n\nmelody of the singer\n")
@@ -269,7 +282,9 @@ def _occupied(folder: Path) -> list[object]:
 
 def _other_run(folder: Path) -> list[object]:
     (folder / "run").mkdir()
-    (folder / "run" / "graphloss.json").write_text('{"format": 1, "labels": [], "settings": {}, "status": "running"}')
+    (folder / "run" / "graphloss.json").write_text(
+        '{"format": 1, "labels": [], "settings": {}, "data": {}, "status": "running"}'
+    )
     return _with()(folder)
 
 
@@ -341,3 +356,60 @@ def test_empty_texts_are_counted_and_dropped(call: Call, table: Path, quick: lis
     code, out, error = call("train", data, "--out", tmp_path / "run", "--json", *quick)
     assert code == 0 and "warning: " in error and "2" in error.split("warning: ")[1].splitlines()[0]
     assert json.loads(out)["data"]["sizes"]["train"] == 58
+
+
+def test_the_closing_table_fits_a_terminal_of_80_columns(
+    call: Call, table: Path, quick: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, said = call("train", table, "--out", tmp_path / "run", "--json", *quick)
+    metrics = json.loads(out)["metrics"]
+    for scores in (metrics["model"], metrics["probe"]):
+        for shown in (f"{scores['accuracy']:.1%}", f"{scores['macro_f1']:.1%}", f"{scores['ece']:.3f}"):
+            assert shown in said.split("validation split")[-1]
+    assert "macro-F1" in said and "…" not in said.split("validation split")[-1]
+
+
+def test_labels_in_square_brackets_are_labels(call: Call, toy: Toy, quick: list[object], tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", [(t, f"[/{n}]") for t, n in zip(toy.texts, toy.labels, strict=True)])
+    assert "[/music]" in call("data", "show", data)[1]
+    assert call("train", data, "--out", tmp_path / "[bold]", *quick)[0] == 0
+    code, out, _ = call("evaluate", tmp_path / "[bold]", "--split", "validation")
+    assert code == 0 and "[/music]" in out
+
+
+def test_a_failed_start_leaves_no_run_behind(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    code, _, error = call("train", table, "--out", tmp_path / "run", *quick, "--max-length", 4000)
+    assert code == 2 and "64" in error and not (tmp_path / "run").exists()
+    assert call("train", table, "--out", tmp_path / "run", *quick)[0] == 0
+
+
+@pytest.mark.parametrize("options", [["--seed", 0], ["--weight", 0.5], ["--shots", 3], ["--epochs", 7]])
+def test_other_options_are_refused_on_resume(
+    call: Call, table: Path, quick: list[object], tmp_path: Path, options: list[object]
+) -> None:
+    call("train", table, "--out", tmp_path / "run", *quick, "--seed", 5, "--weight", 0.3)
+    code, _, error = call("train", "--resume", "--out", tmp_path / "run", *options)
+    assert code == 2 and str(options[0])[2:] in error
+
+
+def test_a_model_of_numbers_is_evaluated_on_a_file_of_numbers(
+    call: Call, tiny_encoder: Path, toy: Toy, tmp_path: Path
+) -> None:
+    from graphloss import TextClassifier
+
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, max_length=32).fit(toy.texts, toy.indices)
+    model.save_pretrained(tmp_path / "saved")
+    data = write_csv(tmp_path / "a.csv", [(t, str(i)) for t, i in zip(toy.texts, toy.indices, strict=True)])
+    code, out, _ = call("evaluate", tmp_path / "saved", data, "--json")
+    assert code == 0 and json.loads(out)["documents"] == 64
+    code, _, error = call("train", "--resume", "--out", tmp_path / "saved")
+    assert code == 2 and "no training to go on with" in error
+
+
+def test_changed_data_has_no_known_validation_split(call: Call, toy: Toy, quick: list[object], tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", list(zip(toy.texts, toy.labels, strict=True)))
+    call("train", data, "--out", tmp_path / "run", *quick)
+    data.write_text(data.read_text() + "the moon,space\n")
+    code, _, error = call("evaluate", tmp_path / "run", "--split", "validation")
+    assert code == 2 and "changed" in error

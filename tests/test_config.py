@@ -6,6 +6,7 @@ import inspect
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graphloss.classifier import TextClassifier
@@ -29,7 +30,7 @@ def test_every_fault_is_said_at_once_with_its_repair() -> None:
         "batch_size: expected a whole number, got 'many'",
         "weight: expected at most 1, got 1.5",
         "loss: expected one of gloss, ce, got 'glos'",
-        "sigma: expected above 0, got -1",
+        "sigma: expected at least 0.001, got -1",
         "seed: expected a whole number, got True",
     ):
         assert part in said
@@ -96,3 +97,10 @@ def test_the_classifier_takes_every_setting_with_its_default() -> None:
     for name in names(TrainSettings):
         assert taken[name].default == getattr(TrainSettings(), name)
     assert set(taken) - set(names(TrainSettings)) == {"validation", "verbose"}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = make(TrainSettings, {"epochs": np.int64(3), "learning_rate": np.float32(0.5)})
+    assert made.epochs == 3 and type(made.epochs) is int and type(made.learning_rate) is float
+    with pytest.raises(InputError, match="seed"):
+        make(TrainSettings, {"seed": 2**32})

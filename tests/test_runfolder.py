@@ -76,7 +76,7 @@ def newer(run: Path) -> None:
 
 def unfinished(run: Path) -> None:
     info = json.loads((run / "graphloss.json").read_text())
-    (run / "graphloss.json").write_text(json.dumps(info | {"status": "running"}))
+    (run / "graphloss.json").write_text(json.dumps(info | {"status": "running", "data": {}}))
 
 
 def cut_head(run: Path) -> None:

@@ -14,16 +14,16 @@ from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss import training
-from graphloss.checkpoints import complete, step_of
+from graphloss.checkpoints import complete, last_whole, step_of
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.losses import Combined, GLoss, gloss
 from graphloss.model import GraphModel
-from graphloss.schedule import epochs_for
+from graphloss.schedule import blend_for, epochs_for
 from graphloss.training import Fitted, fit
 
-QUICK = {"epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
+QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
 
 class Interrupt(TrainerCallback):
@@ -204,3 +204,49 @@ def test_a_checkpoint_holds_encoder_head_and_loss(tiny_encoder: Path, parts: Any
     tensors = load_file(complete(tmp_path)[-1] / "model.safetensors")
     assert {"head.weight", "objective.graph_loss.sigma_value"} <= set(tensors)
     assert state["global_step"] == step_of(complete(tmp_path)[-1])
+
+
+def test_the_encoder_is_blended_with_the_untouched_one_where_labels_are_few(
+    tiny_encoder: Path, parts: Any, tmp_path: Path
+) -> None:
+    untouched = load(str(tiny_encoder)).state_dict()
+    whole = run(tiny_encoder, parts, tmp_path / "a", blend=1.0).encoder.state_dict()
+    half = run(tiny_encoder, parts, tmp_path / "b", blend=None).encoder.state_dict()  # 48 labels are few
+    moved = 0
+    for name, tensor in half.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (whole[name] + untouched[name]) / 2)
+            moved += bool((whole[name] != untouched[name]).any())
+    assert moved > 10
+    assert blend_for(2048, TrainSettings()) == 0.5 and blend_for(2049, TrainSettings()) == 1.0
+    assert blend_for(100_000, TrainSettings(blend=0.3)) == 0.3
+
+
+def test_a_blended_run_resumes_alike(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    whole = run(tiny_encoder, parts, tmp_path / "whole", blend=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(5)], blend=0.5)
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut", blend=0.5))
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_run(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    whole = run(tiny_encoder, parts, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(7)])
+    last = complete(tmp_path / "cut")[-1]
+    for name in ("optimizer.pt", "model.safetensors", "trainer_state.json"):
+        kept = (last / name).read_bytes()
+        (last / name).write_bytes(kept[: len(kept) // 2])
+        assert last_whole(tmp_path / "cut") != last
+        (last / name).write_bytes(kept)
+    (last / "optimizer.pt").write_bytes(b"")
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
+
+
+def test_without_a_silhouette_the_standalone_mode_is_judged_by_f1(tiny_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    rows = [toy.labels.index(name) for name in toy.names]  # one validation document a class: no silhouette
+    held = Documents([toy.texts[row] for row in rows], list(range(4)))
+    rest = [row for row in range(64) if row not in rows]
+    train = Documents([toy.texts[row] for row in rest], [toy.indices[row] for row in rest])
+    fitted = run(tiny_encoder, (train, held, toy.names), tmp_path, mode="standalone")
+    assert [row["score"] for row in fitted.history] == [row["macro_f1"] for row in fitted.history]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -15,6 +19,23 @@ def complete(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, oldest first."""
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / STATE).is_file()]
     return sorted(found, key=step_of)
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read, so that a damaged one costs an epoch and not the run."""
+    return next((path for path in reversed(complete(folder)) if _readable(path)), None)
+
+
+def _readable(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        with safe_open(checkpoint / "model.safetensors", framework="pt"):
+            pass
+        for name in ("optimizer.pt", "scheduler.pt"):
+            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError):
+        return False
+    return True
 
 
 def step_of(checkpoint: Path) -> int:

@@ -16,6 +16,7 @@ from graphloss.config import DataSettings, TrainSettings, make, names
 from graphloss.data import Corpus, list_corpora
 from graphloss.errors import InputError
 
+UNBORN = f".{runfolder.INFO}.writing"  # all that a kill in the first moment leaves
 PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
 
 
@@ -37,30 +38,28 @@ def check_free(folder: Path, *, resume: bool) -> None:
                 else f"go on with `graphloss train --resume --out {folder}`"
             )
             raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(path.name != UNBORN for path in folder.iterdir())):
         raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
 
 
-def resumed(folder: Path, source: str | None, settings: TrainSettings) -> tuple[str, DataSettings, TrainSettings]:
+def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
     """Data and settings of a run that is resumed.
 
     Raises:
-        InputError: `source` or `settings` are given and differ from those that the run began with.
+        InputError: `source` or one of the `given` settings differs from what the run began with.
     """
     info = runfolder.read_info(folder)
+    if "data" not in info:
+        raise InputError(f"{folder}: holds a saved model and no training to go on with; train into another folder")
     recorded = info["data"]
     kept = make(TrainSettings, info["settings"])
-    if settings not in (kept, TrainSettings()):
-        other = [
-            name
-            for name in names(TrainSettings)
-            if getattr(settings, name) not in (getattr(kept, name), getattr(TrainSettings(), name))
-        ]
-        if other:
-            raise InputError(
-                f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
-                "or train into another folder"
-            )
+    before = recorded | asdict(kept)
+    asked = given | ({"model": place_of(given["model"])} if given.get("model") else {})
+    if other := [name for name, value in asked.items() if value != before[name]]:
+        raise InputError(
+            f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
+            "or train into another folder"
+        )
     if source is not None and place_of(source) != recorded["source"]:
         raise InputError(
             f"{folder}: began with data '{recorded['source']}', not '{source}'; resume without naming data"
@@ -79,17 +78,13 @@ def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, setting
         if info["data"]["fingerprint"] != corpus.fingerprint:
             raise InputError(f"{folder}: the data has changed since this run began; train into another folder")
         return info
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
     info = {
         "status": "running",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "graphloss": version("graphloss"),
         "name": corpus.name,
         "labels": corpus.label_names,
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"model": place_of(settings.model) if settings.model else None},
         "data": {
             "source": place_of(source),
             **asdict(data),
@@ -104,7 +99,11 @@ def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, setting
         "versions": {name: version(name) for name in PACKAGES},
         "environment": environment(),
     }
-    runfolder.write_info(folder, info)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        runfolder.write_info(folder, info)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
     return runfolder.read_info(folder)
 
 

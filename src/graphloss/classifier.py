@@ -56,6 +56,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         head_learning_rate: float = TrainSettings.head_learning_rate,
         max_length: int | None = TrainSettings.max_length,
         accumulate: int = TrainSettings.accumulate,
+        blend: float | None = TrainSettings.blend,
         patience: int = TrainSettings.patience,
         precision: str = TrainSettings.precision,
         seed: int = TrainSettings.seed,
@@ -76,6 +77,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.head_learning_rate = head_learning_rate
         self.max_length = max_length
         self.accumulate = accumulate
+        self.blend = blend
         self.patience = patience
         self.precision = precision
         self.seed = seed
@@ -119,11 +121,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         settings, source = self.settings(), resolve(self.model)
         texts, labels = _checked(texts, labels)
-        known = sorted({label for label in labels if label is not None})
+        if not 0 <= self.validation <= 0.9:
+            raise InputError(f"validation: expected a share from 0 to 0.9, got {self.validation}")
+        known = _sorted({label for label in labels if label is not None})
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        more, none = _checked(unlabeled, [None] * len(unlabeled)) if unlabeled else ([], [])
+        more, none = ([], []) if unlabeled is None else _checked(unlabeled, [None] * len(unlabeled))
         train = Documents([*texts, *more], [index.get(label, -1) for label in [*labels, *none]])
         if validation_data is not None:
             held_texts, held_labels = _checked(*validation_data)
@@ -162,6 +166,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False) -> np.ndarray:
         """Unit-length embeddings (n, d), float32."""
+        if isinstance(texts, str):
+            raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
         from graphloss.encoder import encode
 
         self._fitted()
@@ -175,7 +181,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         self._fitted()
         path = Path(folder)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something already; give a new folder")
         path.mkdir(parents=True, exist_ok=True)
         runfolder.write_metrics(path, self.history_)
@@ -236,13 +242,28 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
 def _checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
     """Lists of the same length, of texts that are texts; NaN labels become None."""
-    texts, labels = list(texts), [None if label is None or label != label else label for label in labels]
+    if isinstance(texts, str):
+        raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
+    texts, labels = list(texts), [None if _missing(label) else label for label in labels]
     if len(texts) != len(labels):
         raise InputError(f"expected one label a text, got {len(texts)} texts and {len(labels)} labels")
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {row}: expected a text that is not empty, got {text!r}")
     return texts, labels
+
+
+def _missing(label: Any) -> bool:
+    """None, NaN, or pandas' NA, whose comparison is neither true nor false."""
+    return label is None or type(label).__name__ == "NAType" or bool(label != label)
+
+
+def _sorted(labels: set[Any]) -> list[Any]:
+    try:
+        return sorted(labels)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
 
 
 def _hold_out(train: Any, share: float, seed: int) -> tuple[Any, Any]:

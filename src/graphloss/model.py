@@ -44,7 +44,8 @@ class GraphModel(nn.Module):
         else:
             loss = self.objective(z, labels)
             parts = {"loss": loss, "graph": loss, "coverage": self.objective.coverage}
-        self.seen.append({name: float(value.detach()) for name, value in parts.items()})
+        if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
+            self.seen.append({name: float(value.detach()) for name, value in parts.items()})
         return {"loss": parts["loss"]}
 
     def averages(self) -> dict[str, float]:
@@ -95,6 +96,18 @@ def start_model(
         head.weight.copy_(probe.weight)
         head.bias.copy_(probe.bias)
     return GraphModel(encoder, head, Combined(graph if settings.loss == "gloss" else None, settings.weight, weights))
+
+
+@torch.no_grad()
+def blend(encoder: nn.Module, untouched: dict[str, torch.Tensor], share: float) -> None:
+    """Move the encoder's weights back towards the untouched ones: share · tuned + (1 - share) · untouched.
+
+    With few labels that keeps more of what the encoder knew of other texts (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models", equation 1). Nothing happens at a share of 1.
+    """
+    for name, tensor in encoder.state_dict().items():
+        if name in untouched and tensor.is_floating_point():
+            tensor.lerp_(untouched[name].to(tensor.device), 1.0 - share)
 
 
 def predictor_of(

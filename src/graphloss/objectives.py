@@ -22,6 +22,10 @@ from graphloss.graph import MASKED, components, exact, log_affinity, log_share, 
 from graphloss.propagation import frequencies, loo_log_kernel, one_hot
 from graphloss.solvers import absorb, paper_walk
 
+LEAST_SIGMA = 1e-3
+"""Below it, the squares of 1 / sigma leave what float32 and `graph.MASKED` can hold, and nothing is gained: at this
+temperature the nearest neighbour has all the weight already."""
+
 
 class GLossResult(NamedTuple):
     """What `gloss` and `paper_loss` return."""
@@ -53,7 +57,7 @@ def gloss(
         embeddings: (n, d), any floating dtype, any length of rows.
         labels: (n,) class indices, -1 for unlabelled: with alpha = 1 hidden nodes that carry labels on, with alpha < 1
             nodes that start without label mass.
-        sigma: bandwidth, see `graph.log_affinity`.
+        sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
         alpha: 1 for harmonic functions; below 1 label spreading with that share flowing on.
         q: 0 for the negative log-likelihood; up to 1 the generalised cross-entropy (1 - p^q) / q of Zhang and
             Sabuncu 2018, bounded and so robust to wrong labels.
@@ -74,6 +78,7 @@ def gloss(
         0.67
     """
     _check_batch(embeddings, labels, num_classes, class_weights)
+    check_sigma(sigma)
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
     if not 0.0 < alpha <= 1.0:
@@ -121,15 +126,19 @@ def paper_loss(
         embeddings: (n, d), any floating dtype, any length of rows.
         labels: (n,) class indices; -1 is a hidden node that has no target.
         shown: (n,) boolean, the labels that the graph may see.
-        sigma: bandwidth, see `graph.log_affinity`.
+        sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
         num_classes: C; the largest label plus one when left out. It enters the softmax, so give it for real batches.
         class_weights: (C,) weights of the cross-entropy.
         double_division: divide once more by the number of hidden targets, as the authors' combined training does.
 
     Returns:
         `GLossResult`; 0 with a live gradient where no label is shown or none is hidden.
+
+    Raises:
+        ValueError: shapes, dtypes or options that do not fit, with what was expected.
     """
     num_classes = _check_batch(embeddings, labels, num_classes, class_weights)
+    check_sigma(sigma)
     if shown.shape != labels.shape or shown.dtype != torch.bool:
         raise ValueError(
             f"shown must be a boolean mask of shape {tuple(labels.shape)}, got {shown.dtype} {tuple(shown.shape)}"
@@ -153,6 +162,20 @@ def paper_loss(
             loss = loss / asked.sum()
         coverage = asked.sum() / (labels >= 0).sum()
         return GLossResult(loss, coverage.to(z.dtype), asked, z.new_zeros(z.shape[0]).index_copy(0, hidden, log_p))
+
+
+def check_sigma(sigma: float | Tensor) -> None:
+    """Refuse a bandwidth, or a document's, that is below `LEAST_SIGMA` or not a number.
+
+    Raises:
+        ValueError: with the bandwidth that came.
+    """
+    if isinstance(sigma, Tensor):
+        if not sigma.numel() or bool((sigma >= LEAST_SIGMA).all()):
+            return
+        sigma = float(sigma.detach().min())
+    if not sigma >= LEAST_SIGMA:
+        raise ValueError(f"sigma must be at least {LEAST_SIGMA}, got {sigma}; good values lie between 0.1 and 0.5")
 
 
 def _check_batch(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:

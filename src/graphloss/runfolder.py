@@ -100,8 +100,11 @@ def read_info(folder: Path) -> dict[str, Any]:
         info = json.loads(path.read_text(encoding="utf-8"))
         number = info["format"]
         if number <= FORMAT:
-            needed = ("labels", "settings", "status", *(("predictor",) if info["status"] == "finished" else ()))
-            [info[name] for name in needed]
+            parts = {"labels": list, "settings": dict}
+            parts |= {"predictor": dict} if info["status"] == "finished" else {"data": dict}
+            for name, kind in parts.items():
+                if not isinstance(info[name], kind):
+                    raise TypeError(f"{name} is no {kind.__name__}")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss import claim, runfolder
-from graphloss.config import DataSettings, TrainSettings, names
+from graphloss.config import DataSettings, TrainSettings, make, names
 from graphloss.data import Corpus, load_corpus, load_split
 from graphloss.errors import InputError
 
@@ -21,14 +21,13 @@ PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it 
 
 
 def train(
-    source: str | None, data: DataSettings, settings: TrainSettings, *, out: Path | None, resume: bool, screen: Screen
+    source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
 ) -> dict[str, Any]:
     """Train on a corpus and leave a finished run folder.
 
     Args:
         source: a file, a folder, a name or `hub:NAME`; None only when a run is resumed.
-        data: which documents are used.
-        settings: how to train.
+        given: fields of `DataSettings` and `TrainSettings` by name, as far as the user gave them.
         out: the run folder; None takes the next free name under `runs/`.
         resume: go on with the run in `out`.
         screen: where progress is shown.
@@ -42,11 +41,13 @@ def train(
     from graphloss.encoder import load, resolve
     from graphloss.plan import size_up
 
+    data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
+    settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
     if resume:
         if out is None:
             raise InputError("--resume needs to know which run: give --out RUN")
         if (out / runfolder.INFO).is_file() or source is None:
-            source, data, settings = claim.resumed(out, source, settings)
+            source, data, settings = claim.resumed(out, source, given)
     if source is None:
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
     encoder_source = resolve(settings.model)
@@ -61,12 +62,12 @@ def train(
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
     folder = out or claim.free_folder(corpus.name, settings)
-    begun = claim.begin(folder, source, corpus, data, settings)
-    if begun["status"] == "finished":
+    if resume and (folder / runfolder.INFO).is_file() and runfolder.read_info(folder)["status"] == "finished":
         shutil.rmtree(folder / runfolder.CHECKPOINTS, ignore_errors=True)
         screen.say(f"{folder} has finished already; nothing is left to do")
-        return begun | {"run": str(folder)}
-    encoder = load(encoder_source, max_length=settings.max_length)
+        return runfolder.read_info(folder) | {"run": str(folder)}
+    encoder = load(encoder_source, max_length=settings.max_length)  # before the folder is claimed: it may fail
+    begun = claim.begin(folder, source, corpus, data, settings)
     screen.plan(size_up(corpus, settings, folder, encoder))
     classifier = _fit(corpus, settings, encoder, folder, screen)
     return _conclude(folder, begun, corpus, classifier, encoder_source, screen)
@@ -89,7 +90,7 @@ def evaluate(
     from graphloss.evaluation import score
 
     info = runfolder.read_info(folder)
-    recorded = info.get("data", {})
+    recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
     own = "source" in recorded and (source is None or claim.place_of(source) == recorded["source"])
     source = recorded["source"] if own else source
     if source is None:
@@ -108,16 +109,28 @@ def evaluate(
     }
     if split == "validation" and own:
         given = {name: recorded[name] for name in names(DataSettings)} | columns
-        documents = load_corpus(source, **given, seed=info["settings"]["seed"]).validation
+        corpus = load_corpus(source, **given, seed=info["settings"]["seed"])
+        if corpus.fingerprint != recorded["fingerprint"]:
+            raise InputError(
+                f"{source}: the data has changed since the training; its validation documents are no longer known"
+            )
+        documents = corpus.validation
     else:
-        documents = load_split(source, split, **columns, label_names=info["labels"])
+        documents = load_split(source, split, **columns, label_names=label_names)
+    for line in documents.warnings:
+        screen.warn(line)
     classifier = TextClassifier.from_pretrained(folder)
     embeddings = classifier.encode(documents.texts, progress=screen.shows(len(documents)))
-    truth = np.array([info["labels"].index(name) for name in documents.labels])
+    truth = np.array([label_names.index(str(name)) for name in documents.labels])
     import torch
 
-    scores = score(truth, classifier.probabilities(torch.from_numpy(embeddings)), embeddings, info["labels"])
+    scores = score(truth, classifier.probabilities(torch.from_numpy(embeddings)), embeddings, label_names)
     return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
+
+
+def _name(label: Any) -> str:
+    """A label as the readers of files write it: 1.0 is "1"."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, screen: Screen) -> Any:

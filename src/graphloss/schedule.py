@@ -7,6 +7,7 @@ import math
 from graphloss.config import TrainSettings
 
 LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
+FEW_LABELS, BLEND = 2048, 0.5
 SMALLEST_GRAPH, LARGEST_GRAPH, STEPS_OF_EPOCH = 32, 128, 8
 
 
@@ -27,3 +28,10 @@ def epochs_for(count: int, settings: TrainSettings) -> int:
     if settings.epochs is not None:
         return settings.epochs
     return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
+def blend_for(labelled: int, settings: TrainSettings) -> float:
+    """Share of the fine-tuned weights that is kept: as asked, or half of them where labels are few."""
+    if settings.blend is not None:
+        return settings.blend
+    return BLEND if labelled <= FEW_LABELS else 1.0

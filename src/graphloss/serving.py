@@ -11,6 +11,7 @@ from typing import Any
 
 from graphloss import runfolder
 from graphloss.data import read_texts
+from graphloss.errors import InputError
 
 PREDICT_AT_ONCE = 256  # texts: enough for sorting by length to pay
 
@@ -24,30 +25,37 @@ def predict(folder: Path, source: str | list[str], *, column: str | None) -> Ite
         column: of the texts in a file; guessed when None.
 
     Yields:
-        `text`, `label` and `probability` of each text, in their order.
+        `row`, `text`, `label` and `probability` of each text, in their order. Blank texts have no answer; `row`, the
+        text's number from 1, counts them.
 
     Raises:
-        InputError: the run or the texts cannot be used.
+        InputError: the run or the texts cannot be used, or there is no text.
     """
     from graphloss.classifier import TextClassifier
 
     runfolder.read_info(folder)
     texts = read_texts(source, text=column)
     first = next(texts, None)  # a file that cannot be read is said before a model is loaded
+    if first is None:
+        raise InputError(f"{_name(source)} holds no text: nothing to classify")
     classifier = TextClassifier.from_pretrained(folder)
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE)
-    threading.Thread(
-        target=_feed, args=(itertools.chain([first] if first else [], texts), waiting), daemon=True
-    ).start()
+    threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
     while batch := _arrived(waiting):
-        rows = [text for _, text in batch]
-        probabilities = classifier.predict_proba(rows)
-        for text, row in zip(rows, probabilities, strict=True):
+        probabilities = classifier.predict_proba([text for _, text in batch])
+        for (row, text), each in zip(batch, probabilities, strict=True):
             yield {
+                "row": row,
                 "text": text,
-                "label": str(classifier.classes_[row.argmax()]),
-                "probability": round(float(row.max()), 6),
+                "label": str(classifier.classes_[each.argmax()]),
+                "probability": round(float(each.max()), 6),
             }
+
+
+def _name(source: str | list[str]) -> str:
+    if isinstance(source, list):
+        return "--text"
+    return "standard input" if source == "-" else source
 
 
 def _feed(texts: Iterator[tuple[int, str]], waiting: queue.Queue[Any]) -> None:

@@ -99,6 +99,10 @@ class GraphTrainer(Trainer):
                 "eval_macro_f1": scores.macro_f1,
                 "eval_macro_silhouette": scores.macro_silhouette if scores.macro_silhouette is not None else -1.0,
             }
+            by_silhouette = self.settings.mode == "standalone" and scores.macro_silhouette is not None
+            metrics["eval_score"] = (
+                scores.macro_silhouette if by_silhouette else scores.macro_f1
+            )  # keeps the best epoch
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.clock = time.perf_counter()

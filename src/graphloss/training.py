@@ -20,9 +20,9 @@ from graphloss import checkpoints
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode
-from graphloss.model import predictor_of, start_model
+from graphloss.model import blend, predictor_of, start_model
 from graphloss.prediction import Predictor
-from graphloss.schedule import batch_size_for, epochs_for, steps_of_epoch
+from graphloss.schedule import batch_size_for, blend_for, epochs_for, steps_of_epoch
 from graphloss.trainer import GraphTrainer
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def fit(
     set_seed(settings.seed)
     sample = documents.labelled(SAMPLE, seed=settings.seed)
     start = encode(encoder, sample.texts, progress=progress)
+    share = blend_for(sum(label >= 0 for label in documents.labels), settings)
+    untouched = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()} if share < 1 else {}
     model = start_model(encoder, start, sample, documents, len(label_names), settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
@@ -90,7 +92,7 @@ def fit(
         callbacks=[*(callbacks or []), *early],
     )
     trainer.remove_callback(PrinterCallback)
-    last = next(reversed(checkpoints.complete(folder)), None)
+    last = checkpoints.last_whole(folder)
     if last and (state := checkpoints.finished(last, settings.patience)):
         trainer.state = state  # killed between the last step and the end: nothing is left to train
         trainer.load_step(state.global_step)
@@ -98,6 +100,7 @@ def fit(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if (step := trainer.state.best_global_step) is not None:
         trainer.load_step(step)
+    blend(encoder, untouched, share)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
@@ -132,7 +135,7 @@ def _arguments(
         eval_steps=EVALUATE_EVERY,
         save_steps=EVALUATE_EVERY,
         logging_steps=EVALUATE_EVERY,
-        metric_for_best_model=("macro_f1" if settings.mode == "combined" else "macro_silhouette") if judged else None,
+        metric_for_best_model="score" if judged else None,
         greater_is_better=True if judged else None,
         use_cpu=device.type == "cpu",
         bf16=precision == "bf16",

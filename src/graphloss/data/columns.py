@@ -16,7 +16,9 @@ LABEL_NAMES = (
 )
 
 
-def choose_column(columns: Sequence[str], kind: str, given: str | None, where: object) -> str:
+def choose_column(
+    columns: Sequence[str], kind: str, given: str | None, where: object, *, taken: str | None = None
+) -> str:
     """The column that holds the texts or the labels: the one given, or else the one whose name says so.
 
     Args:
@@ -24,15 +26,19 @@ def choose_column(columns: Sequence[str], kind: str, given: str | None, where: o
         kind: "text" or "label".
         given: what the user asked for, or None to guess.
         where: the file, for the message.
+        taken: the column that holds the texts, so not the labels.
 
     Raises:
         InputError: the given column is not there, no name says it, or several do.
     """
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
     if given is not None:
+        if given == taken:
+            raise InputError(f"{there}, and {given!r} holds the texts. Name another one with --{kind} COLUMN.")
         if given in columns:
             return given
         raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} Name it with --{kind} COLUMN.")
+    columns = [column for column in columns if column != taken]
     names = TEXT_NAMES if kind == "text" else LABEL_NAMES
     found = [column for column in columns if _plain(column) in names]
     first = [column for column in found if _plain(column) == names[0]]
@@ -61,10 +67,10 @@ def as_text(cell: object, where: str) -> str:
     """A cell as a text: nothing is the empty text, a number its digits.
 
     Raises:
-        InputError: the cell is a list or an object.
+        InputError: the cell is a list or an object, or holds half a character.
     """
     if isinstance(cell, str):
-        return cell
+        return _whole(cell, where)
     if cell is None or cell != cell:  # NaN
         return ""
     if isinstance(cell, bool | int | float):
@@ -85,14 +91,14 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
         delimited: the cell comes from a CSV or TSV file.
 
     Raises:
-        InputError: the cell is a list or an object, or an integer without a name.
+        InputError: the cell is a list or an object, an integer without a name, or holds half a character.
     """
     if names is not None and isinstance(cell, int):
         if not -1 <= cell < len(names):
             raise InputError(f"{where}: label {cell}, and only {len(names)} names are stored with the data.")
         return names[cell] if cell >= 0 else None
     if isinstance(cell, str):
-        name = cell.strip()
+        name = _whole(cell, where).strip()
         whole, point, fraction = name.partition(".")
         if delimited and point and fraction == "0" and whole.removeprefix("-").isdecimal():
             name = whole
@@ -106,6 +112,19 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
     raise InputError(
         f"{where}: expected one label a document, not {type(cell).__name__}. Choose another column with --label."
     )
+
+
+def _whole(cell: str, where: str) -> str:
+    """The same string, if UTF-8 can write it: JSON can hold half of a surrogate pair, which no tokenizer takes."""
+    if not cell.isascii():
+        try:
+            cell.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: place {error.start + 1} holds half a character ({ascii(cell[error.start])}, a surrogate without "
+                "its other half), which is no text. Correct it, or write the file anew as UTF-8."
+            ) from error
+    return cell
 
 
 def _plain(name: str) -> str:

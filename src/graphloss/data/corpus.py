@@ -179,6 +179,6 @@ def _fingerprint(*parts: Split | None) -> str:
         for document, name in zip(part.texts, part.labels, strict=True) if part else ():
             for cell in (document, name):
                 # lengths between the cells, so that no two different corpora are the same bytes
-                raw = b"" if cell is None else cell.encode("utf-8", "surrogatepass")
+                raw = b"" if cell is None else cell.encode()
                 digest.update(b"%d:" % (-1 if cell is None else len(raw)) + raw)
     return digest.hexdigest()

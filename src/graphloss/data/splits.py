@@ -1,9 +1,10 @@
 """The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from graphloss.data.columns import as_label, as_text, choose_column
 from graphloss.data.formats import check_file, class_names, column_names, rows
@@ -79,19 +80,36 @@ def _read_files(source: str, text: str | None, label: str | None, only: str | No
         for path in files[split]:
             check_file(path)
             columns = column_names(path)
-            own_text = choose_column(columns, "text", text or (found[0] if found[0] in columns else None), path)
-            others = [column for column in columns if column != own_text]
-            try:
-                own_label = choose_column(others, "label", label or (found[1] if found[1] in others else None), path)
-            except InputError:
-                if only or split == "train":
-                    raise
-                own_label = None  # a test file whose labels nobody has told
-            pieces.append(_read_file(path, own_text, own_label))
-            found = found if found[0] else (own_text, own_label)
+            own = _columns(columns, path, (text, label), found, judged=bool(only) or split == "train")
+            pieces.append(_read_file(path, *own))
+            found = found if found[0] else own
         part = Split([t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.labels])
         parts[split] = _without_blanks(part, files[split][0] if len(pieces) == 1 else f"{source}, {split} split")
     return name, parts
+
+
+def _columns(
+    columns: Sequence[str],
+    where: object,
+    given: tuple[str | None, str | None],
+    found: tuple[str | None, str | None],
+    *,
+    judged: bool,
+) -> tuple[str, str | None]:
+    """The columns of the texts and the labels: those given, those `found` in the split before, or guessed.
+
+    No column of labels is an error only where it is `judged`: a test split may be one whose labels nobody has told.
+    """
+    text, label = (own or (old if old in columns else None) for own, old in zip(given, found, strict=True))
+    text = choose_column(columns, "text", text, where)
+    if label == text and given[1] is None:
+        label = None
+    try:
+        return text, choose_column(columns, "label", label, where, taken=text)
+    except InputError:
+        if judged:
+            raise
+        return text, None
 
 
 def _read_file(path: Path, text: str, label: str | None) -> Split:
@@ -110,21 +128,30 @@ def _read_file(path: Path, text: str, label: str | None) -> Split:
 def _read_hub(name: str, text: str | None, label: str | None, only: str | None) -> tuple[str, dict[str, Split]]:
     loaded = from_hub(name)
     parts: dict[str, Split] = {}
+    found: tuple[str | None, str | None] = (None, None)  # the columns of the first split hold for the others
     for split in SPLITS:
         own = split_of(split, list(loaded))
         if own is None or split != (only or split):
             continue
         where, table = f"hub:{name}, {own} split", loaded[own]
-        text = choose_column(table.column_names, "text", text, where)
-        label = choose_column([column for column in table.column_names if column != text], "label", label, where)
-        names = getattr(table.features[label], "names", None)
-        cells = table.select_columns([text, label])[:]
-        texts = [as_text(cell, where) for cell in cells[text]]
-        labels = [as_label(cell, where, names=names) for cell in cells[label]]
-        parts[split] = _without_blanks(Split(texts, labels), where)
+        columns = _columns(table.column_names, where, (text, label), found, judged=bool(only) or split == "train")
+        parts[split] = _without_blanks(_read_table(table, *columns, where), where)
+        found = found if found[0] else columns
     if not only and "train" not in parts:
         raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
     return name.partition(":")[0].rpartition("/")[2], parts
+
+
+def _read_table(table: Any, text: str, label: str | None, where: str) -> Split:
+    """All documents of a split of the Hub, as `_read_file` those of a file."""
+    cells = table.select_columns([text] if label is None else [text, label])[:]
+    texts = [as_text(cell, f"{where}, row {row}") for row, cell in enumerate(cells[text], 1)]
+    if label is None:
+        return Split(texts, [None] * len(texts))
+    names = getattr(table.features[label], "names", None)
+    return Split(
+        texts, [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
+    )
 
 
 def _judgeable(parts: dict[str, Split], source: str) -> dict[str, Split]:

@@ -23,7 +23,7 @@ def read_texts(source: str | Path | Iterable[str], *, text: str | None = None) -
         InputError: the source cannot be read; a missing file or column is said at once, the rest when it comes.
     """
     if not isinstance(source, str | Path):
-        found: Iterator[str] = iter(source)
+        found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
     elif str(source) == "-":
         found = _from_standard_input(text)
     elif (path := Path(source).expanduser()).suffix.lower() == ".txt" and path.is_file():
