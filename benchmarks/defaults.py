@@ -106,7 +106,7 @@ def table(rows: list[dict[str, object]], metric: str = "accuracy", predictor: st
 
     base = {(row["data"], row["seed"]): value(row) for row in rows if row["variant"] == "base"}
     lines = ["| setting moved | " + " | ".join(DATA) + " | mean | difference from the base (95% interval) | seeds |"]
-    lines.append("| --- |" + " ---: |" * (len(DATA) + 2) + " --- | ---: |")
+    lines.append("| --- |" + " ---: |" * (len(DATA) + 3))
     untouched = [row for row in rows if "untouched" in row]
     means = [np.mean([100 * row["untouched"][metric] for row in untouched if row["data"] == data]) for data in DATA]  # type: ignore[index]
     lines.append(
@@ -154,7 +154,8 @@ def page(rows: list[dict[str, object]]) -> str:
         f"{TEST_DOCUMENTS} texts of the test split are scored. There is no validation split, so no row gains by "
         "choosing its epoch. The last columns are paired: each seed's mean over the data sets minus the base's, with "
         "the 95% interval of a t-test, not corrected for the number of rows. "
-        f"Encoder: all-MiniLM-L6-v2, {versions['platform']}, one thread a cell.",  # type: ignore[index]
+        f"Encoder: all-MiniLM-L6-v2, {versions['cpus']} CPU cores, one thread a cell. "  # type: ignore[index]
+        "Rows with fewer seeds than the base average over their own: read the paired column.",
     ]
     for predictor, metric, title in (
         ("head", "macro_f1", "Macro-F1, predicted by the head"),

@@ -142,7 +142,9 @@ def test_a_label_may_be_missing_in_the_first_object(tmp_path):
     ("header", "options", "said"),
     [
         ("txet,label", {}, r"columns 'txet', 'label'.*Did you mean --text txet\?.*--text COLUMN"),
-        ("text,kind", {}, r"'text', 'kind'|columns 'kind'.*--label COLUMN"),
+        ("text,kind", {}, r"has the columns 'text', 'kind': none is known to hold the labels.*--label COLUMN"),
+        ("text,label", {"label": "text"}, r"has the columns 'text', 'label', and 'text' holds the texts"),
+        ("text,kind", {"label": "knd"}, r"has the columns 'text', 'kind', and no 'knd'. Did you mean 'kind'"),
         ("text,labl", {}, r"Did you mean --label labl\?"),
         ("sentence,review,label", {}, r"several could hold the texts \('sentence', 'review'\)"),
         ("text,topic,intent", {}, r"several could hold the labels"),
@@ -177,6 +179,12 @@ def test_a_column_that_cannot_be_told_is_an_error_with_a_guess(tmp_path, header,
         ("a.json", b"[{", r"a\.json: not JSON"),
         ("a.jsonl", b'{"text": ["u"], "label": "x"}\n', r"line 1: expected a text, not list.*--text"),
         ("a.jsonl", b'{"text": "u", "label": ["x"]}\n', r"line 1: expected one label a document, not list.*--label"),
+        (
+            "a.jsonl",
+            b'{"text": "u"}\n{"text": "v \\ud83d w", "label": "x"}\n',
+            r"line 2: place 3 holds half a character",
+        ),
+        ("a.json", b'[{"text": "u", "label": "\\udc00"}]', r"line 1: place 1 holds half a character \('\\udc00'"),
         ("a.parquet", b"PAR1 and no more", r"a\.parquet cannot be read as Parquet"),
         ("a.xlsx", b"PK", r"ending '\.xlsx' is unknown.*\.csv"),
         ("a.csv", b"text,label\n ,x\n,y\n", r"all 2 texts are empty"),
@@ -414,6 +422,14 @@ def test_bad_texts_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "u"}\nv\n')))
     with pytest.raises(InputError, match="standard input, line 2: not JSON"):
         list(read_texts("-"))
+    half = json.dumps({"text": "caf\udce9"}).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "\\ud83d\\ude00"}\n' + half)))
+    texts = read_texts("-")
+    assert next(texts) == (1, "😀")
+    with pytest.raises(InputError, match="standard input, line 2: place 4 holds half a character"):
+        next(texts)
+    with pytest.raises(InputError, match="text 2: place 1 holds half a character"):
+        list(read_texts(["u", "\udcff"]))
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
@@ -454,6 +470,22 @@ def test_a_data_set_of_the_hub(monkeypatch):
     assert corpus.train.labels == ["no", "yes", "no", "yes", None]
     assert corpus.validation.texts == ["dev 0", "dev 1"]
     assert corpus.test is None
+
+
+def test_a_split_of_the_hub_without_labels_is_left_out(monkeypatch):
+    import datasets
+
+    columns = {"train": {"body": ["u", "v"], "kind": ["x", "y"]}, "test": {"body": ["w"]}}
+    tables = {split: datasets.Dataset.from_dict(table) for split, table in columns.items()}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args: datasets.DatasetDict(tables))
+    corpus = load_corpus("hub:owner/name", label="kind")
+    assert corpus.train.labels + corpus.validation.labels == ["x", "y"]
+    assert corpus.test is None
+    assert any("the test split has no labels, so it is not used" in warning for warning in corpus.warnings)
+    with pytest.raises(InputError, match=r"test split has the columns 'body', and no 'kind'"):
+        load_split("hub:owner/name", label="kind")
+    with pytest.raises(InputError, match=r"train split has the columns 'body', 'kind': none is known"):
+        load_corpus("hub:owner/name")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

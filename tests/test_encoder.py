@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import socket
 import time
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from conftest import Toy
 
-from graphloss.encoder import embed, encode, load, resolve
+from graphloss.documents import Collator
+from graphloss.encoder import check_length, embed, encode, load, resolve, tokenise
 from graphloss.errors import InputError
 
 TEXTS = [
@@ -92,13 +94,27 @@ def test_a_hub_name_that_cannot_be_had_is_refused_at_once(name: str) -> None:
 def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable")
+    asked = []
+
+    class Session:
+        def head(self, url: str, *, timeout: float) -> None:
+            asked.append((url, timeout))
+            raise OSError("Network is unreachable")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(InputError, match="cannot be reached"):
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    with pytest.raises(InputError, match=r"cannot be reached \(Network is unreachable\)"):
         resolve("nobody/no-such-model")
+    assert asked == [(constants.ENDPOINT, 3.0)]  # the library's own session, so through its proxy
+
+
+def test_a_hub_name_within_reach_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def head(self, url: str, *, timeout: float) -> None: ...
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    assert resolve("nobody/no-such-model") == "nobody/no-such-model"
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder", "~/no-such-folder"])
@@ -120,6 +136,127 @@ def test_damaged_weights_are_said_without_a_traceback(tiny_encoder: Path, tmp_pa
         load(str(broken))
 
 
-def test_more_tokens_than_the_encoder_has_positions(tiny_encoder: Path) -> None:
+def without_tokenizer(folder: Path, copy: Path) -> Path:
+    shutil.copytree(folder, copy)
+    for file in copy.rglob("*"):
+        if file.name.startswith(("tokenizer", "vocab", "special_tokens")):
+            file.unlink()
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["bare", "tiny", "inner", "settings alone"])
+def test_a_transformer_without_a_tokenizer_is_refused(
+    kind: str, bare_encoder: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = without_tokenizer(bare_encoder if kind == "bare" else tiny_encoder, tmp_path / "folder")
+    if kind == "inner":
+        move_inside(folder)
+    if kind == "settings alone":
+        shutil.copy(tiny_encoder / "tokenizer_config.json", folder)
+    with pytest.raises(InputError, match="no tokenizer"):
+        resolve(str(folder))
+
+
+def move_inside(folder: Path) -> None:
+    """The layout of older sentence-transformers: the transformer in a folder of its own."""
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "0_Transformer").mkdir()
+    ours = ("modules.json", "config_sentence_transformers.json", "README.md")
+    for file in [file for file in folder.iterdir() if file.is_file() and file.name not in ours]:
+        file.rename(folder / "0_Transformer" / file.name)
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def test_a_transformer_in_a_folder_of_its_own(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "folder"))
+    move_inside(folder)
+    torch.testing.assert_close(encode(load(resolve(str(folder))), TEXTS), encode(load(str(tiny_encoder)), TEXTS))
     with pytest.raises(InputError, match="at most 64"):
-        load(str(tiny_encoder), max_length=65)
+        check_length(str(folder), 65)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("vocab.txt", ""), ("spiece.model", ""), ("tokenizer_config.json", '{"tokenizer_class": "ByT5Tokenizer"}')],
+)
+def test_every_kind_of_vocabulary_is_known(bare_encoder: Path, tmp_path: Path, file: str, content: str) -> None:
+    folder = without_tokenizer(bare_encoder, tmp_path / "folder")
+    (folder / file).write_text(content)
+    assert resolve(str(folder)) == str(folder)
+
+
+@pytest.fixture
+def static_encoder(bare_encoder: Path, tmp_path: Path) -> Path:
+    """A table of word vectors: no transformer, no attention mask."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(bare_encoder / "tokenizer.json"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu").save(str(tmp_path / "s"))
+    return tmp_path / "s"
+
+
+def test_a_table_of_word_vectors_is_embedded_in_one_pass(static_encoder: Path) -> None:
+    encoder = load(resolve(str(static_encoder)))
+    features = Collator(encoder)([(text, 0) for text in TEXTS])["features"]
+    assert "attention_mask" not in features
+    z = embed(encoder, features, chunk=2)
+    torch.testing.assert_close(z, encode(encoder, TEXTS))
+    z[:, 0].sum().backward()
+    assert encoder[0].embedding.weight.grad.abs().max() > 0
+    check_length(str(static_encoder), 10_000)
+    with pytest.raises(InputError, match="reads texts whole"):
+        load(str(static_encoder), max_length=32)
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_default_prompt_is_in_training_too(tiny_encoder: Path, include: bool, side: str) -> None:
+    encoder = load(str(tiny_encoder)).eval()
+    plain = encode(encoder, TEXTS)
+    encoder.prompts, encoder.default_prompt_name = {"topic": "rocket of the onion "}, "topic"
+    encoder.set_pooling_include_prompt(include)
+    encoder.tokenizer.padding_side = side
+    batch = Collator(encoder)([(text, 0) for text in TEXTS])["features"]
+    z = embed(encoder, batch, chunk=1)  # one by one: padding on the left would shift BERT's positions
+    torch.testing.assert_close(z, encode(encoder, TEXTS, batch_size=1), rtol=1e-5, atol=1e-6)
+    assert (z - plain).abs().max() > 1e-3
+    encoder.default_prompt_name = None
+    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS), chunk=1), plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["bare", "tiny"])
+def test_more_tokens_than_the_encoder_has_positions(source: str, bare_encoder: Path, tiny_encoder: Path) -> None:
+    folder = str(bare_encoder if source == "bare" else tiny_encoder)
+    for check in (check_length, lambda name, most: load(name, max_length=most)):
+        with pytest.raises(InputError, match=r"max_length 65: .* at most 64"):
+            check(folder, 65)
+        check(folder, 64)
+        check(folder, None)
+    assert load(folder, max_length=64).max_seq_length == 64
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "t5"}, None),
+        ({"model_type": "deberta", "max_position_embeddings": -1}, None),
+    ],
+)
+def test_what_a_config_says_of_the_length(tmp_path: Path, config: dict[str, object], most: int | None) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_length(str(tmp_path), most or 100_000)
+    if most:
+        with pytest.raises(InputError, match=f"give --max-length {most} or less"):
+            check_length(str(tmp_path), most + 1)
+
+
+def test_a_config_that_cannot_be_read_is_left_to_loading(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    check_length(str(tmp_path), 100_000)
+    check_length("nobody/no-such-model", 100_000)

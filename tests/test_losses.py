@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphloss import graph
-from graphloss.losses import AUTO_SIGMA, LOSSES, Combined, GLoss, balanced_class_weights, gloss
+from graphloss.losses import (
+    AUTO_SIGMA,
+    LEAST_SIGMA,
+    LOSSES,
+    Combined,
+    GLoss,
+    balanced_class_weights,
+    gloss,
+    paper_loss,
+)
 
 MODES = [{"alpha": 1.0}, {"alpha": 0.9}, {"alpha": 1.0, "k": 3}, {"alpha": 0.9, "k": 3}, {"alpha": 1.0, "q": 0.7}]
 
@@ -196,6 +205,46 @@ class TestDegenerate:
         assert (x.grad.norm(dim=1) > 1).all()
 
 
+class TestLeastSigma:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("unlabelled", [0.0, 0.4])
+    def test_all_is_finite_at_it(self, unlabelled: float, dtype: torch.dtype) -> None:
+        b = batch(24, 3, unlabelled=unlabelled, dtype=dtype)
+        shown = torch.arange(24) % 2 == 0
+        for form in (LEAST_SIGMA, torch.tensor(LEAST_SIGMA), torch.full((24,), LEAST_SIGMA)):
+            for options in ({}, {"alpha": 0.9}, {"k": 3}, None):
+                x = b.embeddings.clone().requires_grad_()
+                if options is None:
+                    loss = paper_loss(x, b.labels, shown, sigma=form).loss
+                else:
+                    loss = gloss(x, b.labels, sigma=form, **options).loss
+                loss.backward()
+                assert torch.isfinite(loss)
+                assert torch.isfinite(x.grad).all()
+
+    @pytest.mark.parametrize("sigma", [1e-20, 0.0, -0.3, math.nan, 0.99e-3])
+    def test_less_is_refused(self, sigma: float) -> None:
+        b = batch(8, 2)
+        each = torch.full((8,), 0.3)
+        each[3] = sigma
+        for form in (sigma, torch.tensor(sigma), each):
+            with pytest.raises(ValueError, match="sigma must be at least"):
+                gloss(b.embeddings, b.labels, sigma=form)
+            with pytest.raises(ValueError, match="sigma must be at least"):
+                paper_loss(b.embeddings, b.labels, torch.arange(8) < 4, sigma=form)
+
+    @pytest.mark.parametrize("mode", ["loo", "paper"])
+    def test_a_learned_one_is_held_there(self, mode: str) -> None:
+        b = batch(24, 3, dtype=torch.float32)
+        loss = GLoss(mode=mode, sigma="learned", num_classes=3)
+        loss.log_sigma.data.fill_(-50.0)
+        x = b.embeddings.requires_grad_()
+        value = loss(x, b.labels)
+        value.backward()
+        assert loss.bandwidth == pytest.approx(LEAST_SIGMA)
+        assert torch.isfinite(value) and torch.isfinite(x.grad).all() and torch.isfinite(loss.log_sigma.grad)
+
+
 class TestProperties:
     @quick
     @given(batches())
@@ -293,7 +342,9 @@ class TestModule:
         [
             ({"mode": "random"}, '"loo" or "paper"'),
             ({"sigma": "silverman"}, "one of auto, root, mst, median, perplexity, learned"),
-            ({"sigma": -1}, "sigma must be positive"),
+            ({"sigma": -1}, "sigma must be at least 0.001, got -1"),
+            ({"sigma": 1e-20}, "sigma must be at least"),
+            ({"sigma": math.nan}, "sigma must be at least"),
             ({"gamma": 1.0}, "share of labels shown"),
             ({"mode": "paper", "alpha": 0.9}, 'belong to mode "loo"'),
             ({"double_division": True}, 'belongs to mode "paper"'),

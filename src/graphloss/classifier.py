@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,10 +117,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         from graphloss.console import Screen
         from graphloss.documents import Documents
-        from graphloss.encoder import load, resolve
+        from graphloss.encoder import check_length, load, resolve
         from graphloss.training import fit
 
         settings, source = self.settings(), resolve(self.model)
+        check_length(source, self.max_length)
         texts, labels = _checked(texts, labels)
         if not 0 <= self.validation <= 0.9:
             raise InputError(f"validation: expected a share from 0 to 0.9, got {self.validation}")
@@ -215,13 +217,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def description(self) -> dict[str, Any]:
         """What `graphloss.json` says of this classifier."""
+        read = self.encoder_.max_seq_length or math.inf
         return {
             "labels": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
             "settings": {name: getattr(self, name) for name in names(TrainSettings)},
             "encoder": {
                 "name": self.model or "all-MiniLM-L6-v2",
                 "dimension": int(self.predictor_.weight.shape[1]),
-                "max_length": self.encoder_.max_seq_length,
+                "max_length": read if math.isfinite(read) else None,  # a static encoder reads texts whole
             },
             "predictor": {"sigma": self.predictor_.sigma, "graph_share": self.predictor_.graph_share},
             "best_epoch": self.best_epoch_,

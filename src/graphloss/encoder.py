@@ -237,8 +237,8 @@ def _check_tokenizer(folder: Path, name: str) -> None:
         if any(file.is_file() for pattern in VOCABULARIES for file in place.glob(pattern)):
             return
     raise InputError(
-        f"model '{name}': no tokenizer: the folder holds a transformer, but no tokenizer.json, vocab.txt, merges.txt or "
-        "sentencepiece model. Save the tokenizer into it as well: tokenizer.save_pretrained(FOLDER)"
+        f"model '{name}': no tokenizer: the folder holds a transformer, but no tokenizer.json, vocab.txt, merges.txt "
+        "or sentencepiece model. Save the tokenizer into it as well: tokenizer.save_pretrained(FOLDER)"
     )
 
 

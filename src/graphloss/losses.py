@@ -61,8 +61,9 @@ class GLoss(nn.Module):
 
     Args:
         mode: "loo" asks every labelled document; "paper" draws a random split of the labels, as published.
-        sigma: a number of at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else from the first batch
-            ("perplexity": from each batch, per document); "learned", trained with the encoder and held at `LEAST_SIGMA`.
+        sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
+            from the first batch ("perplexity": from each batch, per document); "learned", trained with the encoder and
+            never below `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
         k: see `gloss`; loo only.

@@ -38,7 +38,7 @@ def train(
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
-    from graphloss.encoder import load, resolve
+    from graphloss.encoder import check_length, load, resolve
     from graphloss.plan import size_up
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
@@ -51,6 +51,7 @@ def train(
     if source is None:
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
     encoder_source = resolve(settings.model)
+    check_length(encoder_source, settings.max_length)
     if out is not None:
         claim.check_free(out, resume=resume)
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)

@@ -121,8 +121,8 @@ def _whole(cell: str, where: str) -> str:
             cell.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"{where}: place {error.start + 1} holds half a character ({ascii(cell[error.start])}, a surrogate without "
-                "its other half), which is no text. Correct it, or write the file anew as UTF-8."
+                f"{where}: place {error.start + 1} holds half a character ({cell[error.start]!a}, a surrogate "
+                "without its other half), which is no text. Correct it, or write the file anew as UTF-8."
             ) from error
     return cell
 

@@ -1,0 +1,76 @@
+"""Serving: every answer says which text it is for, and nothing is loaded when there is nothing to classify."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphloss import classifier, runfolder, serving
+from graphloss.errors import InputError
+
+
+class Stub:
+    """A classifier that calls a text by the number of its words."""
+
+    classes_ = np.array(["short", "long"])
+
+    def predict_proba(self, texts: list[str]) -> np.ndarray:
+        return np.array([[0.25, 0.75] if len(text.split()) > 2 else [0.9, 0.1] for text in texts])
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that a model was loaded from."""
+    folders: list[Path] = []
+
+    def from_pretrained(folder: Path) -> Stub:
+        folders.append(folder)
+        return Stub()
+
+    monkeypatch.setattr(runfolder, "read_info", lambda folder: {"status": "finished"})
+    monkeypatch.setattr(classifier.TextClassifier, "from_pretrained", from_pretrained)
+    return folders
+
+
+def test_answers_carry_the_number_of_their_text(loaded: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\n  \none two three\n")
+    assert list(serving.predict(tmp_path, str(tmp_path / "a.txt"), column=None)) == [
+        {"row": 1, "text": "one", "label": "short", "probability": 0.9},
+        {"row": 4, "text": "one two three", "label": "long", "probability": 0.75},
+    ]
+    assert [answer["row"] for answer in serving.predict(tmp_path, ["", "u", " ", "v"], column=None)] == [2, 4]
+    (tmp_path / "a.csv").write_text("text,note\n,no\nu,yes\n")
+    assert [answer["row"] for answer in serving.predict(tmp_path, str(tmp_path / "a.csv"), column=None)] == [2]
+
+
+def test_rows_stay_with_their_texts_over_many_batches(loaded: list[Path], tmp_path: Path) -> None:
+    texts = [f"text {i}" if i % 3 else "" for i in range(3 * serving.PREDICT_AT_ONCE)]
+    answers = list(serving.predict(tmp_path, texts, column=None))
+    assert [(answer["row"], answer["text"]) for answer in answers] == [
+        (number, text) for number, text in enumerate(texts, 1) if text
+    ]
+    assert loaded == [tmp_path]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "blank", "file", "standard input"])
+def test_without_a_text_no_model_is_loaded(
+    kind: str, loaded: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("\n \n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    source = {"nothing": [], "blank": ["", " "], "file": str(tmp_path / "a.txt"), "standard input": "-"}[kind]
+    with pytest.raises(InputError, match=r"(--text|a\.txt|standard input) holds no text"):
+        list(serving.predict(tmp_path, source, column=None))
+    assert not loaded
+
+
+def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "u"}\n{"text": "\\ud800"}\n')
+    answers = serving.predict(tmp_path, str(tmp_path / "a.jsonl"), column=None)
+    assert next(answers)["row"] == 1
+    with pytest.raises(InputError, match="line 2: place 1 holds half a character"):
+        next(answers)
