@@ -19,7 +19,7 @@ from graphloss.config import TrainSettings
 from graphloss.documents import Collator, Documents, Rows
 from graphloss.encoder import encode
 from graphloss.evaluation import linear_probe, score
-from graphloss.model import GraphModel
+from graphloss.model import Blend, GraphModel
 from graphloss.sampling import ClassAwareBatchSampler
 from graphloss.schedule import batch_size_for
 
@@ -36,11 +36,12 @@ class GraphTrainer(Trainer):
         validation: Documents,
         label_names: list[str],
         sample: Documents,
+        blend: Blend,
         settings: TrainSettings,
         callbacks: list[TrainerCallback],
     ) -> None:
         self.documents, self.validation, self.class_names = documents, validation, label_names
-        self.sample, self.settings = sample, settings
+        self.sample, self.blend, self.settings = sample, blend, settings
         self.clock = time.perf_counter()
         super().__init__(
             model,
@@ -90,10 +91,10 @@ class GraphTrainer(Trainer):
         metrics: dict[str, Any] = {f"eval_{name}": value for name, value in self.module.averages().items()}
         metrics["eval_seconds"] = time.perf_counter() - self.clock
         if len(self.validation):
-            with self.autocast_smart_context_manager():
-                z = encode(self.module.encoder, self.validation.texts)
             truth = np.asarray(self.validation.labels)
-            scores = score(truth, self.probabilities(z), z.numpy(), self.class_names)
+            with self.blend.applied(), self.autocast_smart_context_manager():
+                z = encode(self.module.encoder, self.validation.texts)
+                scores = score(truth, self.probabilities(z), z.numpy(), self.class_names)
             metrics |= {
                 "eval_accuracy": scores.accuracy,
                 "eval_macro_f1": scores.macro_f1,
@@ -113,8 +114,7 @@ class GraphTrainer(Trainer):
         if (head := self.module.head) is not None:
             with torch.no_grad():
                 return (z.to(head.weight) @ head.weight.T + head.bias).softmax(1).cpu().numpy()
-        with self.autocast_smart_context_manager():
-            seen = encode(self.module.encoder, self.sample.texts)
+        seen = encode(self.module.encoder, self.sample.texts)
         return linear_probe(seen, self.sample.labels, len(self.class_names)).probabilities(z).numpy()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

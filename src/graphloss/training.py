@@ -20,7 +20,7 @@ from graphloss import checkpoints
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode
-from graphloss.model import blend, predictor_of, start_model
+from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
 from graphloss.schedule import batch_size_for, blend_for, epochs_for, steps_of_epoch
 from graphloss.trainer import GraphTrainer
@@ -77,7 +77,7 @@ def fit(
     sample = documents.labelled(SAMPLE, seed=settings.seed)
     start = encode(encoder, sample.texts, progress=progress)
     share = blend_for(sum(label >= 0 for label in documents.labels), settings)
-    untouched = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()} if share < 1 else {}
+    blend = Blend(encoder, share)
     model = start_model(encoder, start, sample, documents, len(label_names), settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
@@ -88,6 +88,7 @@ def fit(
         validation=validation,
         label_names=label_names,
         sample=sample,
+        blend=blend,
         settings=settings,
         callbacks=[*(callbacks or []), *early],
     )
@@ -100,7 +101,7 @@ def fit(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if (step := trainer.state.best_global_step) is not None:
         trainer.load_step(step)
-    blend(encoder, untouched, share)
+    blend.keep()
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
