@@ -94,16 +94,21 @@ class GraphTrainer(Trainer):
             truth = np.asarray(self.validation.labels)
             with self.blend.applied(), self.autocast_smart_context_manager():
                 z = encode(self.module.encoder, self.validation.texts)
-                scores = score(truth, self.probabilities(z), z.numpy(), self.class_names)
+                probabilities = self.probabilities(z)
+            scores = score(truth, probabilities, z.numpy(), self.class_names)
+            log_loss = -float(np.log(probabilities[np.arange(len(truth)), truth] + 1e-12).mean())
             metrics |= {
                 "eval_accuracy": scores.accuracy,
                 "eval_macro_f1": scores.macro_f1,
                 "eval_macro_silhouette": scores.macro_silhouette if scores.macro_silhouette is not None else -1.0,
             }
-            by_silhouette = self.settings.mode == "standalone" and scores.macro_silhouette is not None
-            metrics["eval_score"] = (
-                scores.macro_silhouette if by_silhouette else scores.macro_f1
-            )  # keeps the best epoch
+            metrics["eval_log_loss"] = log_loss
+            if self.settings.mode == "standalone" and scores.macro_silhouette is not None:
+                metrics["eval_score"] = scores.macro_silhouette
+            elif self.blend.share < 1:  # few labels, so few to judge by: the log-loss tells epochs apart, F1 is noise
+                metrics["eval_score"] = -log_loss
+            else:
+                metrics["eval_score"] = scores.macro_f1
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.clock = time.perf_counter()

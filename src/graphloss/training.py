@@ -116,7 +116,7 @@ def fit(
 def _arguments(
     settings: TrainSettings, folder: Path, device: torch.device, *, count: int, judged: bool
 ) -> TrainingArguments:
-    """The trainer's own settings; macro-F1 judges the combined mode, silhouette the standalone (paper, section 4)."""
+    """The trainer's own settings; `score` is what judges an epoch."""
     often = "epoch" if steps_of_epoch(count, settings) <= EVALUATE_EVERY else "steps"
     precision = settings.precision
     if precision == "auto":
