@@ -227,7 +227,11 @@ def test_the_report_appears_whole_or_not_at_all(run: Path, monkeypatch: pytest.M
         ("predictions.parquet", b"not parquet", "damaged"),
         ("metrics.jsonl", b"{half a line", "damaged"),
         ("graphloss.json", b"{", "damaged"),
-        ("graphloss.json", b'{"format": 1, "status": "running", "labels": ["a"], "settings": {}}', "no scores"),
+        (
+            "graphloss.json",
+            b'{"format": 1, "status": "running", "labels": ["a"], "settings": {}, "data": {}}',
+            "no scores",
+        ),
     ],
 )
 def test_a_damaged_run_is_an_input_error(tmp_path: Path, file: str, content: bytes | None, said: str) -> None:
