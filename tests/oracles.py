@@ -114,3 +114,56 @@ def bandwidth(embeddings: Tensor, labels: Tensor, rule: str) -> float:
         return min(length[i, j] for i, j in pairs if labels[i] != labels[j] and min(labels[i], labels[j]) >= 0) / 3
     median = sorted(length.values())[(len(pairs) - 1) // 2]
     return median if rule == "median" else (median / 3) ** 0.5
+
+
+def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Khosla et al. 2020, equation 2, over the labelled documents; mean over those that have a positive."""
+    z = functional.normalize(embeddings.double(), dim=1)
+    given = [i for i in range(len(z)) if labels[i] >= 0]
+    terms = []
+    for i in given:
+        others = [j for j in given if j != i]
+        same = [j for j in others if labels[j] == labels[i]]
+        if same:
+            norm = sum(torch.exp(z[i] @ z[j] / temperature) for j in others)
+            terms.append(-sum(torch.log(torch.exp(z[i] @ z[p] / temperature) / norm) for p in same) / len(same))
+    return torch.stack(terms).mean()
+
+
+def neighbours(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """NCA over the labelled documents, by shares of exponentials; mean over those that have a positive."""
+    z = functional.normalize(embeddings.double(), dim=1)
+    given = [i for i in range(len(z)) if labels[i] >= 0]
+    terms = []
+    for i in given:
+        others = [j for j in given if j != i]
+        same = [j for j in others if labels[j] == labels[i]]
+        if same:
+            share = [torch.exp(z[i] @ z[j] / temperature) for j in others]
+            own = [torch.exp(z[i] @ z[j] / temperature) for j in same]
+            terms.append(-torch.log(sum(own) / sum(share)))
+    return torch.stack(terms).mean()
+
+
+def triplets(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Mean of the terms above zero over all valid triplets of labelled documents; Euclidean, nothing scaled."""
+    x = embeddings.double()
+    given = [i for i in range(len(x)) if labels[i] >= 0]
+    terms = []
+    for i, p, n in itertools.product(given, repeat=3):
+        if i != p and labels[i] == labels[p] and labels[i] != labels[n]:
+            term = (x[i] - x[p]).norm() - (x[i] - x[n]).norm() + margin
+            if term > 0:
+                terms.append(term)
+    return torch.stack(terms).mean() if terms else x.sum() * 0
+
+
+def cosine(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Mean over pairs of labelled documents of the squared error of their cosine against 1 or 0."""
+    x = embeddings.double()
+    given = [i for i in range(len(x)) if labels[i] >= 0]
+    terms = []
+    for i, j in itertools.combinations(given, 2):
+        cos = x[i] @ x[j] / (x[i].norm() * x[j].norm())
+        terms.append((cos - float(labels[i] == labels[j])) ** 2)
+    return torch.stack(terms).mean()

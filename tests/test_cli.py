@@ -312,7 +312,7 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (lambda folder: ["train"], ["graphloss train DATA"]),
         (lambda folder: ["train", "--resume"], ["--out"]),
         (lambda folder: ["train", "--resume", "--out", folder / "none"], ["no such run folder"]),
-        (_with("--loss", "focal"), ["loss", "gloss, ce"]),
+        (_with("--loss", "focal"), ["loss", "gloss, gloss-paper, ce"]),
         (_with("--sigma", "rot"), ["sigma", "root"]),
         (_with("--loss", "ce", "--mode", "standalone"), ["standalone"]),
         (_with("--validation", "0"), ["no document is left to score"]),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graphloss.classifier import TextClassifier
-from graphloss.config import DataSettings, TrainSettings, make, names, read_file
+from graphloss.config import LOSSES, DataSettings, TrainSettings, make, names, read_file
 from graphloss.errors import InputError
 
 
@@ -29,7 +29,7 @@ def test_every_fault_is_said_at_once_with_its_repair() -> None:
         "unknown setting 'epoch': did you mean 'epochs'?",
         "batch_size: expected a whole number, got 'many'",
         "weight: expected at most 1, got 1.5",
-        "loss: expected one of gloss, ce, got 'glos'",
+        "loss: expected one of gloss, gloss-paper, ce, supcon, triplet, cosine, nca, got 'glos'",
         "sigma: expected at least 0.001, got -1",
         "seed: expected a whole number, got True",
     ):
@@ -91,6 +91,11 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str | None,
         read_file(tmp_path / name)
 
 
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        read_file(tmp_path)
+
+
 def test_the_classifier_takes_every_setting_with_its_default() -> None:
     taken = inspect.signature(TextClassifier).parameters
     assert len(names(TrainSettings)) >= 15
@@ -104,3 +109,29 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert made.epochs == 3 and type(made.epochs) is int and type(made.learning_rate) is float
     with pytest.raises(InputError, match="seed"):
         make(TrainSettings, {"seed": 2**32})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"loss": "ce", "sigma": 0.2}, "loss 'ce' has no setting 'sigma', which belongs to gloss, gloss-paper"),
+        ({"loss": "gloss", "temperature": 0.2}, "loss 'gloss' has no setting 'temperature'"),
+        ({"loss": "triplet", "gamma": 0.5}, "loss 'triplet' has no setting 'gamma', which belongs to gloss-paper"),
+        ({"loss": "ce", "weight": 0.2}, "loss 'ce' has no setting 'weight'"),
+    ],
+)
+def test_a_loss_takes_no_setting_of_another(values: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make(TrainSettings, values)
+
+
+def test_every_setting_of_a_loss_is_a_setting() -> None:
+    assert len(LOSSES) == 7
+    for loss, own in LOSSES.items():
+        assert set(own) <= set(names(TrainSettings))
+        assert make(TrainSettings, {"loss": loss}).loss == loss
+
+
+def test_a_share_of_shown_labels_lies_between_none_and_all() -> None:
+    with pytest.raises(InputError, match="gamma: expected below 1, got 1"):
+        make(TrainSettings, {"loss": "gloss-paper", "gamma": 1})

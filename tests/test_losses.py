@@ -9,14 +9,13 @@ import torch
 from hypothesis import given
 from safetensors.torch import load_file, save_file
 from strategies import Batch, batch, batches, quick
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from graphloss import graph
 from graphloss.losses import (
     AUTO_SIGMA,
     LEAST_SIGMA,
-    LOSSES,
     Combined,
     GLoss,
     balanced_class_weights,
@@ -448,12 +447,6 @@ def test_balanced_class_weights() -> None:
     assert weights.tolist() == pytest.approx([5 / 12, 5 / 4, 0, 5 / 4])
     with pytest.raises(ValueError, match="labels go up to 3"):
         balanced_class_weights(torch.tensor([3]), 2)
-
-
-def test_the_table_of_losses() -> None:
-    assert set(LOSSES) == {"gloss", "ce"}
-    assert LOSSES["ce"] is None
-    assert isinstance(LOSSES["gloss"](), nn.Module)
 
 
 def test_class_weights_weigh_documents() -> None:

@@ -13,13 +13,14 @@ from conftest import Toy
 from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
-from graphloss import training
+from graphloss import trainer, training
 from graphloss.checkpoints import complete, last_whole, step_of
-from graphloss.config import TrainSettings
+from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
+from graphloss.evaluation import linear_probe
 from graphloss.losses import Combined, GLoss, gloss
-from graphloss.model import GraphModel
+from graphloss.model import GraphModel, start_model
 from graphloss.schedule import blend_for, epochs_for
 from graphloss.training import Fitted, fit
 
@@ -251,3 +252,55 @@ def test_without_a_silhouette_the_standalone_mode_is_judged_by_f1(tiny_encoder: 
     train = Documents([toy.texts[row] for row in rest], [toy.indices[row] for row in rest])
     fitted = run(tiny_encoder, (train, held, toy.names), tmp_path, mode="standalone")
     assert [row["score"] for row in fitted.history] == [row["macro_f1"] for row in fitted.history]
+
+
+def test_every_loss_trains_the_encoder_in_both_modes(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    documents, validation, label_names = parts
+    hidden = Documents(documents.texts, [-1 if row % 6 == 0 else label for row, label in enumerate(documents.labels)])
+    untouched, tried = load(str(tiny_encoder)).state_dict(), 0
+    for loss in LOSSES:
+        for mode in ("combined", "standalone")[: 1 if loss == "ce" else 2]:
+            fitted = run(
+                tiny_encoder, (hidden, validation, label_names), tmp_path / f"{loss}-{mode}", loss=loss, mode=mode
+            )
+            assert all(np.isfinite(row["loss"]) for row in fitted.history), (loss, mode)
+            assert loss == "ce" or all(0.2 < row["coverage"] <= 1 for row in fitted.history), (loss, mode)
+            assert ("ce" in fitted.history[0]) == (mode == "combined")
+            moved = [name for name, x in fitted.encoder.state_dict().items() if not torch.equal(x, untouched[name])]
+            assert len(moved) > 10, (loss, mode)
+            tried += 1
+    assert tried == 13
+
+
+def test_the_published_schedule_steps_down_once_and_resumes_alike(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "STEP_DOWN_EPOCH", 1)
+    rates: list[list[float]] = []
+
+    class Rates(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            rates[-1].append(kwargs["lr_scheduler"].get_last_lr()[0])
+
+    rates.append([])
+    whole = run(tiny_encoder, parts, tmp_path / "whole", [Rates()], schedule="step", weight_decay=0.0)
+    # the rate of the next step, as the callback sees it: 3 steps an epoch
+    np.testing.assert_allclose(rates[0], [1e-3] * 2 + [1e-4] * 7)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(4)], schedule="step", weight_decay=0.0)
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut", schedule="step", weight_decay=0.0))
+
+
+def test_the_head_begins_as_a_probe_or_at_random(tiny_encoder: Path, parts: Any) -> None:
+    documents, _, label_names = parts
+    encoder = load(str(tiny_encoder))
+    start, heads = encode(encoder, documents.texts), {}
+    for head_start in ("probe", "random"):
+        torch.manual_seed(0)
+        settings = TrainSettings(head_start=head_start)
+        head = start_model(encoder, start, documents, documents, len(label_names), settings).head
+        assert head is not None
+        heads[head_start] = head.weight.detach()
+    probe = linear_probe(start, documents.labels, len(label_names))
+    torch.testing.assert_close(heads["probe"], probe.weight)
+    assert (heads["random"] - probe.weight).abs().max() > 0.1

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +24,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="See which data sets there are and what is in one.", no_args_is_help=True)
+data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Settings to begin with: the defaults, or those published with G-Loss. Options given here win.",
+        metavar="default|paper",
+    ),
+]
 Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN")]
 Text = Annotated[
     str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
@@ -53,7 +61,7 @@ def _option(item: Any, panel: str) -> inspect.Parameter:
     )
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def _with_settings(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
     """Give a command one option for each field of `DataSettings` and `TrainSettings`; it receives them as `**given`."""
     own = [
         p
@@ -61,7 +69,9 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     panels = ((DataSettings, "Data"), (TrainSettings, "Training"))
-    options = [_option(item, panel) for settings, panel in panels for item in fields(settings)]
+    options = [
+        _option(item, panel) for settings, panel in panels for item in fields(settings) if item.name not in without
+    ]
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
     return command
@@ -82,22 +92,26 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
     ] = None,
+    preset: Preset = "default",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Fine-tune an encoder on labelled texts and leave a run folder."""
-    from graphloss import runs
+    from graphloss import presets, runs
     from graphloss.console import Screen
 
     chosen = {name: value for name, value in given.items() if value is not None}
     if "sigma" in chosen:
         chosen["sigma"] = _number_or_rule(chosen["sigma"])
     data, settings = read_file(config) if config else ({}, {})
+    settings |= chosen
+    if source is not None:  # a run that is resumed has its settings already
+        settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
     try:
-        info = runs.train(source, data | settings | chosen, out=out, resume=resume, screen=screen)
+        info = runs.train(source, data | settings, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
         screen.warn(
             f"interrupted; `graphloss train --resume --out {out or 'RUN'}` goes on from the last checkpoint, "
@@ -107,6 +121,67 @@ def train(
     screen.result(info)
     if as_json:
         _print_json(info)
+
+
+@app.command()
+@_with_settings
+def tune(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
+        ),
+    ],
+    *,
+    trials: Annotated[
+        int, typer.Option(help="Trials that the study shall have, of all processes together.", min=1)
+    ] = 20,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no further trial is begun.", min=0)] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="URL of a data base that processes share (default: a file in --out).", metavar="URL"),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study in the storage (default: by data, loss, mode and seed).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default: one under runs/).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
+    preset: Preset = "default",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Search for the settings of a loss, without the test documents; those given are fixed."""
+    from graphloss import presets, tuning
+    from graphloss.console import Screen
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "sigma" in chosen:
+        chosen["sigma"] = _number_or_rule(chosen["sigma"])
+    data, settings = read_file(config) if config else ({}, {})
+    settings |= chosen
+    begin = presets.settings(preset, source, settings.get("loss"))
+    screen = Screen(quiet=quiet)
+    try:
+        found = tuning.tune_corpus(
+            source,
+            data | settings,
+            preset=begin,
+            trials=trials,
+            timeout=timeout,
+            storage=storage,
+            study=study,
+            out=out,
+            screen=screen,
+        )
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    tuning.show(found, screen)
+    if as_json:
+        _print_json(found)
 
 
 @app.command()
@@ -163,6 +238,84 @@ def predict(
 
 
 @app.command()
+@partial(_with_settings, without=("loss", "mode", "shots", "patience", "seed"))
+def bench(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DATA...", help="Data sets; none goes on with the comparison in --out."),
+    ] = None,
+    *,
+    losses: Annotated[
+        list[str] | None, typer.Option(help="Losses, with commas between.", metavar="LOSS,...", show_default="ce,gloss")
+    ] = None,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option(help="combined, standalone or both.", metavar="MODE,...", show_default="combined"),
+    ] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled documents a class, numbers or all.", metavar="N,...", show_default="all"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Draws of each.", metavar="N", show_default="5")] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(help="Search each loss's settings first, in so many trials.", metavar="TRIALS"),
+    ] = None,
+    test_documents: Annotated[
+        int | None, typer.Option(help="Score a sample of so many test documents.", metavar="N")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.")] = Path(
+        "runs/bench"
+    ),
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
+    preset: Preset = "default",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Compare losses over data sets, shots and seeds; resumable, with intervals and a report."""
+    from graphloss import bench as comparison
+    from graphloss.console import Screen
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "sigma" in chosen:
+        chosen["sigma"] = _number_or_rule(chosen["sigma"])
+    data, settings = read_file(config) if config else ({}, {})
+    chosen = data | settings | chosen
+    screen, grid = Screen(quiet=quiet), None
+    if sources:
+        grid = comparison.ask(
+            sources,
+            losses=losses or (),
+            modes=modes or (),
+            shots=shots or (),
+            seeds=seeds,
+            given=chosen,
+            preset=preset,
+            tune=tune or 0,
+            test_documents=test_documents,
+        )
+    elif chosen or losses or modes or shots or seeds or tune or test_documents or preset != "default":
+        raise InputError("expected DATA beside these options; only `--out FOLDER` goes on with what is there")
+    try:
+        outcome = comparison.run(grid, out=out, screen=screen)
+    except KeyboardInterrupt:
+        screen.warn(f"interrupted; `graphloss bench --out {out}` goes on where it stopped")
+        raise typer.Exit(130) from None
+    if as_json:
+        for row in outcome.rows:
+            _print_json(row)
+    else:
+        comparison.show(outcome.rows)
+    screen.say(f"{out / comparison.REPORT}: tables, differences, learning curves and embedding maps")
+    if outcome.failed:
+        screen.warn(f"{len(outcome.failed)} failed ({', '.join(outcome.failed)}); the same command tries them again")
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(run: Run) -> None:
     """Write the report of a run anew: one HTML file that needs nothing else."""
     from graphloss.report import write_report
@@ -213,6 +366,36 @@ def show_data(
         _print_json(asdict(shown))
     else:
         Console().print(corpus_table(shown))
+
+
+@data_app.command("prepare")
+def prepare_data(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `data list` shows, or all.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Write anew what this command wrote before.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch known data sets from their public homes into the cache."""
+    from graphloss.console import Screen
+    from graphloss.data import check_names, download_bar, prepare_corpus
+
+    failed = []
+    for name in check_names(names):
+        try:
+            with download_bar(quiet=quiet) as on_bytes:
+                done = prepare_corpus(name, force=force, on_bytes=on_bytes)
+        except InputError as error:  # the others may still come
+            failed.append(str(error))
+            continue
+        for line in done.warnings:
+            Screen().warn(line)
+        if as_json:
+            _print_json(done._asdict())
+        else:
+            print(done.line())
+    if failed:
+        raise InputError("\n".join(failed))
 
 
 def _version(wanted: bool) -> None:

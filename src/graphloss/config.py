@@ -11,14 +11,29 @@ import difflib
 import json
 import types
 import typing
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from graphloss.errors import InputError
 
 SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
+
+LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k"),
+        "gloss-paper": ("weight", "sigma", "perplexity", "gamma"),
+        "ce": (),
+        "supcon": ("weight", "temperature"),
+        "triplet": ("weight", "margin"),
+        "cosine": ("weight",),
+        "nca": ("weight", "temperature"),
+    }
+)
+"""Losses by name, and the settings that some have and others have not; `catalogue.build` makes them."""
 
 
 def setting(
@@ -29,11 +44,11 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
 ) -> Any:
-    """A dataclass field that carries its help and its bounds: `least <= value <= most`, `value > above`."""
-    return field(
-        default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "above": above}
-    )
+    """A dataclass field that carries its help and its bounds: `least <= value <= most`, `above < value < below`."""
+    bounds = {"least": least, "most": most, "above": above, "below": below}
+    return field(default=default, metadata={"help": help, "choices": choices, **bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +71,41 @@ class TrainSettings:
     """How an encoder is trained; every field is a keyword of `TextClassifier` and an option of `graphloss train`."""
 
     model: str | None = setting(None, "Encoder: a folder or a Hub name (default: the packaged all-MiniLM-L6-v2).")
-    loss: str = setting("gloss", "The graph loss, or cross-entropy alone:", choices=("gloss", "ce"))
+    loss: str = setting("gloss", "What is minimised:", choices=tuple(LOSSES))
     mode: str = setting(
         "combined",
-        "combined: cross-entropy and graph loss; standalone: the graph loss alone, then a linear probe.",
+        "combined: cross-entropy and the loss; standalone: the loss alone, then a linear probe.",
         choices=("combined", "standalone"),
     )
+    weight: float = setting(0.5, "λ, the share of the loss beside cross-entropy in combined mode.", least=0, most=1)
     sigma: float | str = setting(
         "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, least=1e-3
     )
-    weight: float = setting(0.5, "λ, the share of the graph loss in combined mode.", least=0, most=1)
+    perplexity: float = setting(15.0, "Neighbours that count, with --sigma perplexity.", above=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
     q: float = setting(
         0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1
     )
+    k: int | None = setting(None, "Keep the k nearest neighbours of each document alone (default: all).", least=1)
+    gamma: float = setting(0.7, "γ of gloss-paper, the share of the labels that is shown.", above=0, below=1)
+    temperature: float = setting(0.1, "Temperature of supcon and nca.", least=1e-3)
+    margin: float = setting(5.0, "Margin of triplet, in Euclidean distance.", least=0)
     class_weights: str = setting("none", "Weights of the classes in the loss:", choices=("none", "balanced"))
     epochs: int | None = setting(None, "Passes over the training documents (default: by their number).", least=1)
     batch_size: int | None = setting(None, "Documents of one graph (default: 32 to 128, by their number).", least=2)
     learning_rate: float = setting(1e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
+    schedule: str = setting(
+        "linear",
+        "linear: a tenth of warm-up, then down to zero; step: a tenth of the rate from epoch 30 on.",
+        choices=("linear", "step"),
+    )
+    weight_decay: float = setting(0.01, "Decay of the encoder's matrices.", least=0)
+    head_start: str = setting(
+        "probe",
+        "The linear head begins as a probe of the untouched encoder, or at random:",
+        choices=("probe", "random"),
+    )
     max_length: int | None = setting(
         None, "Tokens of a text that are read (default: what the encoder was made for).", least=4
     )
@@ -99,6 +130,13 @@ class TrainSettings:
                 "loss 'ce' has no standalone mode: it is the cross-entropy of a head; "
                 "give --mode combined or --loss gloss"
             )
+        for item in fields(self):
+            owners = [loss for loss, own in LOSSES.items() if item.name in own]
+            if owners and self.loss not in owners and getattr(self, item.name) != item.default:
+                raise InputError(
+                    f"loss '{self.loss}' has no setting '{item.name}', which belongs to {', '.join(owners)}; "
+                    f"leave it out, or choose one of those losses"
+                )
 
 
 Settings = DataSettings | TrainSettings
@@ -154,6 +192,8 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed
             (all are listed).
     """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the settings file in it")
     if not path.is_file():
         raise InputError(f"{path}: no such settings file; write one in TOML, YAML or JSON, for example `epochs = 5`")
     try:
@@ -176,12 +216,6 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def names(settings_class: type) -> list[str]:
     """Names of the settings, in the order in which they are documented."""
     return [item.name for item in fields(settings_class)]
-
-
-def override(settings: S, **values: Any) -> S:
-    """Same settings with some values replaced, checked."""
-    make(type(settings), values)
-    return replace(settings, **values)
 
 
 def _parse(path: Path) -> Any:
@@ -234,6 +268,7 @@ def _fault(item: Field[Any], value: Any) -> str | None:
             (f"at least {bounds['least']}", bounds["least"] is not None and value < bounds["least"]),
             (f"at most {bounds['most']}", bounds["most"] is not None and value > bounds["most"]),
             (f"above {bounds['above']}", bounds["above"] is not None and value <= bounds["above"]),
+            (f"below {bounds['below']}", bounds["below"] is not None and value >= bounds["below"]),
             ("a finite number", value != value or value in (float("inf"), float("-inf"))),
         ):
             if bad:

@@ -239,7 +239,8 @@ def scores_table(scores: dict[str, Any]) -> Group:
 
 def _title(info: dict[str, Any]) -> str:
     settings = info["settings"]
-    return f"{'G-Loss' if settings['loss'] == 'gloss' else 'cross-entropy'}, {settings['mode']}"
+    title = {"gloss": "G-Loss", "ce": "cross-entropy"}.get(settings["loss"], settings["loss"])
+    return f"{title}, {settings['mode']}"
 
 
 def _cell(value: float | None, form: str) -> str:

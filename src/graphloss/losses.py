@@ -1,11 +1,9 @@
-"""The losses as modules: `GLoss`, `Combined` with cross-entropy, and the table of losses by name.
+"""The losses as modules: `GLoss`, and `Combined` with cross-entropy.
 
 The formulas are the pure functions of `objectives`, which can be had from here too; a module keeps what a training
 keeps: the bandwidth, the class weights, and the state of the published mode's random split.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,7 +17,6 @@ from graphloss.objectives import LEAST_SIGMA, GLossResult, check_sigma, gloss, p
 __all__ = [
     "AUTO_SIGMA",
     "LEAST_SIGMA",
-    "LOSSES",
     "SIGMAS",
     "Combined",
     "CombinedResult",
@@ -265,7 +262,3 @@ class Combined(nn.Module):
                 coverage = torch.as_tensor(getattr(self.graph_loss, "coverage", 1.0))
                 loss = (1.0 - self.weight) * ce + self.weight * part
         return CombinedResult(loss, ce.detach(), part.detach(), coverage)
-
-
-LOSSES: Mapping[str, type[nn.Module] | None] = MappingProxyType({"gloss": GLoss, "ce": None})
-"""Graph losses by name; None stands for cross-entropy without one."""

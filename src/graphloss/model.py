@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from graphloss.catalogue import build
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import embed, encode
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class GraphModel(nn.Module):
     """Encoder, head and loss as one module: texts and labels in, a loss out, everything learned in one `state_dict`."""
 
-    def __init__(self, encoder: SentenceTransformer, head: nn.Linear | None, objective: Combined | GLoss) -> None:
+    def __init__(self, encoder: SentenceTransformer, head: nn.Linear | None, objective: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -45,7 +46,7 @@ class GraphModel(nn.Module):
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
             loss = self.objective(z, labels)
-            parts = {"loss": loss, "graph": loss, "coverage": self.objective.coverage}
+            parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
         if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
         return {"loss": parts["loss"]}
@@ -80,24 +81,19 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    graph = GLoss(
-        mode="loo",
-        sigma=settings.sigma,
-        alpha=settings.alpha,
-        q=settings.q,
-        class_weights=weights,
-        num_classes=classes,
-        seed=settings.seed,
-    )
-    graph.calibrate(start, labels)
+    loss = build(settings.loss, asdict(settings), num_classes=classes, class_weights=weights, seed=settings.seed)
+    if isinstance(loss, GLoss):
+        loss.calibrate(start, labels)
     if settings.mode == "standalone":
-        return GraphModel(encoder, None, graph)
+        assert loss is not None
+        return GraphModel(encoder, None, loss)
     head = nn.Linear(start.shape[1], classes)
-    probe = linear_probe(start, sample.labels, classes)
-    with torch.no_grad():
-        head.weight.copy_(probe.weight)
-        head.bias.copy_(probe.bias)
-    return GraphModel(encoder, head, Combined(graph if settings.loss == "gloss" else None, settings.weight, weights))
+    if settings.head_start == "probe":
+        probe = linear_probe(start, sample.labels, classes)
+        with torch.no_grad():
+            head.weight.copy_(probe.weight)
+            head.bias.copy_(probe.bias)
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights))
 
 
 class Blend:

@@ -21,7 +21,10 @@ from graphloss.encoder import encode
 from graphloss.evaluation import linear_probe, score
 from graphloss.model import Blend, GraphModel
 from graphloss.sampling import ClassAwareBatchSampler
-from graphloss.schedule import batch_size_for
+from graphloss.schedule import batch_size_for, steps_of_epoch
+
+STEP_DOWN_EPOCH = 30
+"""With `schedule="step"` the rates fall to a tenth after so many epochs."""
 
 
 class GraphTrainer(Trainer):
@@ -75,16 +78,26 @@ class GraphTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW: decay on the encoder's matrices alone, a rate of their own for head and σ, which start afresh."""
         if self.optimizer is None:
-            module, settings = self.module, self.settings
+            module, rate, decay = self.module, self.settings.learning_rate, self.settings.weight_decay
             encoder = [p for p in module.encoder.parameters() if p.requires_grad]
             others = [p for name, p in module.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
             groups = [
-                {"params": [p for p in encoder if p.ndim > 1], "lr": settings.learning_rate, "weight_decay": 0.01},
-                {"params": [p for p in encoder if p.ndim <= 1], "lr": settings.learning_rate, "weight_decay": 0.0},
-                {"params": others, "lr": settings.head_learning_rate, "weight_decay": 0.0},
+                {"params": [p for p in encoder if p.ndim > 1], "lr": rate, "weight_decay": decay},
+                {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+                {"params": others, "lr": self.settings.head_learning_rate, "weight_decay": 0.0},
             ]
             self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The library's linear schedule, or the published step down to a tenth (paper, section 4)."""
+        if self.settings.schedule == "step" and self.lr_scheduler is None:
+            down = STEP_DOWN_EPOCH * steps_of_epoch(len(self.documents), self.settings)
+            optimizer = optimizer or self.create_optimizer()
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < down else 0.1)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation documents as a user would see them, and say how training went since the last time."""

@@ -6,6 +6,8 @@ after another. All that a person may have got wrong in the data is said here, be
 
 from graphloss.data.corpus import Corpus, load_corpus, load_split
 from graphloss.data.description import Description, describe
+from graphloss.data.fetch import download_bar
+from graphloss.data.prepare import Prepared, check_names, prepare_corpus
 from graphloss.data.selection import few_shots, hold_out
 from graphloss.data.sources import Entry, list_corpora
 from graphloss.data.splits import Split
@@ -15,12 +17,16 @@ __all__ = [
     "Corpus",
     "Description",
     "Entry",
+    "Prepared",
     "Split",
+    "check_names",
     "describe",
+    "download_bar",
     "few_shots",
     "hold_out",
     "list_corpora",
     "load_corpus",
     "load_split",
+    "prepare_corpus",
     "read_texts",
 ]

@@ -141,7 +141,7 @@ def list_corpora() -> list[Entry]:
     for name in dict.fromkeys((*KNOWN, *available())):
         folder = named(name)
         if folder is None:
-            entries.append(Entry(name, False, "not here: set GRAPHLOSS_DATA to the folder that holds it", {}))
+            entries.append(Entry(name, False, f"not here: graphloss data prepare {name}", {}))
             continue
         files = folder_files(folder)
         documents = {split: _count(files[split]) for split in SPLITS if split in files}
@@ -173,7 +173,8 @@ def _not_found(source: str, path: Path, plain: bool) -> InputError:
         )
     return InputError(
         f"no data for {source!r}: looked in {where}; there: {', '.join(there) or 'nothing'}. Set the environment "
-        f"variable GRAPHLOSS_DATA to a folder that holds {source}/train.parquet (or .csv, .jsonl), or try `builtin`."
+        f"variable GRAPHLOSS_DATA to a folder that holds {source}/train.parquet (or .csv, .jsonl), fetch it with "
+        f"`graphloss data prepare {source}`, or try `builtin`."
     )
 
 

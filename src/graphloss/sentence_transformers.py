@@ -1,0 +1,282 @@
+"""The losses for the trainer of sentence-transformers: each takes the model first, then what it has to be told.
+
+All want ONE column of texts and a column `label` of class indices, -1 for unlabelled::
+
+    from graphloss.sentence_transformers import GLoss
+
+    trainer = SentenceTransformerTrainer(model=model, train_dataset=dataset, loss=GLoss(model))
+
+Two things to know of that trainer. It gives all parameters one learning rate, far too small for a head or a learned
+sigma, which begin afresh: `learning_rate_mapping={"^(head|objective)": 1e-2}` in its arguments gives them their own.
+And its checkpoints hold the encoder, not the parameters of a loss: a resumed run begins head, sigma and random split
+anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from graphloss import losses, rivals
+from graphloss.graph import exact, working
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = [
+    "BatchLoss",
+    "CombinedLoss",
+    "CosineLoss",
+    "CrossEntropyLoss",
+    "GLoss",
+    "NCALoss",
+    "PaperGLoss",
+    "SupConLoss",
+    "TripletLoss",
+]
+
+GLOSS_PAPER = """
+@misc{sharma2026gloss,
+    title={G-Loss: Graph-Guided Fine-Tuning of Language Models},
+    author={Sharma and Agarwal and Kumar},
+    year={2026},
+    eprint={2604.25853},
+    archivePrefix={arXiv},
+}
+"""
+SUPCON_PAPER = """
+@inproceedings{khosla2020supervised,
+    title={Supervised Contrastive Learning},
+    author={Khosla, Prannay and Teterwak, Piotr and Wang, Chen and Sarna, Aaron and Tian, Yonglong and Isola, Phillip
+        and Maschinot, Aaron and Liu, Ce and Krishnan, Dilip},
+    booktitle={Advances in Neural Information Processing Systems},
+    year={2020},
+}
+"""
+TRIPLET_PAPER = """
+@misc{hermans2017defense,
+    title={In Defense of the Triplet Loss for Person Re-Identification},
+    author={Hermans, Alexander and Beyer, Lucas and Leibe, Bastian},
+    year={2017},
+    eprint={1703.07737},
+    archivePrefix={arXiv},
+}
+"""
+NCA_PAPER = """
+@inproceedings{goldberger2004neighbourhood,
+    title={Neighbourhood Components Analysis},
+    author={Goldberger, Jacob and Roweis, Sam and Hinton, Geoffrey and Salakhutdinov, Ruslan},
+    booktitle={Advances in Neural Information Processing Systems},
+    year={2004},
+}
+"""
+
+
+class BatchLoss(nn.Module):
+    """What these losses share: one column of texts is embedded in one pass, and the embeddings of the batch are judged.
+
+    The trainer finds the encoder in `model` and puts its distributed wrapper there.
+
+    Args:
+        model: a SentenceTransformer.
+        objective: a module (embeddings (n, d), labels (n,)) -> scalar.
+        settings: what the model card shall say of the loss.
+    """
+
+    citation = GLOSS_PAPER
+    """BibTeX, for the model card."""
+
+    def __init__(self, model: SentenceTransformer, objective: nn.Module, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.settings = {
+            name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()
+        }
+
+    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor | None) -> Tensor:
+        """Loss of a batch, 0-d.
+
+        Args:
+            sentence_features: a single dictionary: the tokens of n texts, of the one column.
+            labels: (n,) class indices, -1 for unlabelled.
+
+        Raises:
+            ValueError: another number of columns, or labels that are missing or are no class indices.
+        """
+        columns = list(sentence_features)
+        name = type(self).__name__
+        if len(columns) != 1:
+            raise ValueError(
+                f"{name} expects one column of texts and one of labels, got {len(columns)} columns of texts; "
+                'keep one of them, for example by dataset.select_columns(["text", "label"])'
+            )
+        if labels is None:
+            raise ValueError(
+                f"{name} expects a column `label` of class indices, and there is none; "
+                'name yours so, for example by dataset.rename_column("topic", "label")'
+            )
+        if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(
+                f"{name} expects one class index a text, -1 for unlabelled, got {labels.dtype} of shape "
+                f'{tuple(labels.shape)}; dataset.class_encode_column("label") makes indices of names'
+            )
+        self.objective.train(self.model.training)  # the trainer switches the model alone
+        return self.compute(self.model(columns[0])["sentence_embedding"], labels)
+
+    def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss, 0-d, of embeddings (n, d) as the encoder gives them."""
+        loss: Tensor = self.objective(embeddings, labels)
+        return loss
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings, for the model card."""
+        return dict(self.settings)
+
+
+class GLoss(BatchLoss):
+    """Leave-one-out G-Loss, see `graphloss.GLoss`; a batch needs two documents of a class.
+
+    Args:
+        model: a SentenceTransformer.
+        sigma: a number, "auto", "learned", or a rule, which is computed from the first batch.
+        **options: alpha, q, k, perplexity, class_weights, num_classes of `graphloss.GLoss`.
+    """
+
+    def __init__(self, model: SentenceTransformer, sigma: float | str = "auto", **options: Any) -> None:
+        super().__init__(model, losses.GLoss(mode="loo", sigma=sigma, **options), {"sigma": sigma, **options})
+
+
+class PaperGLoss(BatchLoss):
+    """G-Loss as published, see `graphloss.GLoss`: a random share of the labels is shown, the others are asked.
+
+    Args:
+        model: a SentenceTransformer.
+        num_labels: C, which enters the loss.
+        sigma: as in `GLoss`.
+        gamma: share of the labels that is shown.
+        **options: perplexity, class_weights, seed, double_division of `graphloss.GLoss`.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        num_labels: int,
+        sigma: float | str = "auto",
+        gamma: float = 0.7,
+        **options: Any,
+    ) -> None:
+        objective = losses.GLoss(mode="paper", num_classes=num_labels, sigma=sigma, gamma=gamma, **options)
+        super().__init__(model, objective, {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options})
+
+
+class SupConLoss(BatchLoss):
+    """Supervised contrastive loss, see `rivals.SupCon`; a batch needs two classes and two documents of one."""
+
+    citation = SUPCON_PAPER
+
+    def __init__(self, model: SentenceTransformer, temperature: float = 0.1) -> None:
+        super().__init__(model, rivals.SupCon(temperature), {"temperature": temperature})
+
+
+class NCALoss(BatchLoss):
+    """Neighbourhood components analysis, see `rivals.NCA`; a batch needs two documents of a class."""
+
+    citation = NCA_PAPER
+
+    def __init__(self, model: SentenceTransformer, temperature: float = 0.1) -> None:
+        super().__init__(model, rivals.NCA(temperature), {"temperature": temperature})
+
+
+class TripletLoss(BatchLoss):
+    """All valid triplets, see `rivals.Triplet`; a batch needs two classes and two documents of one."""
+
+    citation = TRIPLET_PAPER
+
+    def __init__(self, model: SentenceTransformer, margin: float = 5.0) -> None:
+        super().__init__(model, rivals.Triplet(margin), {"margin": margin})
+
+
+class CosineLoss(BatchLoss):
+    """Squared error of every pair's cosine against 1 or 0, see `rivals.Cosine`; a batch needs two documents."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__(model, rivals.Cosine(), {})
+
+
+class CrossEntropyLoss(BatchLoss):
+    """Cross-entropy of a linear head on the embedding, for one text; any batch will do.
+
+    `head` is a float32 `torch.nn.Linear`, begun at random. It is the loss's own and not saved with the encoder.
+
+    Args:
+        model: a SentenceTransformer.
+        num_labels: C.
+        class_weights: (C,), for example `losses.balanced_class_weights`.
+
+    Raises:
+        ValueError: the encoder does not say the dimension of its embeddings.
+    """
+
+    def __init__(self, model: SentenceTransformer, num_labels: int, class_weights: Tensor | None = None) -> None:
+        objective = losses.Combined(None, class_weights=class_weights)
+        super().__init__(model, objective, {"num_labels": num_labels, "class_weights": class_weights})
+        self.head = _head(model, num_labels)
+
+    def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss, 0-d, of embeddings (n, d); the head runs in float32 under autocast too."""
+        with exact(embeddings):
+            logits = self.head(working(embeddings).to(self.head.weight.dtype))  # (n, C)
+        loss: Tensor = self.objective(embeddings, logits, labels).loss
+        return loss
+
+
+class CombinedLoss(CrossEntropyLoss):
+    """(1 - weight) cross-entropy of a linear head + weight of another loss, both on the same embeddings.
+
+    Args:
+        model: a SentenceTransformer.
+        num_labels: C.
+        loss: another of these losses, for example `SupConLoss(model)`, or any module (embeddings, labels) -> scalar;
+            `GLoss(model)` when left out.
+        weight: λ, the share of `loss`.
+        class_weights: (C,) of the cross-entropy; `loss` has its own.
+
+    Raises:
+        ValueError: `loss` has a head already, or the encoder does not say the dimension of its embeddings.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        num_labels: int,
+        loss: nn.Module | None = None,
+        weight: float = 0.5,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__(model, num_labels, class_weights)
+        other = GLoss(model) if loss is None else loss
+        if isinstance(other, CrossEntropyLoss):
+            raise ValueError(
+                f"CombinedLoss brings its own cross-entropy, and {type(other).__name__} has one too; "
+                "give the loss that shall stand beside it, for example SupConLoss(model)"
+            )
+        said = type(other).__name__
+        if isinstance(other, BatchLoss):
+            said += "(" + ", ".join(f"{name}={value!r}" for name, value in other.settings.items()) + ")"
+            self.citation, other = other.citation, other.objective
+        self.objective = losses.Combined(other, weight, class_weights)
+        self.settings |= {"loss": said, "weight": weight}
+
+
+def _head(model: SentenceTransformer, num_labels: int) -> nn.Linear:
+    dimension = model.get_embedding_dimension()
+    if dimension is None:
+        raise ValueError(
+            "the encoder does not say the dimension of its embeddings, which the head needs; "
+            "end it with a Pooling or a Dense module"
+        )
+    return nn.Linear(dimension, num_labels, device=model.device)

@@ -1,0 +1,417 @@
+"""A comparison as it is run: cell by cell, the same chances for all, resumed after a kill, refused before it costs."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphloss import bench, cli
+from graphloss.bench import Outcome, ask, runner, study
+from graphloss.bench import folder as place
+from graphloss.bench.grid import Cell
+from graphloss.console import Screen
+from graphloss.errors import InputError
+
+QUIET = Screen(quiet=True)
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def data(toy_maker: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of splits, the test part drawn anew."""
+    folder = tmp_path_factory.mktemp("data") / "topics"
+    folder.mkdir()
+    for seed, split in enumerate(("train", "test")):
+        toy = toy_maker({"cooking": 16, "football": 14, "music": 12}, seed=seed)
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("text", "label"), *zip(toy.texts, toy.labels, strict=True)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(tiny_encoder: Path) -> dict[str, Any]:
+    """Settings that make a training last a second."""
+    return {
+        "model": str(tiny_encoder),
+        "epochs": 3,
+        "batch_size": 12,
+        "max_length": 16,
+        "learning_rate": 2e-3,
+        "blend": 1.0,
+    }
+
+
+@pytest.fixture(scope="module")
+def grid(data: Path, given: dict[str, Any]) -> bench.Grid:
+    """Cross-entropy and a loss in two modes, two seeds: eight cells with the untouched encoder's."""
+    return ask([str(data)], losses=["ce,supcon"], modes=["combined,standalone"], shots=["8"], seeds=2, given=given)
+
+
+@pytest.fixture(scope="module")
+def run(grid: bench.Grid, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The folder of the comparison, run once."""
+    out = tmp_path_factory.mktemp("bench") / "out"
+    return out, bench.run(grid, out=out, screen=QUIET)
+
+
+@pytest.fixture(scope="module")
+def cells(run: tuple[Path, Outcome]) -> list[dict[str, Any]]:
+    return bench.read_cells(run[0])
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Type a command; get its exit code, standard output and standard error."""
+
+    def typed(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphloss", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Cells that are begun; none may be."""
+    begun: list[str] = []
+    monkeypatch.setattr(runner, "run_cell", lambda task, asked: begun.append(task.cell.name))
+    yield begun
+    assert not begun
+
+
+def times(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / place.CELLS).iterdir()}
+
+
+def test_every_cell_leaves_a_whole_file(run: tuple[Path, Outcome], grid: bench.Grid) -> None:
+    out, outcome = run
+    assert outcome.ran == 8 and not outcome.failed
+    assert set(times(out)) == {f"{cell.name}.json" for cell in grid.cells()}
+    assert not list((out / place.WORK).iterdir()) and not list(out.rglob(".*.writing"))
+
+
+def test_all_losses_of_a_draw_learn_from_the_same_documents_in_the_same_steps(cells: list[dict[str, Any]]) -> None:
+    for seed in range(2):
+        mine = [cell for cell in cells if cell["seed"] == seed]
+        assert len({cell["fingerprint"] for cell in mine}) == 1 and len(mine) == 4
+        trained = [cell for cell in mine if cell["loss"] != "untouched"]
+        assert {(cell["steps"], cell["epochs"], cell["batch_size"]) for cell in trained} == {(6, 3, 12)}
+        assert {len(cell["curve"]) for cell in trained} == {3}  # nobody stopped early
+        assert {cell["documents"] for cell in mine} == {42} and {cell["split"] for cell in mine} == {"test"}
+    assert len({cell["fingerprint"] for cell in cells}) == 2  # another seed, other documents
+
+
+def test_cells_differ_as_their_losses_do(cells: list[dict[str, Any]]) -> None:
+    curves = {json.dumps([row["loss"] for row in cell["curve"]]) for cell in cells if cell["loss"] != "untouched"}
+    assert len(curves) == 6
+    for cell in cells:
+        for who in ("head", "probe", "knn"):
+            assert 0 < cell["scores"][who]["accuracy"] <= 1
+        assert -1 < cell["macro_silhouette"] < 1
+        if cell["loss"] != "untouched":
+            assert cell["to_99"]["epochs"] in (1.0, 2.0, 3.0)
+            assert 0 < cell["to_99"]["seconds"] <= cell["training_seconds"] < cell["seconds"]
+            assert cell["asked"]["patience"] > 100_000 and cell["asked"]["epochs"] == 3
+        assert cell["versions"]["torch"] and cell["environment"]["cpus"]
+
+
+def test_the_head_without_a_head_is_the_probe(cells: list[dict[str, Any]]) -> None:
+    alike = [cell["scores"]["head"]["accuracy"] == cell["scores"]["probe"]["accuracy"] for cell in cells]
+    bare = [cell["loss"] == "untouched" or cell["mode"] == "standalone" for cell in cells]
+    assert sum(bare) == 4 and all(same for same, without in zip(alike, bare, strict=True) if without)
+
+
+def test_the_untouched_encoder_is_scored_as_it_came(
+    cells: list[dict[str, Any]], grid: bench.Grid, data: Path, tiny_encoder: Path
+) -> None:
+    from sklearn.metrics import f1_score
+
+    from graphloss.data import load_corpus
+    from graphloss.encoder import encode, load
+    from graphloss.evaluation import linear_probe
+
+    corpus = load_corpus(str(data), shots=8, seed=1)
+    encoder = load(str(tiny_encoder), max_length=16)
+    probe = linear_probe(encode(encoder, corpus.train.texts), corpus.indices(corpus.train), 3)
+    assert corpus.test is not None
+    predicted = probe.probabilities(encode(encoder, corpus.test.texts)).numpy().argmax(1)
+    (cell,) = [cell for cell in cells if cell["loss"] == "untouched" and cell["seed"] == 1]
+    wanted = f1_score(corpus.indices(corpus.test), predicted, average="macro")
+    assert cell["scores"]["probe"]["macro_f1"] == pytest.approx(wanted)
+
+
+def test_maps_are_kept_for_the_first_seed_alone(cells: list[dict[str, Any]]) -> None:
+    for cell in cells:
+        assert (cell["map"] is not None) == (cell["seed"] == 0)
+        if cell["map"]:
+            assert np.ptp(np.array(cell["map"]["points"]), axis=0).min() > 0
+            assert len(cell["map"]["points"]) == len(cell["map"]["truth"]) == 42
+            assert ("texts" in cell["map"]) == (cell["loss"] == "untouched")
+
+
+def test_tables_and_page_are_written(run: tuple[Path, Outcome]) -> None:
+    out, outcome = run
+    rows = json.loads((out / place.ROWS).read_text())
+    assert rows == json.loads(json.dumps(outcome.rows)) and len(rows) == 4
+    assert [row["against_ce"] is None for row in rows] == [False, True, False, False]
+    text = (out / place.MARKDOWN).read_text()
+    assert text.count("| cross-entropy |") == 1 and "Holm" in text and "supcon, standalone" in text
+    page = (out / place.REPORT).read_text()
+    for said in ("Learning curves", "Embedding maps", "Against cross-entropy", "How it was measured", "Plotly"):
+        assert said in page
+    assert page.count('data-figure="') == 1 + 2 + 4 and "<script src" not in page and "<link" not in page
+
+
+def test_a_second_call_trains_nothing(run: tuple[Path, Outcome], grid: bench.Grid, no_training: list[str]) -> None:
+    out, first = run
+    before = times(out)
+    again = bench.run(None, out=out, screen=QUIET)
+    assert again.ran == 0 and times(out) == before
+    assert json.dumps(again.rows) == json.dumps(first.rows)
+    assert bench.run(grid, out=out, screen=QUIET).ran == 0
+
+
+def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]], tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    (tmp_path / place.LOCKS).mkdir()
+    spoilt = json.loads(json.dumps(cells).replace("cooking", evil.replace('"', "")))
+    for cell in spoilt:
+        cell["data"] = evil
+    bench.write_page(tmp_path, spoilt)
+    page = (tmp_path / place.REPORT).read_text()
+    assert evil not in page and "&lt;/script&gt;" in page
+    assert evil not in (tmp_path / place.MARKDOWN).read_text()
+
+
+def test_a_larger_grid_runs_the_new_cells_alone(data: Path, given: dict[str, Any], tmp_path: Path) -> None:
+    options = {"shots": ["8"], "given": given}
+    first = bench.run(ask([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
+    before = times(tmp_path / "out")
+    more = ask([str(data)], losses=["ce,nca"], seeds=2, **options)
+    second = bench.run(more, out=tmp_path / "out", screen=QUIET)
+    after = times(tmp_path / "out")
+    assert first.ran == 2 and second.ran == 4 and {name: after[name] for name in before} == before
+    assert not any(row["against_ce"] for row in first.rows if row["loss"] == "ce")
+    assert [row["seeds"] for row in second.rows] == [[0, 1]] * 3
+
+
+def test_without_a_test_split_validation_is_scored_and_it_is_said(
+    data: Path, given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ask([str(data / "train.csv")], losses=["ce"], seeds=1, given=given | {"validation": 0.3})
+    outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    assert {row["split"] for row in outcome.rows} == {"validation"}
+    assert "no test split, so the validation documents are scored" in " ".join(capsys.readouterr().err.split())
+    assert "There is no test split" in (tmp_path / "out" / place.MARKDOWN).read_text()
+
+
+def test_a_sample_of_the_test_documents_is_the_same_for_every_draw(data: Path) -> None:
+    from graphloss.bench.draws import corpus_of
+
+    grid = ask([str(data)], test_documents=20)
+    tests = [corpus_of(grid, str(data), shots, seed).test for shots, seed in ((8, 0), (8, 1), (None, 2))]
+    assert all(test is not None and len(test) == 20 for test in tests) and tests[0] == tests[1] == tests[2]
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
+    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    real = runner.run_cell
+
+    def fragile(task: Any, asked: Any) -> Any:
+        if task.cell.loss == "ce":
+            raise ValueError("the loss is NaN\nat step 3")
+        return real(task, asked)
+
+    monkeypatch.setattr(runner, "run_cell", fragile)
+    monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
+    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=1, given=given)
+    outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    assert outcome.ran == 2 and len(outcome.failed) == 1
+    assert set(outcome.failed.values()) == {"ValueError: the loss is NaN"}
+    code, out, err = call("bench", "--out", tmp_path / "out", "--json", "--quiet")
+    assert code == 1 and "1 failed" in err and len(out.splitlines()) == 2
+    monkeypatch.setattr(runner, "run_cell", real)
+    assert call("bench", "--out", tmp_path / "out", "--json", "--quiet")[0] == 0
+    assert len(times(tmp_path / "out")) == 3
+
+
+def test_one_encoder_is_in_memory_at_a_time(
+    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphloss import encoder
+
+    real, alive, most = encoder.load, [], []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        gc.collect()
+        most.append(sum(ref() is not None for ref in alive))
+        loaded = real(*args, **kwargs)
+        alive.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(encoder, "load", watched)
+    grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=given)
+    assert bench.run(grid, out=tmp_path / "out", screen=QUIET).ran == 3
+    assert len(most) == 4 and max(most) == 0  # three cells, and one that times the plan
+
+
+def test_settings_that_a_study_found_are_those_of_every_seed(
+    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies: list[Cell] = []
+
+    def search(folder: Path, grid: bench.Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
+        studies.append(study.drawn(cell))
+        best = {"temperature": 0.33}
+        asked = place.asked_of(grid, study.drawn(cell))
+        kept = {"best": best, "asked": asked, "trials": grid.tune}
+        place.write_json(folder / place.STUDIES / f"{cell.study}.json", kept)
+        return best
+
+    monkeypatch.setattr(study, "search", search)
+    monkeypatch.setattr(runner, "_check_tuning", lambda: None)
+    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, given=given, tune=3)
+    out = tmp_path / "out"
+    bench.run(grid, out=out, screen=QUIET)
+    assert [(cell.loss, cell.seed) for cell in studies] == [("supcon", 1000)]  # ce has nothing left to search
+    found = [cell for cell in bench.read_cells(out) if cell["loss"] == "supcon"]
+    assert [cell["asked"]["temperature"] for cell in found] == [0.33, 0.33]
+    assert [cell["tuned"] for cell in found] == [{"temperature": 0.33}] * 2
+    (out / place.STUDIES / f"{studies[0].study}.json").write_text('{"best": {"temperature": -1}, "asked": {}}')
+    with pytest.raises(InputError, match="delete it"):
+        bench.run(None, out=out, screen=QUIET)
+
+
+@pytest.mark.slow
+def test_a_real_search_comes_before_the_cells(data: Path, given: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    given = {name: value for name, value in given.items() if name != "learning_rate"}
+    grid = ask([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, given=given, tune=2)
+    bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "out" / place.STUDIES).glob("*.json"))]
+    assert [set(one["best"]) for one in kept] == [{"learning_rate"}, {"learning_rate", "weight", "temperature"}]
+    assert all(one["trials"] == one["complete"] + one["pruned"] == 2 for one in kept)
+    for cell in bench.read_cells(tmp_path / "out"):
+        if cell["loss"] != "untouched":
+            assert cell["tuned"] and cell["tuned"].items() <= cell["asked"].items()
+            assert cell["fingerprint"] != kept[0]["fingerprint"]  # tuned on a draw that is not scored
+
+
+def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], call: Call) -> None:
+    code, out, err = call("bench", "--out", run[0])
+    assert code == 0 and "supcon, standalone" in out and "against cross-entropy" in out
+    assert "all 8 cells are there" in err and "report.html" in err
+    code, out, _ = call("bench", "--out", run[0], "--json", "--quiet")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["loss"] for row in rows] == ["untouched", "ce", "supcon", "supcon"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["DATA", "--losses", "ce,glos"], "there is no loss 'glos'"),
+        (["nowhere.csv"], "nowhere.csv"),
+        (["DATA", "nothing-by-this-name"], "no data set known by name"),
+        (["DATA", "--temperature", "0.2"], "none of the losses"),
+        (["DATA", "--model", "./nowhere"], "no such folder"),
+        (["DATA", "--model", "MODEL", "--max-length", "9999"], "reads at most"),
+        (["DATA", "--modes", "sideways"], "there is no mode"),
+        (["DATA", "--shots", "x"], "--shots"),
+        (["--losses", "ce"], "expected DATA beside these options"),
+        ([], "no comparison is there"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_trained(
+    words: list[str], said: str, data: Path, tiny_encoder: Path, tmp_path: Path, call: Call, no_training: list[str]
+) -> None:
+    typed = [{"DATA": str(data), "MODEL": str(tiny_encoder)}.get(word, word) for word in words]
+    code, out, err = call("bench", *typed, "--out", tmp_path / "out")
+    assert code == 2 and err.startswith("error: ") and said in err and not out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_result_is_refused_before_anything_is_trained(
+    run: tuple[Path, Outcome], grid: bench.Grid, call: Call, no_training: list[str]
+) -> None:
+    path = sorted((run[0] / place.CELLS).iterdir())[2]
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        code, _, err = call("bench", "--out", run[0])
+    finally:
+        path.write_bytes(whole)
+    assert code == 2 and f"{path}: damaged" in err and "delete it" in err
+
+
+def test_data_that_has_changed_is_refused(
+    run: tuple[Path, Outcome], data: Path, call: Call, no_training: list[str]
+) -> None:
+    path = data / "train.csv"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole + b"one more onion,cooking\n")
+        code, _, err = call("bench", "--out", run[0])
+    finally:
+        path.write_bytes(whole)
+    assert code == 2 and "have changed since this comparison began" in err
+
+
+def test_an_interrupted_call_says_how_to_go_on(
+    data: Path, tiny_encoder: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(task: Any, asked: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_cell", interrupt)
+    code, _, err = call("bench", data, "--model", tiny_encoder, "--seeds", 1, "--out", tmp_path / "out")
+    assert code == 130 and f"graphloss bench --out {tmp_path / 'out'}" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_where_it_stopped(data: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["bench", data, "--model", tiny_encoder, "--shots", 8, "--seeds", 3, "--epochs", 3, "--losses", "ce,nca"]
+    command = [
+        sys.executable,
+        "-c",
+        "from graphloss.cli import main; main()",
+        *map(str, words),
+        "--out",
+        str(out),
+        "--json",
+    ]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while len(list(out.glob("cells/*.json"))) < 3 and first.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    before = times(out)
+    assert 3 <= len([name for name in before if name.endswith(".json") and name[0] != "."]) < 9
+    second = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stderr
+    after = times(out)
+    kept = [name for name in before if not name.startswith(".")]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    rows = [json.loads(line) for line in second.stdout.splitlines()]
+    assert [row["seeds"] for row in rows] == [[0, 1, 2]] * 3
+    assert len([name for name in after if not name.startswith(".")]) == 9
+    assert not list((out / place.WORK).iterdir())

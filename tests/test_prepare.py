@@ -1,0 +1,623 @@
+"""Fetching known data sets, against a server on this machine; every document here is invented."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import socket
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from graphloss import data
+from graphloss.cli import app
+from graphloss.data import homes, load_corpus, prepare_corpus
+from graphloss.data.fetch import BLOCK, Source, fetch
+from graphloss.data.homes import HOMES, Home, fingerprint
+from graphloss.data.prepare import divide
+from graphloss.data.readers import members, read_topics
+from graphloss.data.sources import KNOWN
+from graphloss.errors import InputError
+
+HASTE: dict[str, Any] = {"pause": 0.0, "timeout": 5.0}
+
+
+class Server:
+    """What a home does: gives files, and misbehaves as it is told to."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ranges = True
+        self.cut: list[int] = []  # after so many bytes of the body each next answer breaks off
+        self.wrong_range = False
+        self.codes: list[int] = []  # answers before the file
+        self.asked: list[tuple[str, str | None]] = []  # path and Range of each request
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range")
+                server.asked.append((self.path, asked))
+                content = server.files.get(self.path)
+                code = server.codes.pop(0) if server.codes else 200 if content is not None else 404
+                if code != 200:
+                    self.send_error(code)
+                    return
+                assert content is not None
+                start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+                if start >= len(content) > 0 and start:
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(206 if start else 200)
+                if start:
+                    first = start + 1 if server.wrong_range else start
+                    self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+                body = content[start:]
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: server.cut.pop(0)] if server.cut else body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def dead() -> str:
+    """The address of a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+CONTENT = np.random.default_rng(0).bytes(3 * BLOCK + 123)
+
+
+# Transfers
+
+
+def test_a_file_is_fetched_whole_and_compared(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    source = Source("file", (f"{server.url}/file",), len(CONTENT), digest(CONTENT))
+    seen: list[tuple[str, int, int | None]] = []
+    done = fetch(source, tmp_path / "new" / "folder", on_bytes=lambda *told: seen.append(told), **HASTE)
+    assert done.path.read_bytes() == CONTENT
+    assert done == (tmp_path / "new" / "folder" / "file", source.urls[0], len(CONTENT), digest(CONTENT), True)
+    assert seen[-1] == ("file", len(CONTENT), len(CONTENT)) and len(seen) >= 4
+    assert [path.name for path in done.path.parent.iterdir()] == ["file"]
+    again = fetch(source, tmp_path / "new" / "folder", **HASTE)
+    assert again == done and len(server.asked) == 1  # what is whole is not asked for again
+
+
+def test_a_transfer_that_breaks_off_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    server.cut = [1000, 2 * BLOCK]
+    source = Source("file", (f"{server.url}/file",), None, digest(CONTENT))
+    assert fetch(source, tmp_path, **HASTE).path.read_bytes() == CONTENT
+    assert server.asked == [("/file", None), ("/file", "bytes=1000-"), ("/file", f"bytes={1000 + 2 * BLOCK}-")]
+
+
+def test_a_later_call_goes_on_where_the_first_gave_up(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    server.cut = [500, 500, 500]
+    source = Source("file", (f"{server.url}/file",))
+    with pytest.raises(InputError, match=r"ended after 1,500 of 196,731 bytes \(tried 3 times\).*The 1,500 bytes that"):
+        fetch(source, tmp_path, **HASTE)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:1500]
+    done = fetch(source, tmp_path, **HASTE)
+    assert done.path.read_bytes() == CONTENT and not done.compared
+    assert server.asked[-1] == ("/file", "bytes=1500-") and len(server.asked) == 4
+
+
+def test_a_server_without_ranges_starts_afresh(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    server.ranges = False
+    (tmp_path / "file.part").write_bytes(b"x" * 777)
+    done = fetch(Source("file", (f"{server.url}/file",), len(CONTENT), digest(CONTENT)), tmp_path, **HASTE)
+    assert done.path.read_bytes() == CONTENT
+    assert server.asked == [("/file", "bytes=777-")]
+
+
+def test_a_server_that_sends_another_range_is_not_believed(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    server.wrong_range = True
+    (tmp_path / "file.part").write_bytes(CONTENT[:777])
+    done = fetch(Source("file", (f"{server.url}/file",)), tmp_path, **HASTE)
+    assert done.path.read_bytes() == CONTENT
+    assert server.asked == [("/file", "bytes=777-"), ("/file", None)]
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_part_that_is_whole_is_taken(server: Server, tmp_path: Path, size: int | None) -> None:
+    server.files["/file"] = CONTENT
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    assert fetch(Source("file", (f"{server.url}/file",), size), tmp_path, **HASTE).path.read_bytes() == CONTENT
+    assert len(server.asked) == (1 if size is None else 0)
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    (tmp_path / "file.part").write_bytes(CONTENT + b"more")
+    assert fetch(Source("file", (f"{server.url}/file",)), tmp_path, **HASTE).path.read_bytes() == CONTENT
+    assert len(server.asked) == 2
+
+
+def test_a_wrong_hash_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT[:-1] + b"?"
+    with pytest.raises(InputError, match=rf"SHA-256 {digest(CONTENT[:-1] + b'?')}, expected {digest(CONTENT)}"):
+        fetch(Source("file", (f"{server.url}/file",), len(CONTENT), digest(CONTENT)), tmp_path, **HASTE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_size_is_refused_before_it_is_fetched(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT
+    with pytest.raises(InputError, match=r"has 196,731 bytes, expected 10"):
+        fetch(Source("file", (f"{server.url}/file",), 10), tmp_path, **HASTE)
+    assert not list(tmp_path.iterdir()) and len(server.asked) == 1
+
+
+def test_the_next_address_is_tried(server: Server, dead: str, tmp_path: Path) -> None:
+    server.files |= {"/wrong": b"please log in", "/file": CONTENT}
+    urls = (f"{dead}/file", f"{server.url}/missing", f"{server.url}/wrong", f"{server.url}/file")
+    done = fetch(Source("file", urls, None, digest(CONTENT)), tmp_path, **HASTE)
+    assert done.url == urls[-1] and done.path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (429, 3), (503, 3)])
+def test_what_is_asked_for_again(server: Server, tmp_path: Path, code: int, requests: int) -> None:
+    server.codes = [code] * 3
+    with pytest.raises(InputError, match=rf"{server.url}/file: the server answered {code} "):
+        fetch(Source("file", (f"{server.url}/file",)), tmp_path, **HASTE)
+    assert len(server.asked) == requests
+
+
+def test_a_dead_server(dead: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{dead}/file: the server cannot be reached .*refused.*tried 3 times"):
+        fetch(Source("file", (f"{dead}/file",)), tmp_path, **HASTE)
+
+
+def test_a_silent_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        with pytest.raises(InputError, match=r"(silent|timed out)"):
+            fetch(Source("file", (url,)), tmp_path, tries=2, pause=0, timeout=0.1)
+
+
+# Archives
+
+
+def archive(files: dict[str, bytes], *, link: str | None = None) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in files.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(content)
+            tar.addfile(item, io.BytesIO(content))
+        if link:
+            item = tarfile.TarInfo(link)
+            item.type, item.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(item)
+    return stream.getvalue()
+
+
+def test_members_come_in_order_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(archive({"top/b/2": b"two", "top/a/1": "\xe9n".encode("latin-1"), "top/a/._1": b"", "top/x": b""}))
+    assert list(members(path)) == [("top", "a", "1", "én"), ("top", "b", "2", "two")]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+@pytest.mark.parametrize("name", ["../../escaped/x/1", "top/../../../x/1", "/top/a/1"])
+def test_an_archive_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "inner" / "a.tar.gz"
+    path.parent.mkdir()
+    path.write_bytes(archive({"top/a/1": b"fine", name: b"not fine"}))
+    with pytest.raises(InputError, match=r"leads out of it"):
+        list(members(path))
+    assert [item.name for item in tmp_path.rglob("*")] == ["inner", "a.tar.gz"]
+
+
+def test_an_archive_with_a_link_or_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(archive({"top/a/1": b"fine"}, link="top/a/2"))
+    with pytest.raises(InputError, match=r"leads out of it"):
+        list(members(path))
+    path.write_bytes(archive({f"top/a/{n}": np.random.default_rng(n).bytes(5000) for n in range(9)})[:20_000])
+    with pytest.raises(InputError, match=r"cannot be read as a tar archive"):
+        list(members(path))
+    path.write_bytes(b"<html>not here</html>")
+    with pytest.raises(InputError, match=r"cannot be read as a tar archive"):
+        list(members(path))
+
+
+# Readers: each on files in the form of its home
+
+
+def written(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in files}
+
+
+def test_reading_reviews(tmp_path: Path) -> None:
+    files = {
+        "text_train.txt": b" good \x97 caf\xe9 . \r\nbad\x85so . \r\n",
+        "label_train.txt": b"1\r\n0\r\n",
+        "text_test.txt": "fair\u2026 \r\n".encode(),
+        "label_test.txt": b"0\r\n",
+    }
+    train, test = HOMES["mr"].read(written(tmp_path, files))
+    assert train == [("good \u2014 caf\xe9 .", "positive"), ("bad\u2026so .", "negative")]  # Windows-1252
+    assert test == [("fair\u2026", "negative")]  # UTF-8
+    with pytest.raises(InputError, match=r"text_train.txt has 2 lines, label_train.txt 1"):
+        HOMES["mr"].read(written(tmp_path, files | {"label_train.txt": b"1\r\n"}))
+
+
+def test_reading_topics(tmp_path: Path) -> None:
+    files = {"train.txt": b"ship\ta tug sails \nacq\ta firm buys", "test.txt": b"ship\tit sank\n"}
+    train, test = HOMES["r8"].read(written(tmp_path, files))
+    assert train == [("a tug sails", "ship"), ("a firm buys", "acq")] and test == [("it sank", "ship")]
+    with pytest.raises(InputError, match=r"test.txt has a line without a tab"):
+        HOMES["r52"].read(written(tmp_path, files | {"test.txt": b"<html>\n"}))
+
+
+def test_reading_intents(tmp_path: Path) -> None:
+    files = {
+        "train.csv": 'text,category\r\n"where, now?",lost\r\n£5?,fee\r\n'.encode(),
+        "test.csv": b"text,category\r\n",
+    }
+    assert HOMES["banking77"].read(written(tmp_path, files)) == ([("where, now?", "lost"), ("£5?", "fee")], [])
+    with pytest.raises(InputError, match=r"train.csv has the columns"):
+        HOMES["banking77"].read(written(tmp_path, files | {"train.csv": b"404: Not Found"}))
+
+
+def test_reading_newsgroups(tmp_path: Path) -> None:
+    content = archive(
+        {
+            "20news-bydate-train/sci.tea/10": b"From: a\n\nhot",
+            "20news-bydate-test/sci.tea/9": b"From: b\n\n\xfcber",
+            "20news-bydate-train/rec.kites/2": b"From: c\n\nhigh",
+        }
+    )
+    train, test = HOMES["20ng"].read(written(tmp_path, {"20news-bydate.tar.gz": content}))
+    assert train == [("From: c\n\nhigh", "rec.kites"), ("From: a\n\nhot", "sci.tea")]
+    assert test == [("From: b\n\nüber", "sci.tea")]
+
+
+def test_reading_abstracts(tmp_path: Path) -> None:
+    top = "ohsumed-first-20000-docs"
+    content = archive(
+        {
+            f"{top}/training/C04/0000002": b"two\n of one",
+            f"{top}/training/C14/0000001": b"one of two",
+            f"{top}/training/C04/0000001": b"one of two",
+            f"{top}/training/C99/0000002": b"no category of ours",
+            f"{top}/test/C23/0010003": b"three",
+        }
+    )
+    train, test = HOMES["ohsumed"].read(written(tmp_path, {f"{top}.tar.gz": content}))
+    assert train == [("two\n of one", "C04 Neoplasms")]
+    assert test == [("three", "C23 Pathological Conditions, Signs and Symptoms")]
+
+
+# Validation
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_class_gives_its_share(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"one": 1, "two": 2, "few": 9, **{f"c{n}": int(rng.integers(20, 400)) for n in range(6)}}
+    labels = [label for label, size in sizes.items() for _ in range(size)]
+    labels = [labels[i] for i in rng.permutation(len(labels))]
+    total = round(0.1 * len(labels))
+    chosen = divide(labels, total, seed=seed)
+    assert len(chosen) == len(set(chosen)) == total and chosen == sorted(chosen)
+    counts = Counter(labels[place] for place in chosen)
+    assert counts["one"] == 0 and counts["two"] == 1 and counts["few"] == 1
+    assert all(abs(counts[label] - total * size / len(labels)) <= 1 for label, size in sizes.items())
+    assert chosen == divide(labels, total, seed=seed) != divide(labels, total, seed=seed + 1)
+
+
+def test_every_class_gives_the_same_number() -> None:
+    labels = ["a"] * 30 + ["b"] * 12 + ["c"] * 90
+    assert Counter(labels[place] for place in divide(labels, 30, even=True)) == {"a": 10, "b": 10, "c": 10}
+    for total in (2, 130):
+        with pytest.raises(ValueError, match=r"expected total of 3 to 129 documents"):
+            divide(labels, total)
+
+
+# All of it
+
+
+TOPICS = {"ship": 40, "acq": 25, "earn": 3}
+
+
+def topics(seed: int = 0, *, extra: str = "") -> tuple[bytes, bytes]:
+    """Train and test in the form of the Reuters homes, of invented words."""
+    rng = np.random.default_rng(seed)
+    words = ["tug", "sails", "firm", "buys", "net", "loss", "gale", "port", "deal", "share"]
+    lines = [f"{label}\t{n} {' '.join(rng.choice(words, 6))}" for label, size in TOPICS.items() for n in range(size)]
+    lines = [lines[i] for i in rng.permutation(len(lines))]
+    test = [f"{label}\t{' '.join(rng.choice(words, 5))} {n}" for n, label in enumerate([*TOPICS, *TOPICS])]
+    return ("\n".join(lines) + extra + "\n").encode(), "\n".join(test).encode()
+
+
+def home(server: Server, tmp_path: Path, *, hashes: bool = True, **changes: Any) -> Home:
+    """A home of 68 and 6 invented documents; of train 7 are for validation."""
+    train, test = topics()
+    server.files |= {"/train.txt": train, "/test.txt": test}
+    files = tuple(
+        Source(name, (f"{server.url}/{name}",), len(content), digest(content) if hashes else None)
+        for name, content in (("train.txt", train), ("test.txt", test))
+    )
+    folder = tmp_path / "expected"
+    folder.mkdir(exist_ok=True)
+    known = read_topics(written(folder, {"train.txt": train, "test.txt": test}))
+    return Home(files, read_topics, (61, 7, 6), 3, *map(fingerprint, known))._replace(**changes)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no other place for data."""
+    monkeypatch.delenv("GRAPHLOSS_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return tmp_path / "xdg" / "graphloss"
+
+
+def prepare(name: str, **options: Any) -> data.Prepared:
+    return prepare_corpus(name, **HASTE, **options)
+
+
+def test_a_prepared_data_set_loads_by_its_name(server: Server, tmp_path: Path, cache: Path) -> None:
+    done = prepare("r8", homes={"r8": home(server, tmp_path)})
+    assert (done.documents, done.same, done.warnings, done.already) == (
+        {"train": 61, "validation": 7, "test": 6},
+        True,
+        [],
+        False,
+    )
+    assert done.folder == str(cache / "r8") and [path.name for path in cache.iterdir()] == ["r8"]
+    corpus = load_corpus("r8")
+    assert (len(corpus.train), len(corpus.validation), corpus.label_names) == (61, 7, sorted(TOPICS))
+    assert corpus.test is not None and len(corpus.test) == 6
+    train, test = topics()
+    texts = {line.split("\t")[1] for line in train.decode().splitlines()}
+    assert set(corpus.train.texts) | set(corpus.validation.texts) == texts and len(texts) == 68
+    assert not set(corpus.train.texts) & set(corpus.validation.texts)
+    assert set(corpus.validation.labels) == set(TOPICS)
+    record = json.loads((cache / "r8" / "prepared.json").read_text())
+    assert [file["sha256"] for file in record["files"]] == [digest(train), digest(test)]
+    assert record["files"][0]["url"] == f"{server.url}/train.txt" and record["date"].startswith("20")
+    assert record["files"][0]["size"] == len(train) and record["files"][0]["compared"]
+
+
+def test_what_is_there_is_left_alone_unless_forced(server: Server, tmp_path: Path, cache: Path) -> None:
+    table = {"r8": home(server, tmp_path)}
+    prepare("r8", homes=table)
+    before = load_corpus("r8").fingerprint
+    asked = len(server.asked)
+    done = prepare("r8", homes=table)
+    assert done.already and "already" in done.line() and len(server.asked) == asked
+    done = prepare("r8", homes=table, force=True)
+    assert not done.already and len(server.asked) == 2 * asked and "61 train" in done.line()
+    assert load_corpus("r8").fingerprint == before  # the same validation documents
+    assert [path.name for path in cache.iterdir()] == ["r8"]
+
+
+def test_the_first_download_is_trusted_and_the_next_compared(server: Server, tmp_path: Path, cache: Path) -> None:
+    table = {"r8": home(server, tmp_path, hashes=False)}
+    done = prepare("r8", homes=table)
+    assert len(done.warnings) == 1 and "train.txt, test.txt: no SHA-256 was known" in done.warnings[0]
+    assert "the documents are the ones expected" in done.warnings[0] and done.same
+    assert not any(file["compared"] for file in done.files)
+    again = prepare("r8", homes=table, force=True)
+    assert again.warnings == [] and all(file["compared"] for file in again.files)
+    server.files["/test.txt"] = server.files["/test.txt"].replace(b"\t", b"\tx", 1)[:-1] + b"9"
+    table = {"r8": table["r8"]._replace(files=tuple(file._replace(size=None) for file in table["r8"].files))}
+    with pytest.raises(InputError, match=r"test.txt.*SHA-256.*expected"):
+        prepare("r8", homes=table, force=True)
+    assert len(load_corpus("r8").train) == 61  # the copy from before is as it was
+
+
+def test_other_documents_in_the_same_number_are_a_warning(server: Server, tmp_path: Path, cache: Path) -> None:
+    table = {"r8": home(server, tmp_path, hashes=False, test="0" * 64)}
+    done = prepare("r8", homes=table)
+    assert done.same is False and len(done.warnings) == 2
+    assert "documents of test are as many as expected, but not the same" in done.warnings[1]
+    assert json.loads((cache / "r8" / "prepared.json").read_text())["same"] == {
+        "train": True,
+        "test": False,
+    }
+
+
+def test_another_number_of_documents_is_an_error(server: Server, tmp_path: Path, cache: Path) -> None:
+    table = {"r8": home(server, tmp_path, sizes=(60, 7, 6))}
+    with pytest.raises(InputError, match=r"68 documents for train and 6 for test, of 3 and 3 classes; expected 67"):
+        prepare("r8", homes=table)
+    assert not (cache / "r8").exists() and not list(cache.rglob("*.txt"))
+
+
+def test_a_kill_before_the_end_leaves_no_half_folder(
+    server: Server, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {"r8": home(server, tmp_path)}
+
+    def killed(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("r8", homes={"r8": table["r8"]._replace(read=killed)})
+    with monkeypatch.context() as patched:
+        patched.setattr("pyarrow.parquet.write_table", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("r8", homes=table)
+    assert [path.name for path in cache.iterdir()] == [".downloads"]
+    assert "r8" not in {entry.name for entry in data.list_corpora() if entry.available}
+    with pytest.raises(InputError, match=r"no data for 'r8'.*`graphloss data prepare r8`"):
+        load_corpus("r8")
+    asked = len(server.asked)
+    prepare("r8", homes=table)
+    assert len(server.asked) == asked == 2  # what had come was not fetched again
+    assert len(load_corpus("r8").train) == 61
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_of_somebody_else_is_never_replaced(server: Server, tmp_path: Path, cache: Path, force: bool) -> None:
+    own = cache / "r8" / ("train.csv" if force else "notes.txt")
+    own.parent.mkdir(parents=True)
+    own.write_text("text,label\nmine,a\n")
+    with pytest.raises(InputError, match=r"was not written by this command. Move it away"):
+        prepare("r8", homes={"r8": home(server, tmp_path)}, force=force)
+    assert own.exists() and not server.asked
+
+
+def test_data_in_graphloss_data_is_enough(
+    server: Server, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own" / "r8"
+    own.mkdir(parents=True)
+    (own / "train.csv").write_text("text,label\nmine,a\nyours,b\n")
+    monkeypatch.setenv("GRAPHLOSS_DATA", str(own.parent))
+    table = {"r8": home(server, tmp_path)}
+    assert prepare("r8", homes=table).folder == str(own) and not server.asked
+    done = prepare("r8", homes=table, force=True)
+    assert done.folder == str(cache / "r8") and "GRAPHLOSS_DATA comes before the cache" in done.warnings[-1]
+    assert prepare("r8", homes=table, root=tmp_path / "else").folder == str(tmp_path / "else" / "r8")
+
+
+def test_a_broken_transfer_says_what_to_do(server: Server, tmp_path: Path, cache: Path) -> None:
+    table = {"r8": home(server, tmp_path)}
+    server.cut = [100, 100, 100]
+    with pytest.raises(InputError) as caught:
+        prepare("r8", homes=table)
+    message = str(caught.value)
+    for part in (f"{server.url}/train.txt", "ended after 300 of", "bytes that came are kept", "Try again later"):
+        assert part in message
+    assert f"into {cache / 'r8'} by hand, or set GRAPHLOSS_DATA" in message
+    assert (cache / ".downloads" / "r8" / "train.txt.part").stat().st_size == 300
+    prepare("r8", homes=table)
+    assert len(load_corpus("r8").train) == 61
+
+
+# The command
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`graphloss data prepare …`, with its exit code, output and errors."""
+    from graphloss import cli
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["graphloss", "data", "prepare", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_the_command(
+    server: Server, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setitem(HOMES, "r8", home(server, tmp_path, hashes=False))
+    monkeypatch.setitem(HOMES, "mr", home(server, tmp_path))
+    code, out, err = command("r8", "mr")
+    assert code == 0 and out.splitlines() == [
+        f"{name}: 61 train, 7 validation, 6 test documents in {cache / name}" for name in ("r8", "mr")
+    ]
+    assert err.count("warning: ") == 1 and "no SHA-256 was known" in err
+    code, out, err = command("r8")
+    assert code == 0 and "already" in out
+    code, out, err = command("mr", "--json", "--force")
+    told = json.loads(out)
+    assert code == 0 and told["name"] == "mr" and told["same"] is True and told["documents"]["validation"] == 7
+
+
+def test_the_command_without_a_network(
+    server: Server, dead: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    good = home(server, tmp_path)
+    monkeypatch.setitem(HOMES, "mr", good._replace(files=(Source("train.txt", (f"{dead}/train.txt",)),)))
+    monkeypatch.setitem(HOMES, "r8", good)
+    code, out, err = command("mr", "r8", "--json")
+    assert code == 2 and "Traceback" not in err and err.startswith("error: mr: ")
+    for part in (f"{dead}/train.txt", "cannot be reached", f"into {cache / 'mr'} by hand", "GRAPHLOSS_DATA"):
+        assert part in err
+    assert json.loads(out)["name"] == "r8"  # the one that could be fetched was
+
+
+def test_an_unknown_name_is_refused_before_anything_is_fetched(server: Server, cache: Path, command: Command) -> None:
+    code, out, err = command("r8", "r53")
+    assert code == 2 and out == "" and "not 'r53'" in err and "r52" in err and not cache.exists()
+    assert CliRunner().invoke(app, ["data", "prepare"]).exit_code == 2
+
+
+def test_every_known_name_has_a_home() -> None:
+    assert list(HOMES) == list(KNOWN) and len(HOMES) == 6
+    assert data.check_names(["r8", "all"]) == list(KNOWN) and data.check_names(["r8", "r8"]) == ["r8"]
+    seen = 0
+    for known in HOMES.values():
+        assert sum(known.sizes) > 7_000 and 2 <= known.classes <= 77
+        assert all(len(print_) == 64 and int(print_, 16) for print_ in (known.train, known.test))
+        for source in known.files:
+            seen += 1
+            assert source.urls and all(url.startswith(("https://", "http://")) for url in source.urls)
+            assert source.sha256 is None or len(source.sha256) == 64
+    assert seen == 12
+    assert sum(source.sha256 is not None for known in HOMES.values() for source in known.files) == 3
+
+
+def test_a_fingerprint_knows_documents_not_their_order_or_spacing() -> None:
+    documents = [("a  b\n", "x"), ("c", "y"), ("c", "y")]
+    assert fingerprint(documents) == homes.fingerprint([("c ", "y"), ("a b", "x"), ("c", "y")])
+    others = [documents[:2], [("a b", "y"), *documents[1:]], [("ab", "x"), *documents[1:]]]
+    assert len({fingerprint(other) for other in [documents, *others]}) == 4
+
+
+def test_the_list_says_how_to_get_one(cache: Path) -> None:
+    entries = {entry.name: entry.where for entry in data.list_corpora() if not entry.available}
+    assert set(entries) == set(KNOWN)
+    assert entries["ohsumed"] == "not here: graphloss data prepare ohsumed"

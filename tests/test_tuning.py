@@ -1,0 +1,661 @@
+"""The search: only settings that exist, only documents that may be seen, one model at a time, the same again."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Toy
+
+from graphloss import cli
+from graphloss.config import LOSSES, TrainSettings, problems, read_file
+from graphloss.documents import Documents
+from graphloss.errors import InputError
+from graphloss.schedule import FEW_LABELS
+from graphloss.tuning import crossval, folds, proposals
+from graphloss.tuning import search as tuning
+from graphloss.tuning.crossval import Curve, standing, try_settings, worth
+from graphloss.tuning.folds import FOLDS, folds_of, natural, objective_for
+from graphloss.tuning.proposals import STARTUP, WARM_UP
+from graphloss.tuning.search import Tuned, Watcher, tune
+from graphloss.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
+from graphloss.tuning.storage import open_storage
+from graphloss.tuning.study import FailedTrialError, Study, Trial
+
+QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32}
+SPACE = {"learning_rate": Range(1e-4, 1e-2, log=True), "sigma": Range(0.1, 1.0, log=True)}
+
+
+@pytest.fixture
+def parts(toy: Toy) -> tuple[Documents, Documents]:
+    hidden = [label if row % 5 else -1 for row, label in enumerate(toy.indices[:48])]
+    return Documents(toy.texts[:48], hidden), Documents(toy.texts[48:], toy.indices[48:])
+
+
+# Space
+
+
+def test_every_setting_of_every_space_is_one_that_the_loss_has() -> None:
+    seen = 0
+    for loss, own in LOSSES.items():
+        for mode in ("combined", "standalone"):
+            for sigma in ("auto", "perplexity"):
+                if loss == "ce" and mode == "standalone":
+                    continue
+                base = TrainSettings(loss=loss, mode=mode, **({"sigma": sigma} if "sigma" in own else {}))
+                space = space_for(loss, mode, sigma)
+                assert "learning_rate" in space and set(space) <= {"learning_rate", *own}
+                assert ("weight" in space) == (mode == "combined" and "weight" in own)
+                for name, bounds in space.items():
+                    ends = (bounds.low, bounds.high) if isinstance(bounds, Range) else bounds.values
+                    for value in ends:
+                        seen += 1
+                        assert getattr(replace(base, **{name: value}), name) == value
+                        assert value in bounds and not problems(TrainSettings, {name: value})
+    assert seen >= 80
+    assert set(BOUNDS) <= {item.name for item in fields(TrainSettings)}
+    assert set(BOUNDS) - {"learning_rate"} <= {name for own in LOSSES.values() for name in own}
+
+
+@pytest.mark.parametrize(
+    ("loss", "mode", "sigma", "names"),
+    [
+        ("gloss", "combined", "auto", {"learning_rate", "weight", "sigma", "alpha"}),
+        ("gloss", "standalone", 0.3, {"learning_rate", "sigma", "alpha"}),
+        ("gloss", "combined", "perplexity", {"learning_rate", "weight", "perplexity", "alpha"}),
+        ("gloss-paper", "combined", "auto", {"learning_rate", "weight", "sigma", "gamma"}),
+        ("ce", "combined", "auto", {"learning_rate"}),
+        ("supcon", "standalone", "auto", {"learning_rate", "temperature"}),
+        ("nca", "combined", "auto", {"learning_rate", "weight", "temperature"}),
+        ("triplet", "combined", "auto", {"learning_rate", "weight", "margin"}),
+        ("cosine", "combined", "auto", {"learning_rate", "weight"}),
+    ],
+)
+def test_the_space_of_a_loss(loss: str, mode: str, sigma: float | str, names: set[str]) -> None:
+    assert set(space_for(loss, mode, sigma)) == names
+
+
+def test_given_settings_are_not_searched() -> None:
+    space = space_for("gloss", "combined")
+    assert set(remaining(space, ["sigma", "alpha", "epochs"])) == {"learning_rate", "weight"}
+    with pytest.raises(InputError, match="nothing is left to search: learning_rate"):
+        remaining(space, list(space))
+    with pytest.raises(InputError, match="no loss 'glos'"):
+        space_for("glos", "combined")
+
+
+def test_the_search_begins_with_the_settings_as_they_are() -> None:
+    space = space_for("gloss", "combined")
+    assert start_of(space, TrainSettings()) == {"learning_rate": 1e-4, "weight": 0.5, "sigma": 0.3, "alpha": 1.0}
+    far = TrainSettings(learning_rate=1.0, sigma="root", alpha=0.95)
+    assert start_of(space, far) == {"weight": 0.5}
+    assert 0.5 in Choices((0.5, 1.0)) and 0.6 not in Choices((0.5, 1.0)) and "root" not in Range(0, 1)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_are_disjoint_stratified_and_keep_the_unlabelled(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [int(label) for label in rng.choice([-1, 0, 1, 2, 3], size=130, p=[0.3, 0.4, 0.2, 0.08, 0.02])] + [4]
+    train = Documents([f"train {row}" for row in range(131)], labels)
+    held = Documents([f"held {row}" for row in range(20)], [int(label) for label in rng.integers(0, 3, 20)])
+    made = folds_of(train, held, seed=seed)
+    everything = dict(zip(train.texts + held.texts, train.labels + held.labels, strict=True))
+    labelled = {text for text, label in everything.items() if label >= 0}
+    lonely = {text for text, label in everything.items() if label >= 0 and [*everything.values()].count(label) == 1}
+    assert len(made) == FOLDS and len(lonely) >= 1
+    judged = [text for fold in made for text in fold.judged.texts]
+    assert sorted(judged) == sorted(labelled - lonely)  # each once
+    for fold in made:
+        learnt, asked = {*fold.train.texts}, {*fold.judged.texts}
+        assert learnt | asked == {*everything} and not learnt & asked
+        for part in (fold.train, fold.judged):
+            assert all(everything[text] == label for text, label in zip(part.texts, part.labels, strict=True))
+        assert set(fold.judged.labels) <= set(fold.train.labels)  # nothing is asked that could not be learnt
+        for label in range(4):
+            count, whole = fold.judged.labels.count(label), [*everything.values()].count(label)
+            assert math.floor(whole / FOLDS) <= count <= math.ceil(whole / FOLDS)
+    assert max(map(len, (f.judged for f in made))) - min(map(len, (f.judged for f in made))) <= 1
+    assert folds_of(train, held, seed=seed) == made
+    assert folds_of(train, held, seed=seed + 1) != made
+
+
+def test_as_many_documents_judge_as_it_takes() -> None:
+    def of(count: int) -> Documents:
+        return Documents([f"{count} {row}" for row in range(count)], [row % 3 for row in range(count)])
+
+    train, many = of(300), of(folds.ENOUGH)
+    assert folds_of(train, many, seed=0) == [folds.Fold(train, many)]
+    assert [len(fold.judged) for fold in folds_of(train, of(100), seed=0)] == [100, 100]
+    assert [len(fold.judged) for fold in folds_of(of(1000), of(0), seed=0)] == [250]
+    assert len(folds_of(of(150), of(50), seed=0)) == FOLDS
+    with pytest.raises(InputError, match="no class has two labelled documents"):
+        folds_of(Documents(["a", "b", "c"], [0, 1, -1]), Documents([], []), seed=0)
+
+
+# Worth
+
+
+def literal_worth(curves: list[Curve]) -> tuple[float, float]:
+    """One epoch for all folds, and each fold's own, document by document in plain Python."""
+    shortest = min(len(curve.judge) for curve in curves)
+    total = sum(curve.weight for curve in curves)
+    means = [sum(curve.weight * curve.judge[e] for curve in curves) / total for e in range(shortest)]
+    best = means.index(max(means))
+    own = sum(c.weight * c.value[c.judge.index(max(c.judge))] for c in curves) / total
+    return sum(curve.weight * curve.value[best] for curve in curves) / total, own
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_worth_is_the_literal_mean(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    curves = []
+    for _ in range(int(rng.integers(1, 5))):
+        length = int(rng.integers(1, 7))
+        judge, value = rng.normal(size=(2, length)).tolist()
+        curves.append(Curve(int(rng.integers(1, 40)), judge, value))
+    together, own = literal_worth(curves)
+    assert worth(curves) == pytest.approx(together, rel=1e-12)
+    assert standing(curves) == pytest.approx(own, rel=1e-12)
+
+
+def test_one_epoch_for_all_folds_does_not_reward_noise() -> None:
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(200):  # every epoch is worth 0, but for noise
+        noise = rng.normal(size=(4, 10)).tolist()
+        curves = [Curve(10, row, row) for row in noise]
+        gains.append((worth(curves), standing(curves)))
+    shared, own = np.mean(gains, axis=0)
+    assert 0 < shared < 0.6 * own
+
+
+def test_few_labels_are_compared_by_log_loss() -> None:
+    assert objective_for(FEW_LABELS) == "log_loss" and objective_for(FEW_LABELS + 1) == "macro_f1"
+    assert natural("log_loss", -0.5) == 0.5 and natural("macro_f1", 0.5) == 0.5
+
+
+# Trials
+
+
+def settings_of(encoder: Path, **values: Any) -> TrainSettings:
+    return TrainSettings(**(QUICK | {"model": str(encoder)} | values))
+
+
+def go(parts: tuple[Documents, Documents], toy: Toy, encoder: Path, trials: int, **options: Any) -> Tuned:
+    settings, space = options.pop("settings", settings_of(encoder)), options.pop("space", SPACE)
+    return tune(*parts, toy.names, settings, space, encoder_source=str(encoder), trials=trials, **options)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folds, and no more random trials than it takes to leave them behind."""
+    monkeypatch.setattr(folds, "FOLDS", 2)
+    monkeypatch.setattr(proposals, "STARTUP", 2)
+
+
+def test_a_training_is_judged_after_every_epoch_and_leaves_nothing(
+    parts: Any, toy: Toy, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[tuple[int, int, float]] = []
+
+    def report(fold: int, evaluation: int, reached: float) -> bool:
+        assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("*.pt"))
+        seen.append((fold, evaluation, reached))
+        return False
+
+    made = folds_of(*parts, seed=0)
+    options = {"encoder_source": str(tiny_encoder), "objective": "log_loss"}
+    settings = settings_of(tiny_encoder, head_start="random", blend=0.5)  # judged by log-loss, which hardly ever ties
+    found = try_settings(settings, made, toy.names, report=report, **options)
+    assert [(fold, evaluation) for fold, evaluation, _ in seen] == [(f, e) for f in range(4) for e in range(3)]
+    assert found is not None and -3 < found < 0 and len({reached for *_, reached in seen}) > 4
+    assert not list(tmp_path.iterdir())
+    seen.clear()
+
+    def stop(fold: int, evaluation: int, reached: float) -> bool:
+        seen.append((fold, evaluation, reached))
+        return (fold, evaluation) == (1, 1)
+
+    assert try_settings(settings, made, toy.names, report=stop, **options) is None
+    assert [(fold, evaluation) for fold, evaluation, _ in seen] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("loss", "mode"), [("gloss", "standalone"), ("ce", "combined"), ("nca", "standalone")])
+def test_the_curve_is_that_of_a_plain_training(
+    parts: Any, toy: Toy, tiny_encoder: Path, tmp_path: Path, loss: str, mode: str
+) -> None:
+    from graphloss.encoder import load
+    from graphloss.training import fit
+
+    settings = settings_of(tiny_encoder, loss=loss, mode=mode, learning_rate=1e-3)
+    made = folds_of(*parts, seed=0)[:2]
+    curves = []
+    for number, fold in enumerate(made):
+        encoder = load(str(tiny_encoder), max_length=32)
+        history = fit(encoder, fold.train, fold.judged, toy.names, settings, folder=tmp_path / str(number)).history
+        curves.append(Curve(len(fold.judged), [row["score"] for row in history], [-row["log_loss"] for row in history]))
+    found = try_settings(settings, made, toy.names, encoder_source=str(tiny_encoder), objective="log_loss")
+    assert found == worth(curves)
+
+
+@pytest.mark.usefixtures("small")
+def test_one_model_is_in_memory_at_a_time(
+    parts: Any, toy: Toy, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+    real = crossval.load
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        assert [ref for ref in loaded if ref() is not None] == [], "an earlier model is still held"
+        encoder = real(*args, **kwargs)
+        loaded.append(weakref.ref(encoder))
+        return encoder
+
+    failing = iter([False, True])
+    real_fit = crossval.fit
+
+    def sometimes(*args: Any, **kwargs: Any) -> Any:
+        if len(loaded) > 2 and next(failing, False):
+            kwargs["callbacks"].append(Explode())
+        return real_fit(*args, **kwargs)
+
+    monkeypatch.setattr(crossval, "load", spy)
+    monkeypatch.setattr(crossval, "fit", sometimes)
+    tuned = go(parts, toy, tiny_encoder, 3)
+    gc.collect()
+    assert len(loaded) >= 5 and all(ref() is None for ref in loaded)
+    assert tuned.count("fail") == 1 and tuned.count("complete") + tuned.count("pruned") == 3
+    assert "RuntimeError: out of memory" in str([row.error for row in tuned.rows])
+
+
+class Explode(crossval.TrainerCallback):
+    """A training that fails."""
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_hopeless_trial_is_really_cut_short(
+    parts: Any, toy: Toy, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Count(crossval.TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            steps[-1] += 1
+
+    real = crossval.fit
+    monkeypatch.setattr(crossval, "fit", lambda *a, callbacks, **k: real(*a, callbacks=[Count(), *callbacks], **k))
+
+    class Begin(Watcher):
+        def begun(self, number: int, values: dict[str, Any]) -> None:
+            steps.append(0)
+
+    real_propose, rates = Trial.propose, iter([3e-3, 2e-3, 1e-6, 3e-3])
+    monkeypatch.setattr(
+        Trial, "propose", lambda self, space: real_propose(self, space) | {"learning_rate": next(rates)}
+    )
+    # a random head and no help from the probe: what is not learnt is not known
+    settings = settings_of(tiny_encoder, head_start="random", head_learning_rate=1e-4, epochs=4)
+    tuned = go(parts, toy, tiny_encoder, 4, settings=settings, watcher=Begin())
+    assert [row.state for row in tuned.rows[:3]] == ["complete", "complete", "pruned"]
+    per_epoch = steps[0] // (2 * 4)  # folds, epochs
+    assert per_epoch >= 2 and steps[:3] == [2 * 4 * per_epoch, 2 * 4 * per_epoch, WARM_UP * per_epoch]
+    assert tuned.rows[2].steps == WARM_UP
+
+
+@pytest.mark.usefixtures("small")
+def test_a_study_can_be_repeated(parts: Any, toy: Toy, tiny_encoder: Path) -> None:
+    first, again = (go(parts, toy, tiny_encoder, 5) for _ in range(2))
+    other = go(parts, toy, tiny_encoder, 2, settings=settings_of(tiny_encoder, seed=1))
+
+    def timeless(tuned: Tuned) -> list[dict[str, Any]]:
+        return [asdict(row) | {"seconds": None} for row in tuned.rows]
+
+    assert timeless(first) == timeless(again)
+    assert len({row.settings["sigma"] for row in first.rows}) == 5 and first.rows[0].settings["learning_rate"] == 1e-4
+    assert (first.best, first.value) == (again.best, again.value)
+    assert other.rows[1].settings != first.rows[1].settings
+    assert first.settings == replace(settings_of(tiny_encoder), **first.best)
+    complete = [row for row in first.rows if row.state == "complete"]
+    assert first.value == -max(row.score for row in complete if row.score is not None) > 0
+
+
+def test_an_empty_space_or_failures_without_end_are_refused(
+    parts: Any, toy: Toy, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="the space is empty"):
+        go(parts, toy, tiny_encoder, 3, space={})
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError("expected finite train_embeddings")
+
+    monkeypatch.setattr(crossval, "fit", broken)
+    with pytest.raises(InputError, match="3 trials in a row have failed, the last of ValueError: expected finite"):
+        go(parts, toy, tiny_encoder, 5)
+
+
+# Studies
+
+
+def quick_study(storage: Any, name: str = "s", seed: int = 0, **identity: Any) -> Study:
+    return Study(storage, name, seed=seed, identity=identity, start={})
+
+
+def parabola(trial: Trial) -> float | None:
+    x = trial.propose({"learning_rate": Range(0.0, 1.0)})["learning_rate"]
+    for step in range(4):
+        if trial.report(step, -((x - 0.7) ** 2) - 0.1 / (step + 1)):
+            return None
+    return -((x - 0.7) ** 2)
+
+
+def test_processes_that_share_a_study_never_draw_the_same(tmp_path: Path) -> None:
+    """Both began when it was empty, which gives two samplers of one seed the same numbers."""
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    a, b = (quick_study(open_storage(url)) for _ in range(2))
+    rows = [each.run(parabola) for _ in range(12) for each in (a, b)]
+    drawn = [row.settings["learning_rate"] for row in rows if row]
+    assert len(set(drawn)) == 24 and [row.number for row in rows if row] == list(range(24))
+    alone = quick_study(None)
+    assert [alone.run(parabola) for _ in range(STARTUP)] and [r.settings for r in alone.rows()] == [
+        r.settings for r in a.rows()[:STARTUP]
+    ]
+    resumed = quick_study(open_storage(url))
+    row = resumed.run(parabola)
+    assert row is not None and row.settings["learning_rate"] not in drawn
+    assert np.mean(np.abs(np.array(drawn[-8:]) - 0.7)) < np.mean(np.abs(np.array(drawn[:5]) - 0.7))  # it learns
+
+
+def test_the_median_rule_compares_at_the_same_step() -> None:
+    """An easy first part, as a first fold may be, excuses nothing afterwards."""
+    shared = quick_study(None)
+
+    def trial(values: list[float]) -> Callable[[Trial], float | None]:
+        def run(trial: Trial) -> float | None:
+            return None if any(trial.report(step, value) for step, value in enumerate(values)) else values[-1]
+
+        return run
+
+    for offset in range(STARTUP):
+        assert shared.run(trial([0.9 + offset / 100, 0.9, 0.5 + offset / 100])).state == "complete"  # type: ignore[union-attr]
+    bad, early, good = (shared.run(trial(v)) for v in ([0.99, 0.99, 0.4, 0.4], [0.0, 0.0, 0.6], [0.9, 0.95, 0.6]))
+    assert bad is not None and (bad.state, bad.steps, bad.score) == ("pruned", 3, 0.4)
+    assert early is not None and (early.state, early.steps) == ("pruned", WARM_UP)
+    assert good is not None and good.state == "complete"
+
+
+def test_trials_are_counted_over_all_processes_and_killed_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphloss.tuning.storage.HEARTBEAT", 1)
+    monkeypatch.setattr("graphloss.tuning.storage.GRACE", 2)
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    code = f"""
+import graphloss.tuning.storage as s, time
+s.HEARTBEAT, s.GRACE = 1, 2
+from graphloss.tuning.study import Study, open_storage
+from graphloss.tuning.space import Range
+study = Study(open_storage({url!r}), "s", seed=0, identity={{}}, start={{}})
+def hang(trial):
+    trial.propose({{"learning_rate": Range(0.0, 1.0)}})
+    print("begun", flush=True)
+    time.sleep(60)
+study.run(hang)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    here = quick_study(open_storage(url))
+    assert here.missing(3) == (2, 1)
+    assert all(here.run(parabola) for _ in range(2))
+    assert here.missing(3) == (0, 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while here.missing(3) != (1, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    row = here.run(parabola)
+    assert row is not None and row.number == 3 and here.missing(3) == (0, 0) and here.missing(2) == (0, 0)
+    assert [row.state for row in here.rows()] == ["fail", "complete", "complete", "complete"]
+
+
+def test_a_trial_that_others_have_given_up_is_passed_over() -> None:
+    shared = quick_study(None)
+
+    def slept(trial: Trial) -> float:
+        shared.study.tell(trial.number, state=shared.optuna.trial.TrialState.FAIL)
+        try:
+            trial.report(0, 0.5)
+        except RuntimeError as error:
+            raise FailedTrialError(str(error)) from None
+        return 0.5
+
+    assert shared.run(slept) is None
+    assert [row.state for row in shared.rows()] == ["fail"]
+
+    def defect(trial: Trial) -> float:
+        raise KeyError("a defect of ours")
+
+    with pytest.raises(KeyError, match="a defect"):
+        shared.run(defect)
+
+
+@pytest.mark.usefixtures("small")
+def test_another_study_of_that_name_is_refused(parts: Any, toy: Toy, tiny_encoder: Path, tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
+    settings = settings_of(tiny_encoder, epochs=1)
+    once = go(parts, toy, tiny_encoder, 1, storage=storage, settings=settings)
+    more = go(parts, toy, tiny_encoder, 2, storage=storage, settings=settings)
+    assert [row.number for row in more.rows] == [0, 1] and more.rows[0] == once.rows[0]
+    with pytest.raises(InputError, match=r"begun with other settings \(epochs\); give what"):
+        go(parts, toy, tiny_encoder, 3, storage=storage, settings=settings_of(tiny_encoder, epochs=2))
+    with pytest.raises(InputError, match="begun with other data;"):
+        go((parts[1], parts[0].labelled()), toy, tiny_encoder, 3, storage=storage, settings=settings)
+    with pytest.raises(InputError, match=r"bounds \(sigma\) and settings \(sigma\)"):
+        go(
+            parts,
+            toy,
+            tiny_encoder,
+            3,
+            storage=storage,
+            settings=settings,
+            space={"learning_rate": SPACE["learning_rate"]},
+        )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("study.db", "expected the URL of a data base"),
+        ("sqlite:///:memory:", "expected the URL of a data base that stays"),
+        ("sqlite:////no/such/folder/study.db", "cannot be used .*unable to open database file"),
+        ("nosuch://host/name", "cannot be used .*nosuch"),
+        ("postgresql+nosuchdriver://me:secret@host/name", "cannot be used|needs the Python package"),
+        ("mysql+mysqlconnector://me:secret@127.0.0.1:1/name", "needs the Python package of mysql"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused(url: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        open_storage(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the sign of life fails too
+def test_a_storage_that_is_lost_is_one_message(tmp_path: Path) -> None:
+    lost = quick_study(open_storage(f"sqlite:///{tmp_path / 's.db'}"))
+
+    def lose(trial: Trial) -> float | None:
+        (tmp_path / "s.db").write_bytes(b"not a data base any more" * 1000)
+        return parabola(trial)
+
+    with pytest.raises(InputError, match=r"the storage cannot be used any more .* the same command goes on"):
+        lost.run(lose)
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"pip install 'graphloss\[tune\]'"):
+        open_storage("sqlite:///study.db")
+
+
+# Command
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def typed(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphloss", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+@pytest.fixture
+def data(toy: Toy, tmp_path: Path) -> Path:
+    """A folder with a test split whose texts are marked."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, rows in (("train", range(48)), ("test", range(48, 64))):
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as stream:
+            marked = [
+                (toy.texts[row] + (" offside secret" if split == "test" else ""), toy.labels[row]) for row in rows
+            ]
+            csv.writer(stream).writerows([("text", "label"), *marked])
+    return folder
+
+
+def words(encoder: Path) -> list[object]:
+    return ["--model", encoder, "--epochs", 2, "--batch-size", 16, "--max-length", 32, "--blend", 1, "--alpha", 1]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_leaves_settings_that_train_takes(
+    data: Path, tiny_encoder: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    seen: set[str] = set()
+    for name in ("encode", "preprocess"):
+        real = getattr(SentenceTransformer, name)
+
+        def spy(self: Any, texts: Any, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+            seen.update([texts] if isinstance(texts, str) else texts)
+            return real(self, texts, *args, **kwargs)
+
+        monkeypatch.setattr(SentenceTransformer, name, spy)
+    out = tmp_path / "tuned"
+    code, said, error = call("tune", data, "--trials", 2, "--out", out, "--json", *words(tiny_encoder))
+    assert code == 0, error
+    assert len(seen) >= 48 and not [text for text in seen if "secret" in text]
+    found = json.loads(said)
+    assert found["trials"] == 2 and found["pruned"] == 0 and found["out"] == str(out)
+    assert set(found["best"]) == {"learning_rate", "weight", "sigma"} and found["objective"] == "log_loss"
+    assert error.count("\n") > 5 and "Next:" in error and "cut short" not in error
+    assert {path.name for path in out.iterdir()} == {"best.toml", "trials.jsonl", "study.html", "study.db"}
+    rows = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["number"] for row in rows] == [0, 1] and -max(row["score"] for row in rows) == found["value"]
+    text = (out / "best.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text) == found["best"] | {
+        **{"model": str(tiny_encoder), "epochs": 2, "batch_size": 16, "max_length": 32, "blend": 1.0}
+    }
+    assert f"{found['value']:.4f}" in text and str(data) in text and "2 trials" in text
+    _, settings = read_file(out / "best.toml")
+    assert {name: settings[name] for name in found["best"]} == found["best"]
+    page = (out / "study.html").read_text(encoding="utf-8")
+    assert "log-loss" in page and "learning_rate" in page and 'src="http' not in page
+
+    before = (out / "trials.jsonl").read_bytes()
+    code, said, _ = call("tune", data, "--trials", 2, "--out", out, "--json", "--quiet", *words(tiny_encoder))
+    assert code == 0 and json.loads(said) == found and (out / "trials.jsonl").read_bytes() == before
+    code, _, error = call("tune", data, "--trials", 3, "--out", out, *words(tiny_encoder)[:-2])
+    assert code == 2 and "begun with other bounds (alpha) and settings (alpha)" in error
+    code, _, error = call("train", data, "--config", out / "best.toml", "--out", tmp_path / "run", "--quiet")
+    assert code == 0, error
+    kept = json.loads((tmp_path / "run" / "graphloss.json").read_text(encoding="utf-8"))["settings"]
+    assert {name: kept[name] for name in found["best"]} == found["best"]
+
+
+@pytest.mark.usefixtures("small")
+def test_ctrl_c_leaves_the_best_so_far(
+    data: Path, tiny_encoder: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "tuned", crossval.try_settings
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if (out / "best.toml").exists():
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(crossval, "try_settings", interrupted)
+    asked = ("tune", data, "--trials", 2, "--out", out, "--json", *words(tiny_encoder))
+    code, said, error = call(*asked)
+    assert (
+        code == 130 and said == "" and f"the best so far is in {out / 'best.toml'}; the same command goes on" in error
+    )
+    assert tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["learning_rate"] == 1e-4
+    monkeypatch.setattr(crossval, "try_settings", real)
+    code, said, _ = call(*asked)
+    assert code == 0 and json.loads(said)["trials"] == 2 and json.loads(said)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--learning-rate", 1e-4, "--weight", 0.5, "--sigma", 0.3, "--alpha", 1], "nothing is left to search"),
+        (["--storage", "study.db"], "expected the URL of a data base"),
+        (["--temperature", 0.5], "loss 'gloss' has no setting 'temperature'"),
+        (["--model", "/no/such/encoder"], "no such folder"),
+        (["--preset", "papper"], "no preset 'papper'"),
+        (["--out", "."], "holds other files"),
+    ],
+)
+def test_wrong_input_is_refused_before_a_model_is_loaded(
+    data: Path,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    call: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[object],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(crossval, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    code, _, error = call("tune", data, "--model", tiny_encoder, *options)
+    assert code == 2 and said in error and error.startswith("error: ")
+
+
+@pytest.mark.usefixtures("small")
+def test_an_attempt_needs_no_label_of_validation(toy: Toy, tiny_encoder: Path) -> None:
+    tuned = go((Documents(toy.texts, toy.indices), Documents([], [])), toy, tiny_encoder, 1)
+    assert tuned.value > 0 and tuned.objective == "log_loss" and torch.isfinite(torch.tensor(tuned.value))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_timeout_lets_one_trial_run(parts: Any, toy: Toy, tiny_encoder: Path) -> None:
+    assert len(go(parts, toy, tiny_encoder, 9, timeout=0.0).rows) == 1
+    assert tuning.FAILURES > 1
