@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -260,3 +262,23 @@ def test_a_config_that_cannot_be_read_is_left_to_loading(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text("{")
     check_length(str(tmp_path), 100_000)
     check_length("nobody/no-such-model", 100_000)
+
+
+def test_a_download_shows_its_bar_and_a_model_that_is_here_loads_in_silence(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sentence_transformers
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    real = sentence_transformers.SentenceTransformer
+
+    def noisy(*args: Any, **kwargs: Any) -> Any:
+        print(f"bars {'off' if are_progress_bars_disabled() else 'on'}", file=sys.stderr)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", noisy)
+    load(str(tiny_encoder))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("graphloss.encoder._is_cached", lambda source: False)
+    load(str(tiny_encoder))
+    assert "bars on" in capsys.readouterr().err

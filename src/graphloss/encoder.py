@@ -116,9 +116,14 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     quiet_libraries()
-    options: dict[str, Any] = {"local_files_only": True} if _is_cached(source) else {}
+    here = _is_cached(source)
+    options: dict[str, Any] = {"local_files_only": True} if here else {}
+    if not here:
+        from huggingface_hub.utils import enable_progress_bars
+
+        enable_progress_bars()  # a download takes minutes
     try:
-        with contextlib.redirect_stderr(io.StringIO()) if _quiet() else contextlib.nullcontext():
+        with contextlib.redirect_stderr(io.StringIO()) if here and _quiet() else contextlib.nullcontext():
             if _has_pooling(source):
                 encoder = SentenceTransformer(source, device=device, **options)
             else:
