@@ -70,7 +70,12 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
-    with subprocess.Popen([GRAPHLOSS, "train", *SMALL, "--out", cut], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [GRAPHLOSS, "train", *SMALL, "--out", cut],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test in the background inherits deafness
+    ) as process:
         while not list(cut.glob("checkpoints/checkpoint-*")):
             assert process.poll() is None
             time.sleep(0.05)
