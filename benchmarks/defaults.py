@@ -39,7 +39,7 @@ DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; ep
 BASE = {"blend": 1.0, "learning_rate": 1e-4, "sigma": 0.3, "weight": 0.5, "alpha": 1.0, "batch_size": 64}
 VARIANTS = {
     "base": {},
-    "cross-entropy": {"loss": "ce"},
+    "cross-entropy": {"loss": "ce", "sigma": "auto"},  # a loss takes no setting of another
     "sigma 0.2": {"sigma": 0.2},
     "sigma 0.5": {"sigma": 0.5},
     "sigma root": {"sigma": "root"},
