@@ -102,11 +102,7 @@ def train(
     from graphloss import presets, runs
     from graphloss.console import Screen
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if "sigma" in chosen:
-        chosen["sigma"] = _number_or_rule(chosen["sigma"])
-    data, settings = read_file(config) if config else ({}, {})
-    settings |= chosen
+    data, settings = _settings(config, given)
     if source is not None:  # a run that is resumed has its settings already
         settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
@@ -158,11 +154,7 @@ def tune(
     from graphloss import presets, tuning
     from graphloss.console import Screen
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if "sigma" in chosen:
-        chosen["sigma"] = _number_or_rule(chosen["sigma"])
-    data, settings = read_file(config) if config else ({}, {})
-    settings |= chosen
+    data, settings = _settings(config, given)
     begin = presets.settings(preset, source, settings.get("loss"))
     screen = Screen(quiet=quiet)
     try:
@@ -279,11 +271,8 @@ def bench(
     from graphloss import bench as comparison
     from graphloss.console import Screen
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if "sigma" in chosen:
-        chosen["sigma"] = _number_or_rule(chosen["sigma"])
-    data, settings = read_file(config) if config else ({}, {})
-    chosen = data | settings | chosen
+    data, settings = _settings(config, given)
+    chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
     if sources:
         grid = comparison.ask(
@@ -411,6 +400,15 @@ def _common(
     ] = False,
 ) -> None:
     """Fine-tune text encoders with a loss that sees a graph of documents."""
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a settings file says of the data, and what it and the options, which win, say of all else."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "sigma" in chosen:
+        chosen["sigma"] = _number_or_rule(chosen["sigma"])
+    data, settings = read_file(config) if config else ({}, {})
+    return data, settings | chosen
 
 
 def _number_or_rule(value: str) -> float | str:

@@ -119,7 +119,7 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     here = _is_cached(source)
     options: dict[str, Any] = {"local_files_only": True} if here else {}
     if not here:
-        from huggingface_hub.utils import enable_progress_bars
+        from huggingface_hub.utils.tqdm import enable_progress_bars
 
         enable_progress_bars()  # a download takes minutes
     try:
