@@ -15,7 +15,7 @@ import pytest
 
 from graphloss.bench import folder as place
 from graphloss.bench.cell import neighbours
-from graphloss.bench.curve import arrival, curve_of
+from graphloss.bench.curve import PROCESSOR, arrival, curve_of
 from graphloss.bench.grid import Cell, Grid, ask, said_shots, slug
 from graphloss.bench.tables import comparison_tables, markdown, p_value, score_tables
 from graphloss.config import LOSSES, names
@@ -236,6 +236,8 @@ def test_a_curve_adds_up_its_seconds_without_the_writing() -> None:
     ]
     curve = curve_of(history, {4: 2.0, 8: 1.0, 12: 5.0})
     assert [row["seconds"] for row in curve] == [10.0, 20.0, 30.0]
+    by_processor = [row | {"processor_seconds": row["seconds"] / 2} for row in history]
+    assert [row["seconds"] for row in curve_of(by_processor, {4: 1.0}, PROCESSOR)] == [5.0, 10.0, 15.5]
     assert arrival(curve) == {"epochs": 2.0, "seconds": 20.0}  # 0.895 >= 0.99 · 0.9
     assert arrival([row | {"macro_f1": None} for row in curve]) is None
     assert arrival([]) is None

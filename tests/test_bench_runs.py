@@ -125,7 +125,7 @@ def test_cells_differ_as_their_losses_do(cells: list[dict[str, Any]]) -> None:
         assert -1 < cell["macro_silhouette"] < 1
         if cell["loss"] != "untouched":
             assert cell["to_99"]["epochs"] in (1.0, 2.0, 3.0)
-            assert 0 < cell["to_99"]["seconds"] <= cell["training_seconds"] < cell["seconds"]
+            assert 0 < cell["to_99"]["seconds"] <= cell["training_seconds"]
             assert cell["asked"]["patience"] > 100_000 and cell["asked"]["epochs"] == 3
         assert cell["versions"]["torch"] and cell["environment"]["cpus"]
 

@@ -34,7 +34,7 @@ LAYERS = tuple(
     for line in (
         "errors",
         "graph solvers propagation objectives losses prediction memory gradcache rivals",
-        "config presets catalogue encoder sampling documents schedule data",
+        "config presets catalogue encoder sampling documents schedule lower data",
         "evaluation model checkpoints trainer training classifier sentence_transformers "
         "tuning runfolder claim plan scored runs serving console report",
         "bench",

@@ -64,6 +64,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         weight_decay: float = TrainSettings.weight_decay,
         head_start: str = TrainSettings.head_start,
         max_length: int | None = TrainSettings.max_length,
+        freeze: int = TrainSettings.freeze,
         accumulate: int = TrainSettings.accumulate,
         blend: float | None = TrainSettings.blend,
         patience: int = TrainSettings.patience,
@@ -93,6 +94,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.head_start = head_start
         self.max_length = max_length
+        self.freeze = freeze
         self.accumulate = accumulate
         self.blend = blend
         self.patience = patience

@@ -109,6 +109,9 @@ class TrainSettings:
     max_length: int | None = setting(
         None, "Tokens of a text that are read (default: what the encoder was made for).", least=4
     )
+    freeze: int = setting(
+        0, "Lower layers of the encoder that stay as they are and are computed once a text (0: all learn).", least=0
+    )
     accumulate: int = setting(1, "Batches whose gradients are averaged into one step.", least=1)
     blend: float | None = setting(
         None,

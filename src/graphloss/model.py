@@ -145,6 +145,7 @@ def predictor_of(
     """
     known = documents.labelled()
     support = encode(model.encoder, known.texts, progress=progress)
+    support = support.half().float()  # as a run folder keeps it: a model says the same before and after it is saved
     if model.head is not None:
         weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
     else:

@@ -39,6 +39,7 @@ def train(
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
     from graphloss.encoder import check_length, load, resolve
+    from graphloss.lower import check_freeze
     from graphloss.plan import size_up
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
@@ -68,6 +69,7 @@ def train(
         screen.say(f"{folder} has finished already; nothing is left to do")
         return runfolder.read_info(folder) | {"run": str(folder)}
     encoder = load(encoder_source, max_length=settings.max_length)  # before the folder is claimed: it may fail
+    check_freeze(encoder, settings.freeze)
     begun = claim.begin(folder, source, corpus, data, settings)
     screen.plan(size_up(corpus, settings, folder, encoder))
     classifier = _fit(corpus, settings, encoder, folder, screen)

@@ -21,7 +21,7 @@ from graphloss.encoder import encode
 from graphloss.evaluation import linear_probe, score
 from graphloss.model import Blend, GraphModel
 from graphloss.sampling import ClassAwareBatchSampler
-from graphloss.schedule import batch_size_for, steps_of_epoch
+from graphloss.schedule import FEW_LABELS, batch_size_for, steps_of_epoch
 
 STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
@@ -45,7 +45,8 @@ class GraphTrainer(Trainer):
     ) -> None:
         self.documents, self.validation, self.class_names = documents, validation, label_names
         self.sample, self.blend, self.settings = sample, blend, settings
-        self.clock = time.perf_counter()
+        self.few = sum(label >= 0 for label in documents.labels) <= FEW_LABELS
+        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
         super().__init__(
             model,
             args,
@@ -86,7 +87,7 @@ class GraphTrainer(Trainer):
                 {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
                 {"params": others, "lr": self.settings.head_learning_rate, "weight_decay": 0.0},
             ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         return self.optimizer
 
     def create_scheduler(
@@ -103,6 +104,7 @@ class GraphTrainer(Trainer):
         """Score the validation documents as a user would see them, and say how training went since the last time."""
         metrics: dict[str, Any] = {f"eval_{name}": value for name, value in self.module.averages().items()}
         metrics["eval_seconds"] = time.perf_counter() - self.clock
+        metrics["eval_processor_seconds"] = time.process_time() - self.processor_clock
         if len(self.validation):
             truth = np.asarray(self.validation.labels)
             with self.blend.applied(), self.autocast_smart_context_manager():
@@ -118,13 +120,13 @@ class GraphTrainer(Trainer):
             metrics["eval_log_loss"] = log_loss
             if self.settings.mode == "standalone" and scores.macro_silhouette is not None:
                 metrics["eval_score"] = scores.macro_silhouette
-            elif self.blend.share < 1:  # few labels, so few to judge by: the log-loss tells epochs apart, F1 is noise
+            elif self.few:  # and as few to judge by: the log-loss tells epochs apart, F1 is noise
                 metrics["eval_score"] = -log_loss
             else:
                 metrics["eval_score"] = scores.macro_f1
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.clock = time.perf_counter()
+        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
         return metrics
 
     def probabilities(self, z: torch.Tensor) -> np.ndarray:

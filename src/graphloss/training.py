@@ -20,6 +20,7 @@ from graphloss import checkpoints
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode
+from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
 from graphloss.schedule import batch_size_for, blend_for, epochs_for, steps_of_epoch
@@ -74,25 +75,59 @@ def fit(
     """
     began = time.perf_counter()
     set_seed(settings.seed)
+    with frozen(encoder, settings.freeze):
+        trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
+        step = _train(trainer, settings, folder)
+        trainer.blend.keep()
+        predictor = predictor_of(trainer.module, documents, validation, label_names, progress=progress)
+    history = checkpoints.history_of(trainer.state)
+    best = next((row for row in history if row["step"] == step), history[-1] if history else None)
+    return Fitted(
+        encoder=encoder.eval(),
+        predictor=predictor,
+        history=history,
+        best_epoch=best["epoch"] if best else None,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _trainer(
+    encoder: SentenceTransformer,
+    documents: Documents,
+    validation: Documents,
+    label_names: list[str],
+    settings: TrainSettings,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    progress: bool,
+) -> GraphTrainer:
+    """Model and trainer as they are before the first step."""
     sample = documents.labelled(SAMPLE, seed=settings.seed)
+    if (
+        settings.freeze
+    ):  # remembered in one order, whatever is resumed later: results differ in their last bits by batch
+        encode(encoder, documents.texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress)
     share = blend_for(sum(label >= 0 for label in documents.labels), settings)
-    blend = Blend(encoder, share)
-    model = start_model(encoder, start, sample, documents, len(label_names), settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
     trainer = GraphTrainer(
-        model,
+        start_model(encoder, start, sample, documents, len(label_names), settings),
         _arguments(settings, folder, encoder.device, count=len(documents), judged=judged),
         documents=documents,
         validation=validation,
         label_names=label_names,
         sample=sample,
-        blend=blend,
+        blend=Blend(encoder, share),
         settings=settings,
-        callbacks=[*(callbacks or []), *early],
+        callbacks=[*callbacks, *early],
     )
     trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int | None:
+    """Train, from the last checkpoint where there is one, and load the best step, which is returned."""
     last = checkpoints.last_whole(folder)
     if last and (state := checkpoints.finished(last, settings.patience)):
         trainer.state = state  # killed between the last step and the end: nothing is left to train
@@ -101,16 +136,7 @@ def fit(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if (step := trainer.state.best_global_step) is not None:
         trainer.load_step(step)
-    blend.keep()
-    history = checkpoints.history_of(trainer.state)
-    best = next((row for row in history if row["step"] == step), history[-1] if history else None)
-    return Fitted(
-        encoder=encoder.eval(),
-        predictor=predictor_of(trainer.module, documents, validation, label_names, progress=progress),
-        history=history,
-        best_epoch=best["epoch"] if best else None,
-        seconds=time.perf_counter() - began,
-    )
+    return step
 
 
 def _arguments(

@@ -5,7 +5,7 @@
     probe    a logistic regression on the embeddings of the labelled training documents (`evaluation.linear_probe`)
     knn      the 5 most similar labelled training documents by cosine, votes weighted by 1 / distance
 
-A curve's seconds are those of training alone: no evaluation, no writing of checkpoints.
+A curve's seconds are those of training alone: no evaluation, no writing of checkpoints; see `curve` for the clock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss import claim
-from graphloss.bench.curve import arrival, curve_of, start_of_curve, writing_clock
+from graphloss.bench.curve import PROCESSOR, WALL, arrival, curve_of, start_of_curve, writing_clock
 from graphloss.bench.draws import judged_of
 from graphloss.bench.folder import FORMAT
 from graphloss.bench.grid import UNTOUCHED, Cell, said_shots, slug
@@ -142,6 +142,7 @@ def _result(task: Task) -> dict[str, Any]:
         "epochs": None,
         "steps": 0,
         "best_epoch": None,
+        "clock": None,
         **told,
         "training_seconds": told["curve"][-1]["seconds"] if told["curve"] else 0.0,
         "to_99": arrival(told["curve"]),
@@ -154,7 +155,8 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
     from graphloss.schedule import batch_size_for, epochs_for, steps_of_epoch
     from graphloss.training import fit
 
-    clock = writing_clock()
+    clock = PROCESSOR if encoder.device.type == "cpu" else WALL
+    writing = writing_clock(clock)
     fitted = fit(
         encoder,
         documents,
@@ -162,11 +164,12 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
         task.corpus.label_names,
         task.settings,
         folder=task.folder,
-        callbacks=[clock, *task.callbacks],
+        callbacks=[writing, *task.callbacks],
     )
     count, settings = len(documents), task.settings
     told = {
-        "curve": curve_of(fitted.history, clock.seconds),
+        "curve": curve_of(fitted.history, writing.seconds, clock),
+        "clock": clock,
         "epochs": epochs_for(count, settings),
         "steps": fitted.history[-1]["step"],
         "best_epoch": fitted.best_epoch,

@@ -1,4 +1,8 @@
-"""Learning curves: validation scores over epochs and seconds, and when they have all but reached their best."""
+"""Learning curves: validation scores over epochs and seconds, and when they have all but reached their best.
+
+Seconds of a training on the CPU are those of its processor: other work on the machine does not lengthen them, and with
+several threads they add up. Elsewhere they are those of the clock on the wall.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +17,27 @@ if TYPE_CHECKING:
 
     from graphloss.documents import Documents
 
+WALL, PROCESSOR = "seconds", "processor_seconds"
+CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}
+"""Clocks by their name in a training's history."""
+
 NEAR_BEST = 0.99
 """Share of the best validation macro-F1 at which a curve counts as having arrived."""
 
 
-def curve_of(history: Sequence[Mapping[str, Any]], writing: Mapping[int, float]) -> list[dict[str, Any]]:
+def curve_of(
+    history: Sequence[Mapping[str, Any]], writing: Mapping[int, float], clock: str = WALL
+) -> list[dict[str, Any]]:
     """The learning curve: one row an evaluation, its seconds added up since the start.
 
     Args:
-        history: as `training.Fitted` has it; `seconds` there count from one evaluation to the next.
+        history: as `training.Fitted` has it; its clocks count from one evaluation to the next.
         writing: step -> seconds for which its checkpoint was being written, part of the next row's seconds there.
+        clock: one of `CLOCKS`.
     """
     rows, total, before = [], 0.0, None
     for row in history:
-        total += max(0.0, row["seconds"] - (writing.get(before, 0.0) if before is not None else 0.0))
+        total += max(0.0, row[clock] - (writing.get(before, 0.0) if before is not None else 0.0))
         before = row["step"]
         kept = {name: row.get(name) for name in ("epoch", "step", "loss", "macro_f1", "accuracy", "log_loss")}
         rows.append(kept | {"seconds": total})
@@ -43,9 +54,11 @@ def arrival(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     return {"epochs": float(first["epoch"]), "seconds": float(first["seconds"])}
 
 
-def writing_clock() -> Any:
-    """A trainer callback whose `seconds` say, by step, for how long its checkpoint was being written."""
+def writing_clock(clock: str) -> Any:
+    """A trainer callback whose `seconds` say, by step, for how long its checkpoint was being written by a clock."""
     from transformers import TrainerCallback
+
+    now = CLOCKS[clock]
 
     class WritingClock(TrainerCallback):
         def __init__(self) -> None:
@@ -53,10 +66,10 @@ def writing_clock() -> Any:
             self.evaluated = 0.0
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.evaluated = time.perf_counter()
+            self.evaluated = now()
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.seconds[state.global_step] = time.perf_counter() - self.evaluated
+            self.seconds[state.global_step] = now() - self.evaluated
 
     return WritingClock()
 

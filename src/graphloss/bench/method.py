@@ -20,7 +20,8 @@ HOW = (
     "untouched: a linear probe); the probe is a logistic regression on the embeddings of the labelled training "
     f"documents; kNN takes the {NEIGHBOURS} most similar of them by cosine, weighted by 1 / distance. Scores are means "
     "over the seeds ± half of their 95% t interval; differences are paired by seed. Epochs and seconds to 99%: until "
-    "validation macro-F1 reached 99% of its best, in seconds of training alone, without evaluation or writing."
+    "validation macro-F1 reached 99% of its best, in seconds of training alone, without evaluation or writing; on "
+    "a CPU they are seconds of the processor, which other work on the machine does not lengthen."
 )
 
 
