@@ -103,11 +103,11 @@ def main() -> None:
         write(RESULTS)
         return
     cells.MAP_DOCUMENTS = 0  # a map would hold texts, which are not ours to copy
-    for folder in (RESULTS / "tuned", RESULTS / "cells", RESULTS / ".locks"):
+    for folder in (RESULTS / "tuned", RESULTS / "cells", WORK / ".locks"):
         folder.mkdir(parents=True, exist_ok=True)
     for loss, mode in ARMS:
         path = RESULTS / "tuned" / f"{loss}-{mode}.json"
-        with locked(RESULTS, path.stem, wait=given.stage == "run") as mine:
+        with locked(WORK, path.stem, wait=given.stage == "run") as mine:
             if mine and not path.exists():
                 write_json(path, tune(loss, mode))
                 print(path.stem, json.loads(path.read_text())["best"], flush=True)
@@ -118,7 +118,7 @@ def main() -> None:
             for loss, mode in [(UNTOUCHED, NO_MODE), *ARMS]:
                 cell = Cell(data, DATA[data][0], loss, mode, seed)
                 path = RESULTS / "cells" / f"{cell.name}.json"
-                with locked(RESULTS, cell.name) as mine:
+                with locked(WORK, cell.name) as mine:
                     if not mine or path.exists():
                         continue
                     tuned = RESULTS / "tuned" / f"{loss}-{mode}.json"
