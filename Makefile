@@ -29,7 +29,7 @@ demo: setup ## Fine-tune the packaged encoder on the built-in corpus: a table an
 	$(BIN)/graphloss train builtin --max-length 48 --epochs 3
 
 test: setup ## Run every test, the slow ones too (TESTS=tests/test_losses.py for some, WORKERS=n for more processes)
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: setup ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Call
 
-from graphloss import bench, cli
+from graphloss import bench
 from graphloss.bench import Outcome, ask, runner, study
 from graphloss.bench import folder as place
 from graphloss.bench.grid import Cell
@@ -25,7 +26,8 @@ from graphloss.console import Screen
 from graphloss.errors import InputError
 
 QUIET = Screen(quiet=True)
-Call = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.xdist_group("bench_runs")  # one process makes `run`
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,12 @@ def given(tiny_encoder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def brief(given: dict[str, Any]) -> dict[str, Any]:
+    """The same for one epoch, where it does not matter what is learnt."""
+    return given | {"epochs": 1}
+
+
+@pytest.fixture(scope="module")
 def grid(data: Path, given: dict[str, Any]) -> bench.Grid:
     """Cross-entropy and a loss in two modes, two seeds: eight cells with the untouched encoder's."""
     return ask([str(data)], losses=["ce,supcon"], modes=["combined,standalone"], shots=["8"], seeds=2, given=given)
@@ -69,20 +77,6 @@ def run(grid: bench.Grid, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 @pytest.fixture(scope="module")
 def cells(run: tuple[Path, Outcome]) -> list[dict[str, Any]]:
     return bench.read_cells(run[0])
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Type a command; get its exit code, standard output and standard error."""
-
-    def typed(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["graphloss", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return typed
 
 
 @pytest.fixture
@@ -198,8 +192,8 @@ def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]]
     assert evil not in (tmp_path / place.MARKDOWN).read_text()
 
 
-def test_a_larger_grid_runs_the_new_cells_alone(data: Path, given: dict[str, Any], tmp_path: Path) -> None:
-    options = {"shots": ["8"], "given": given}
+def test_a_larger_grid_runs_the_new_cells_alone(data: Path, brief: dict[str, Any], tmp_path: Path) -> None:
+    options = {"shots": ["8"], "given": brief}
     first = bench.run(ask([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
     before = times(tmp_path / "out")
     more = ask([str(data)], losses=["ce,nca"], seeds=2, **options)
@@ -211,9 +205,9 @@ def test_a_larger_grid_runs_the_new_cells_alone(data: Path, given: dict[str, Any
 
 
 def test_without_a_test_split_validation_is_scored_and_it_is_said(
-    data: Path, given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, brief: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = ask([str(data / "train.csv")], losses=["ce"], seeds=1, given=given | {"validation": 0.3})
+    grid = ask([str(data / "train.csv")], losses=["ce"], seeds=1, given=brief | {"validation": 0.3})
     outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
     assert {row["split"] for row in outcome.rows} == {"validation"}
     assert "no test split, so the validation documents are scored" in " ".join(capsys.readouterr().err.split())
@@ -229,7 +223,7 @@ def test_a_sample_of_the_test_documents_is_the_same_for_every_draw(data: Path) -
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
-    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+    data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     real = runner.run_cell
 
@@ -240,7 +234,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
 
     monkeypatch.setattr(runner, "run_cell", fragile)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
-    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=1, given=given)
+    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=1, given=brief)
     outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
     assert outcome.ran == 2 and len(outcome.failed) == 1
     assert set(outcome.failed.values()) == {"ValueError: the loss is NaN"}
@@ -252,7 +246,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
 
 
 def test_one_encoder_is_in_memory_at_a_time(
-    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from graphloss import encoder
 
@@ -266,13 +260,13 @@ def test_one_encoder_is_in_memory_at_a_time(
         return loaded
 
     monkeypatch.setattr(encoder, "load", watched)
-    grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=given)
+    grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=brief)
     assert bench.run(grid, out=tmp_path / "out", screen=QUIET).ran == 3
     assert len(most) == 4 and max(most) == 0  # three cells, and one that times the plan
 
 
 def test_settings_that_a_study_found_are_those_of_every_seed(
-    data: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies: list[Cell] = []
 
@@ -286,7 +280,7 @@ def test_settings_that_a_study_found_are_those_of_every_seed(
 
     monkeypatch.setattr(study, "search", search)
     monkeypatch.setattr(runner, "_check_tuning", lambda: None)
-    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, given=given, tune=3)
+    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, given=brief, tune=3)
     out = tmp_path / "out"
     bench.run(grid, out=out, screen=QUIET)
     assert [(cell.loss, cell.seed) for cell in studies] == [("supcon", 1000)]  # ce has nothing left to search
@@ -299,10 +293,13 @@ def test_settings_that_a_study_found_are_those_of_every_seed(
 
 
 @pytest.mark.slow
-def test_a_real_search_comes_before_the_cells(data: Path, given: dict[str, Any], tmp_path: Path) -> None:
+def test_a_real_search_comes_before_the_cells(
+    data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("optuna")
-    given = {name: value for name, value in given.items() if name != "learning_rate"}
-    grid = ask([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, given=given, tune=2)
+    monkeypatch.setattr("graphloss.tuning.folds.FOLDS", 2)
+    searched = {name: value for name, value in brief.items() if name != "learning_rate"}
+    grid = ask([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, given=searched, tune=2)
     bench.run(grid, out=tmp_path / "out", screen=QUIET)
     kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "out" / place.STUDIES).glob("*.json"))]
     assert [set(one["best"]) for one in kept] == [{"learning_rate"}, {"learning_rate", "weight", "temperature"}]
@@ -384,34 +381,29 @@ def test_an_interrupted_call_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_where_it_stopped(data: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_killed_comparison_goes_on_where_it_stopped(
+    data: Path, tiny_encoder: Path, tmp_path: Path, call: Call
+) -> None:
     out = tmp_path / "out"
-    words = ["bench", data, "--model", tiny_encoder, "--shots", 8, "--seeds", 3, "--epochs", 3, "--losses", "ce,nca"]
-    command = [
-        sys.executable,
-        "-c",
-        "from graphloss.cli import main; main()",
-        *map(str, words),
-        "--out",
-        str(out),
-        "--json",
-    ]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = ["--shots", 8, "--seeds", 2, "--epochs", 2, "--batch-size", 12, "--losses", "ce,nca"]
+    words = ["bench", data, "--model", tiny_encoder, *options, "--out", out, "--json"]
+    command = [sys.executable, "-c", "from graphloss.cli import main; main()", *map(str, words)]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
-    while len(list(out.glob("cells/*.json"))) < 3 and first.poll() is None:
+    while len(list(out.glob("cells/*.json"))) < 2 and killed.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     before = times(out)
-    assert 3 <= len([name for name in before if name.endswith(".json") and name[0] != "."]) < 9
-    second = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert second.returncode == 0, second.stderr
+    assert 2 <= len([name for name in before if name.endswith(".json") and name[0] != "."]) < 6
+    code, printed, error = call(*words)
+    assert code == 0, error
     after = times(out)
     kept = [name for name in before if not name.startswith(".")]
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
-    rows = [json.loads(line) for line in second.stdout.splitlines()]
-    assert [row["seeds"] for row in rows] == [[0, 1, 2]] * 3
-    assert len([name for name in after if not name.startswith(".")]) == 9
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert [row["seeds"] for row in rows] == [[0, 1]] * 3
+    assert len([name for name in after if not name.startswith(".")]) == 6
     assert not list((out / place.WORK).iterdir())

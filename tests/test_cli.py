@@ -8,32 +8,18 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from conftest import Toy
+from conftest import Call, Toy
 
 from graphloss import TextClassifier, cli
 from graphloss.config import DataSettings, TrainSettings
 
-Call = Callable[..., tuple[int, str, str]]
 KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Type a command; get its exit code, standard output and standard error."""
-
-    def typed(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["graphloss", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return typed
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, str] = ("text", "label")) -> Path:
@@ -49,33 +35,37 @@ def table(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quick(tiny_encoder: Path) -> list[object]:
-    """Options that make a training last a second."""
-    return [
-        "--model",
-        tiny_encoder,
-        "--epochs",
-        3,
-        "--batch-size",
-        16,
-        "--max-length",
-        32,
-        "--learning-rate",
-        1e-3,
-        "--blend",
-        1,
-    ]
+    """Options that make a training last half a second."""
+    train = ["--epochs", 1, "--batch-size", 16, "--max-length", 32, "--learning-rate", 1e-3, "--blend", 1]
+    return ["--model", tiny_encoder, *train]
+
+
+class Typed(NamedTuple):
+    """A finished training: its folder, and what the command printed where."""
+
+    folder: Path
+    out: str
+    said: str
 
 
 @pytest.fixture(scope="module")
-def run(table: Path, quick: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["graphloss", "train", str(table), "--out", str(folder), *map(str, quick)])
+def typed(table: Path, quick: list[object], tmp_path_factory: pytest.TempPathFactory) -> Typed:
+    """A training of three epochs with a seed and a weight of its own, on a terminal of 80 columns."""
+    folder, out, said = tmp_path_factory.mktemp("runs") / "run", io.StringIO(), io.StringIO()
+    options = [*quick, "--epochs", 3, "--seed", 5, "--weight", 0.3, "--out", folder, "--json"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(said):
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(sys, "argv", ["graphloss", "train", str(table), *map(str, options)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
     assert not ended.value.code
-    return folder
+    return Typed(folder, out.getvalue(), said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def run(typed: Typed) -> Path:
+    """A finished run."""
+    return typed.folder
 
 
 def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
@@ -100,11 +90,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
     assert {"loss", "coverage", "seconds", "macro_f1"} <= set(lines[0])
 
 
-def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(
-    call: Call, table: Path, quick: list[object], tmp_path: Path
-) -> None:
-    code, out, said = call("train", table, "--out", tmp_path / "run", *quick)
-    assert code == 0 and out == ""
+def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(typed: Typed) -> None:
     order = [
         "58 labelled",
         "classes",
@@ -116,16 +102,12 @@ def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(
         "val F1",
     ]
     order += ["linear probe", "G-Loss", "report.html", "graphloss predict", "graphloss evaluate"]
-    places = [said.find(part) for part in order]
+    places = [typed.said.find(part) for part in order]
     assert -1 not in places and places == sorted(places)
 
 
-def test_with_json_standard_output_holds_one_object_and_nothing_else(
-    call: Call, table: Path, quick: list[object], tmp_path: Path
-) -> None:
-    code, out, _ = call("train", table, "--out", tmp_path / "run", "--json", "--quiet", *quick)
-    assert code == 0 and len(out.splitlines()) == 1
-    assert json.loads(out)["run"] == str(tmp_path / "run")
+def test_with_json_standard_output_holds_one_object_and_nothing_else(typed: Typed) -> None:
+    assert len(typed.out.splitlines()) == 1 and json.loads(typed.out)["run"] == str(typed.folder)
 
 
 def test_evaluate_gives_the_promised_keys(call: Call, run: Path, table: Path, tmp_path: Path) -> None:
@@ -358,16 +340,12 @@ def test_empty_texts_are_counted_and_dropped(call: Call, table: Path, quick: lis
     assert json.loads(out)["data"]["sizes"]["train"] == 58
 
 
-def test_the_closing_table_fits_a_terminal_of_80_columns(
-    call: Call, table: Path, quick: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    _, out, said = call("train", table, "--out", tmp_path / "run", "--json", *quick)
-    metrics = json.loads(out)["metrics"]
+def test_the_closing_table_fits_a_terminal_of_80_columns(typed: Typed) -> None:
+    metrics, table = json.loads(typed.out)["metrics"], typed.said.split("validation split")[-1]
     for scores in (metrics["model"], metrics["probe"]):
         for shown in (f"{scores['accuracy']:.1%}", f"{scores['macro_f1']:.1%}", f"{scores['ece']:.3f}"):
-            assert shown in said.split("validation split")[-1]
-    assert "macro-F1" in said and "…" not in said.split("validation split")[-1]
+            assert shown in table
+    assert "macro-F1" in typed.said and "…" not in table
 
 
 def test_labels_in_square_brackets_are_labels(call: Call, toy: Toy, quick: list[object], tmp_path: Path) -> None:
@@ -381,15 +359,13 @@ def test_labels_in_square_brackets_are_labels(call: Call, toy: Toy, quick: list[
 def test_a_failed_start_leaves_no_run_behind(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
     code, _, error = call("train", table, "--out", tmp_path / "run", *quick, "--max-length", 4000)
     assert code == 2 and "64" in error and not (tmp_path / "run").exists()
-    assert call("train", table, "--out", tmp_path / "run", *quick)[0] == 0
+    code, out, _ = call("train", table, "--out", tmp_path / "run", *quick)
+    assert code == 0 and out == ""  # without --json
 
 
 @pytest.mark.parametrize("options", [["--seed", 0], ["--weight", 0.5], ["--shots", 3], ["--epochs", 7]])
-def test_other_options_are_refused_on_resume(
-    call: Call, table: Path, quick: list[object], tmp_path: Path, options: list[object]
-) -> None:
-    call("train", table, "--out", tmp_path / "run", *quick, "--seed", 5, "--weight", 0.3)
-    code, _, error = call("train", "--resume", "--out", tmp_path / "run", *options)
+def test_other_options_are_refused_on_resume(call: Call, run: Path, options: list[object]) -> None:
+    code, _, error = call("train", "--resume", "--out", run, *options)
     assert code == 2 and str(options[0])[2:] in error
 
 
@@ -407,9 +383,11 @@ def test_a_model_of_numbers_is_evaluated_on_a_file_of_numbers(
     assert code == 2 and "no training to go on with" in error
 
 
-def test_changed_data_has_no_known_validation_split(call: Call, toy: Toy, quick: list[object], tmp_path: Path) -> None:
-    data = write_csv(tmp_path / "a.csv", list(zip(toy.texts, toy.labels, strict=True)))
-    call("train", data, "--out", tmp_path / "run", *quick)
-    data.write_text(data.read_text() + "the moon,space\n")
-    code, _, error = call("evaluate", tmp_path / "run", "--split", "validation")
+def test_changed_data_has_no_known_validation_split(call: Call, run: Path, table: Path) -> None:
+    whole = table.read_bytes()
+    try:
+        table.write_bytes(whole + b"the moon,space\n")
+        code, _, error = call("evaluate", run, "--split", "validation")
+    finally:
+        table.write_bytes(whole)
     assert code == 2 and "changed" in error

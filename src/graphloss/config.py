@@ -8,6 +8,7 @@ takes `TrainSettings` by name.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import types
 import typing
@@ -238,8 +239,13 @@ def _parse(path: Path) -> Any:
 
 
 def _types(item: Field[Any]) -> tuple[Any, ...]:
-    hint = typing.get_type_hints(_owner(item))[item.name]
+    hint = _hints(_owner(item))[item.name]
     return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+@functools.cache
+def _hints(settings_class: type) -> dict[str, Any]:
+    return typing.get_type_hints(settings_class)
 
 
 def _owner(item: Field[Any]) -> type:
