@@ -1,6 +1,7 @@
 """Slow, literal, float64 versions of everything the maths computes: no trick, no shared code."""
 
 import itertools
+from collections import deque
 
 import torch
 from torch import Tensor
@@ -167,3 +168,53 @@ def cosine(embeddings: Tensor, labels: Tensor) -> Tensor:
         cos = x[i] @ x[j] / (x[i].norm() * x[j].norm())
         terms.append((cos - float(labels[i] == labels[j])) ** 2)
     return torch.stack(terms).mean()
+
+
+def with_memory(
+    embeddings: Tensor,
+    labels: Tensor,
+    remembered: Tensor,
+    remembered_labels: Tensor,
+    sigma: float | Tensor,
+    num_classes: int,
+    leave_out: str,
+) -> Tensor:
+    """F (n, C) of a batch in one graph with all that is remembered, which is always shown; sigma (n,): median there."""
+    n, m = len(embeddings), len(remembered)
+    if isinstance(sigma, Tensor):
+        sigma = torch.cat([sigma, sigma.median().expand(m)])
+    w = similarity(torch.cat([embeddings.double(), remembered.double()]), sigma)
+    t = w / w.sum(1, keepdim=True)
+    every = torch.cat([labels, remembered_labels])
+    y = functional.one_hot(every.clamp_min(0), num_classes).double()
+    rows = []
+    for i in range(n):
+        shown = every >= 0
+        shown[i] = False
+        if leave_out == "batch":
+            shown[:n] = False
+        hidden = (~shown).nonzero()[:, 0].tolist()
+        rows.append(harmonic(t, y, shown)[hidden.index(i)])
+    return torch.stack(rows)
+
+
+class Rings:
+    """What `memory.Memory` holds, by a queue a class: newcomers push out the oldest, who returns is refreshed there."""
+
+    def __init__(self, num_classes: int, each: int) -> None:
+        self.queues: list[deque[list]] = [deque(maxlen=each) for _ in range(num_classes)]
+
+    def add(self, embeddings: Tensor, labels: Tensor, documents: Tensor) -> None:
+        """Remember a batch document by document."""
+        rows = list(zip(embeddings, labels.tolist(), documents.tolist(), strict=True))
+        newcomers = []
+        for place, (z, label, document) in enumerate(rows):
+            if label < 0 or (document >= 0 and document in [other for _, _, other in rows[place + 1 :]]):
+                continue
+            known = [entry for entry in self.queues[label] if document >= 0 and entry[0] == document]
+            if known:
+                known[0][1] = z / z.norm()
+            else:
+                newcomers.append((label, [document, z / z.norm()]))
+        for label, entry in newcomers:
+            self.queues[label].append(entry)

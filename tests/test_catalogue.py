@@ -12,8 +12,9 @@ from strategies import batch
 from torch import Tensor, nn
 
 from graphloss import rivals
-from graphloss.catalogue import OF_THE_COMBINATION, RIVALS, build
+from graphloss.catalogue import OF_THE_COMBINATION, RIVALS, build, check_memory
 from graphloss.config import LOSSES, TrainSettings
+from graphloss.errors import InputError
 from graphloss.losses import Combined, GLoss
 
 OTHER = {
@@ -23,6 +24,9 @@ OTHER = {
     "alpha": 0.7,
     "q": 0.6,
     "k": 2,
+    "memory": 4,
+    "memory_warmup": 1,
+    "leave_out": "batch",
     "gamma": 0.4,
     "temperature": 0.4,
     "margin": 0.2,
@@ -30,7 +34,11 @@ OTHER = {
 """Another value of each setting than its default."""
 
 PAIRS = [(name, setting) for name, own in LOSSES.items() for setting in own]
-GROUND: dict[str, dict[str, Any]] = {"perplexity": {"sigma": "perplexity"}}
+GROUND: dict[str, dict[str, Any]] = {
+    "perplexity": {"sigma": "perplexity"},
+    "memory_warmup": {"memory": 4},
+    "leave_out": {"memory": 4},
+}
 """What else must be set for a setting to matter."""
 
 
@@ -39,12 +47,14 @@ def settings(**values: Any) -> dict[str, Any]:
 
 
 def loss_of(name: str, values: dict[str, Any], **options: Any) -> tuple[Tensor, Tensor]:
-    """Loss of the combination on a random batch, and its gradient."""
-    b = batch(36, 3, spread=1.5, unlabelled=0.2, seed=1)
+    """Loss of the combination on a random batch, and its gradient; a memory holds another batch."""
+    other, b = (batch(36, 3, spread=1.5, unlabelled=0.2, seed=seed) for seed in (0, 1))
     x = b.embeddings.requires_grad_()
     logits = x @ torch.randn(16, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    part = build(name, values, num_classes=3, **options)
-    loss = Combined(part, values["weight"])(x, logits, b.labels).loss
+    part = build(name, values, num_classes=3, dimensions=16, **options)
+    if getattr(part, "memory", None) is not None:
+        part.memory.add(other.embeddings, other.labels, torch.arange(36, 72))
+    loss = Combined(part, values["weight"])(x, logits, b.labels, torch.arange(36)).loss
     loss.backward()
     return loss.detach(), x.grad
 
@@ -124,3 +134,18 @@ def test_class_weights_and_seed_reach_the_graph_losses() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no loss 'glos'; choose one of gloss, gloss-paper, ce, supcon"):
         build("glos", settings(), num_classes=3)
+
+
+def test_a_memory_is_built_from_its_settings() -> None:
+    loss = build("gloss", settings(memory=5, memory_warmup=3, leave_out="batch"), num_classes=3, dimensions=16)
+    assert isinstance(loss, GLoss) and loss.memory is not None
+    assert loss.memory.embeddings.shape == (3, 5, 16) and loss.memory.warmup == 3 and loss.leave_out == "batch"
+    with pytest.raises(ValueError, match="needs to know the dimensions"):
+        build("gloss", settings(memory=5), num_classes=3)
+
+
+def test_too_large_a_memory_is_an_error_of_the_command() -> None:
+    check_memory(0, 10**9, 384)
+    check_memory(64, 150, 384)
+    with pytest.raises(InputError, match=r"--memory 9000: a memory of 9,000 documents for each of 150 classes"):
+        check_memory(9000, 150, 384)

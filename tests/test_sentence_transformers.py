@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import graphloss
 from graphloss import sentence_transformers as drop_in
+from graphloss.memory import Memory
 from graphloss.rivals import SupCon
 from graphloss.sentence_transformers import (
     BatchLoss,
@@ -298,6 +299,10 @@ class TestRefusals:
     def test_two_heads(self, inner: Callable[..., BatchLoss], model: SentenceTransformer) -> None:
         with pytest.raises(ValueError, match=f"its own cross-entropy, and {inner.__name__} has one too"):
             CombinedLoss(model, 4, loss=inner(model, 4))
+
+    def test_a_memory(self, model: SentenceTransformer) -> None:
+        with pytest.raises(ValueError, match="does not say which documents a batch holds, which a memory must know"):
+            GLoss(model, memory=Memory(4, 8, 32))
 
     def test_settings_out_of_bounds(self, model: SentenceTransformer) -> None:
         for make in (

@@ -18,6 +18,7 @@ from graphloss.checkpoints import complete, last_whole, step_of
 from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
+from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe
 from graphloss.losses import Combined, GLoss, gloss
 from graphloss.model import GraphModel, start_model
@@ -71,6 +72,8 @@ def same(a: Fitted, b: Fitted) -> None:
         ({"mode": "standalone", "sigma": "perplexity"}, 7),
         ({"loss": "ce"}, 2),
         ({"freeze": 1}, 4),
+        ({"memory": 4, "leave_out": "batch", "sigma": "learned"}, 4),
+        ({"memory": 30, "memory_warmup": 2, "mode": "standalone", "accumulate": 2}, 2),
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
@@ -310,3 +313,25 @@ def test_the_head_begins_as_a_probe_or_at_random(tiny_encoder: Path, parts: Any)
     probe = linear_probe(start, documents.labels, len(label_names))
     torch.testing.assert_close(heads["probe"], probe.weight)
     assert (heads["random"] - probe.weight).abs().max() > 0.1
+
+
+def test_a_checkpoint_holds_the_memory_and_every_document_once(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    documents, _, _ = parts
+    hidden = Documents(documents.texts, [-1 if row % 6 == 0 else label for row, label in enumerate(documents.labels)])
+    fitted = run(tiny_encoder, (hidden, *parts[1:]), tmp_path, memory=30)
+    tensors = load_file(complete(tmp_path)[-1] / "model.safetensors")
+    found = tensors["objective.graph_loss.memory.documents"]
+    for label, ring in enumerate(found):
+        assert sorted(ring[ring >= 0].tolist()) == [row for row, own in enumerate(hidden.labels) if own == label]
+    assert int(tensors["objective.graph_loss.memory.calls"]) == 9
+    plain = run(tiny_encoder, (hidden, *parts[1:]), tmp_path / "plain")
+    assert [row["coverage"] for row in fitted.history][1:] == [1.0, 1.0]
+    assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]
+
+
+def test_too_large_a_memory_is_refused_before_any_work(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--memory 3000000: .* remember at most 2,097,152 documents a class"):
+        run(tiny_encoder, parts, tmp_path, memory=3_000_000)
+    assert not list(tmp_path.iterdir())

@@ -71,6 +71,10 @@ def test_every_setting_of_every_space_is_one_that_the_loss_has() -> None:
     assert set(BOUNDS) - {"learning_rate"} <= {name for own in LOSSES.values() for name in own}
 
 
+def test_a_memory_leaves_no_choice_of_alpha() -> None:
+    assert set(space_for("gloss", "combined")) - set(space_for("gloss", "combined", memory=8)) == {"alpha"}
+
+
 @pytest.mark.parametrize(
     ("loss", "mode", "sigma", "names"),
     [

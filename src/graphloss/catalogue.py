@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from graphloss import rivals
 from graphloss.config import LOSSES
-from graphloss.losses import GLoss
+from graphloss.errors import InputError
+from graphloss.losses import GLoss, Memory
+from graphloss.memory import check_size
 
 OF_THE_COMBINATION = ("weight",)
 """Settings of a loss that are not its own: λ belongs to `losses.Combined`."""
@@ -21,7 +23,13 @@ RIVALS: Mapping[str, type[rivals.Rival]] = MappingProxyType(
 
 
 def build(
-    name: str, settings: Mapping[str, Any], *, num_classes: int, class_weights: Tensor | None = None, seed: int = 0
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    num_classes: int,
+    dimensions: int | None = None,
+    class_weights: Tensor | None = None,
+    seed: int = 0,
 ) -> nn.Module | None:
     """A loss (embeddings (n, d), labels (n,)) -> scalar by its name; None for "ce", which has no loss beside its head.
 
@@ -29,6 +37,7 @@ def build(
         name: one of `config.LOSSES`.
         settings: values by the names of `config.TrainSettings`; those of other losses are passed over.
         num_classes: C.
+        dimensions: d of the embeddings, for the memory of gloss.
         class_weights: (C,) for the losses that weigh their documents by class (gloss, gloss-paper).
         seed: of the random split of gloss-paper.
 
@@ -45,7 +54,29 @@ def build(
         case "ce":
             return None
         case "gloss":
-            return GLoss(mode="loo", class_weights=class_weights, num_classes=num_classes, **own)
+            each, warmup = own.pop("memory"), own.pop("memory_warmup")
+            if each and dimensions is None:
+                raise ValueError("a memory needs to know the dimensions of the embeddings")
+            memory = Memory(num_classes, each, dimensions or 0, warmup=warmup) if each else None
+            return GLoss(mode="loo", class_weights=class_weights, num_classes=num_classes, memory=memory, **own)
         case "gloss-paper":
             return GLoss(mode="paper", class_weights=class_weights, num_classes=num_classes, seed=seed, **own)
     return RIVALS[name](**own)
+
+
+def check_memory(each: int, num_classes: int, dimensions: int) -> None:
+    """Refuse a memory that is too large, before any work is done.
+
+    Args:
+        each: the setting `memory`; 0 is none.
+        num_classes: C.
+        dimensions: d of the embeddings.
+
+    Raises:
+        InputError: with what would fit.
+    """
+    try:
+        if each:
+            check_size(num_classes, each, dimensions)
+    except ValueError as error:
+        raise InputError(f"--memory {each}: {error}") from error

@@ -52,6 +52,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
+        memory: int = TrainSettings.memory,
+        memory_warmup: int = TrainSettings.memory_warmup,
+        leave_out: str = TrainSettings.leave_out,
         gamma: float = TrainSettings.gamma,
         temperature: float = TrainSettings.temperature,
         margin: float = TrainSettings.margin,
@@ -82,6 +85,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.alpha = alpha
         self.q = q
         self.k = k
+        self.memory = memory
+        self.memory_warmup = memory_warmup
+        self.leave_out = leave_out
         self.gamma = gamma
         self.temperature = temperature
         self.margin = margin

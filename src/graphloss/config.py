@@ -25,7 +25,7 @@ SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k"),
+        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k", "memory", "memory_warmup", "leave_out"),
         "gloss-paper": ("weight", "sigma", "perplexity", "gamma"),
         "ce": (),
         "supcon": ("weight", "temperature"),
@@ -88,6 +88,15 @@ class TrainSettings:
         0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1
     )
     k: int | None = setting(None, "Keep the k nearest neighbours of each document alone (default: all).", least=1)
+    memory: int = setting(
+        0, "Documents of earlier batches that stand in the graph with their label, so many a class; 0: none.", least=0
+    )
+    memory_warmup: int = setting(0, "Batches that the memory passes over, while the encoder still moves fast.", least=0)
+    leave_out: str = setting(
+        "one",
+        "Whose labels the graph does not see: of one document at a time, or, with a memory, of the whole batch.",
+        choices=("one", "batch"),
+    )
     gamma: float = setting(0.7, "γ of gloss-paper, the share of the labels that is shown.", above=0, below=1)
     temperature: float = setting(0.1, "Temperature of supcon and nca.", least=1e-3)
     margin: float = setting(5.0, "Margin of triplet, in Euclidean distance.", least=0)
@@ -133,6 +142,16 @@ class TrainSettings:
             raise InputError(
                 "loss 'ce' has no standalone mode: it is the cross-entropy of a head; "
                 "give --mode combined or --loss gloss"
+            )
+        if self.memory and (self.alpha != 1 or self.k is not None):
+            raise InputError(
+                f"a memory needs alpha 1 and no k, got alpha {self.alpha} and k {self.k}: both would need the edges "
+                "between remembered documents; leave them out, or the memory"
+            )
+        if not self.memory and (self.memory_warmup or self.leave_out != "one"):
+            raise InputError(
+                "memory_warmup and leave_out 'batch' belong to a memory; give --memory N, the documents remembered of "
+                "each class, or leave them out"
             )
         for item in fields(self):
             owners = [loss for loss, own in LOSSES.items() if item.name in own]

@@ -40,8 +40,8 @@ class Documents:
         return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
 
 
-class Rows(Dataset[tuple[str, int]]):
-    """Documents as a torch data set of (text, label)."""
+class Rows(Dataset[tuple[str, int, int]]):
+    """Documents as a torch data set of (text, label, row): a memory must know a document when it comes again."""
 
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
@@ -49,8 +49,8 @@ class Rows(Dataset[tuple[str, int]]):
     def __len__(self) -> int:
         return len(self.documents)
 
-    def __getitem__(self, row: int) -> tuple[str, int]:
-        return self.documents.texts[row], self.documents.labels[row]
+    def __getitem__(self, row: int) -> tuple[str, int, int]:
+        return self.documents.texts[row], self.documents.labels[row], row
 
 
 class Collator:
@@ -62,7 +62,11 @@ class Collator:
     def __init__(self, encoder: SentenceTransformer) -> None:
         self.encoder = encoder
 
-    def __call__(self, rows: list[tuple[str, int]]) -> dict[str, Any]:
-        """Tokens and labels of n rows."""
-        texts, labels = zip(*rows, strict=True)
-        return {"features": tokenise(self.encoder, list(texts)), "labels": torch.tensor(labels)}
+    def __call__(self, rows: list[tuple[str, int, int]]) -> dict[str, Any]:
+        """Tokens, labels and numbers of n documents."""
+        texts, labels, numbers = zip(*rows, strict=True)
+        return {
+            "features": tokenise(self.encoder, list(texts)),
+            "labels": torch.tensor(labels),
+            "documents": torch.tensor(numbers),
+        }

@@ -75,7 +75,8 @@ class _LogAffinity(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         z, v, logw = ctx.saved_tensors
         with exact(grad):
-            both = grad.T.contiguous().add_(grad)  # (n, n); copying first is four times faster than grad + grad.T
+            # (n, n); copying first is four times faster than grad + grad.T, and a copy it must be to be added to
+            both = grad.T.clone(memory_format=torch.contiguous_format).add_(grad)
             both.fill_diagonal_(0.0)
             grad_z = v[:, None] * (both @ (v[:, None] * z))  # (n, d)
             grad_v = (both * logw).sum(dim=1) / v if ctx.needs_input_grad[1] else None  # (n,)

@@ -12,7 +12,16 @@ from torch.nn import functional
 
 from graphloss import graph
 from graphloss.graph import exact, unit, working
-from graphloss.objectives import LEAST_SIGMA, GLossResult, check_sigma, gloss, paper_loss, weighted_mean
+from graphloss.memory import Memory
+from graphloss.objectives import (
+    LEAST_SIGMA,
+    GLossResult,
+    check_memory_options,
+    check_sigma,
+    gloss,
+    paper_loss,
+    weighted_mean,
+)
 
 __all__ = [
     "AUTO_SIGMA",
@@ -22,6 +31,8 @@ __all__ = [
     "CombinedResult",
     "GLoss",
     "GLossResult",
+    "Memory",
+    "ask",
     "balanced_class_weights",
     "gloss",
     "paper_loss",
@@ -70,6 +81,10 @@ class GLoss(nn.Module):
         num_classes: C; give it in paper mode, where it enters the loss.
         seed: of the random split; paper only. Drawn on the CPU, so the same on every device.
         double_division: see `paper_loss`; paper only.
+        memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
+            added to it. The loss must then be told which document each row is. loo only.
+        leave_out: "one" document at a time, or the whole "batch", which shows the memory alone; before that has
+            anything to show, "one".
 
     Example:
         >>> loss = GLoss(sigma=0.3)
@@ -98,6 +113,8 @@ class GLoss(nn.Module):
         num_classes: int | None = None,
         seed: int = 0,
         double_division: bool = False,
+        memory: Memory | None = None,
+        leave_out: Literal["one", "batch"] = "one",
     ) -> None:
         super().__init__()
         if mode not in ("loo", "paper"):
@@ -112,9 +129,12 @@ class GLoss(nn.Module):
             raise ValueError('alpha, q and k belong to mode "loo"; the published loss has none of them')
         if mode == "loo" and double_division:
             raise ValueError('double_division belongs to mode "paper"')
+        if mode == "paper" and (memory is not None or leave_out != "one"):
+            raise ValueError('memory and leave_out belong to mode "loo"; the published loss has none of them')
+        check_memory_options(memory is not None, alpha, k, leave_out)
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
         self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
-        self.double_division = double_division
+        self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
         start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
         self.register_buffer("sigma_value", torch.tensor(start))
         self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in graph.RULES))
@@ -145,13 +165,26 @@ class GLoss(nn.Module):
             self._by_rule(unit(embeddings), labels)
         return self.bandwidth
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None) -> Tensor:
         """Loss of a batch, 0-d; `coverage` holds the share of labelled documents that were asked.
 
         Args:
             embeddings: (n, d).
             labels: (n,) class indices, -1 for unlabelled.
+            documents: (n,) number of each document in the corpus, `memory.UNKNOWN` (-1) for one that never comes again;
+                asked for by a memory alone.
+
+        Raises:
+            ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
         """
+        shown = None
+        if self.memory is not None:
+            if documents is None:
+                raise ValueError(
+                    "a loss with a memory must know which document each row is, or a remembered copy would tell it its "
+                    "own label: loss(embeddings, labels, documents), with -1 for documents that never come again"
+                )
+            shown = self.memory.boundary(labels, documents)
         sigma = self._bandwidth_for(embeddings, labels)
         if self.mode == "loo":
             result = gloss(
@@ -163,6 +196,8 @@ class GLoss(nn.Module):
                 k=self.k,
                 class_weights=self.class_weights,
                 num_classes=self.num_classes,
+                memory=shown,
+                leave_out="one" if shown is None else self.leave_out,
             )
         else:
             result = paper_loss(
@@ -175,6 +210,8 @@ class GLoss(nn.Module):
                 double_division=self.double_division,
             )
         self.coverage = result.coverage
+        if self.memory is not None and documents is not None and self.training:
+            self.memory.add(embeddings.detach(), labels, documents)
         return result.loss
 
     def extra_repr(self) -> str:
@@ -221,6 +258,13 @@ class GLoss(nn.Module):
         return shown.to(labels.device)
 
 
+def ask(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
+    """Loss of a batch, 0-d; only a loss with a memory is told which documents these are, the others do not ask."""
+    remembers = getattr(loss, "memory", None) is not None
+    value: Tensor = loss(embeddings, labels, documents) if remembers else loss(embeddings, labels)
+    return value
+
+
 class Combined(nn.Module):
     """(1 - weight) * cross-entropy + weight * graph loss, from one encoder pass, both means over documents.
 
@@ -239,13 +283,16 @@ class Combined(nn.Module):
         self.graph_loss, self.weight = graph_loss, 0.0 if graph_loss is None else weight
         self.register_buffer("class_weights", class_weights)
 
-    def forward(self, embeddings: Tensor, logits: Tensor, labels: Tensor) -> CombinedResult:
+    def forward(
+        self, embeddings: Tensor, logits: Tensor, labels: Tensor, documents: Tensor | None = None
+    ) -> CombinedResult:
         """Both losses of a batch.
 
         Args:
             embeddings: (n, d).
             logits: (n, C) of a head on the same embeddings.
             labels: (n,), -1 for unlabelled, which the cross-entropy passes over.
+            documents: (n,) number of each document, for a graph loss with a memory.
         """
         with exact(logits):
             scores = working(logits)
@@ -258,7 +305,7 @@ class Combined(nn.Module):
                 part, coverage = ce.new_zeros(()), ce.new_zeros(())
                 loss = ce
             else:
-                part = self.graph_loss(embeddings, labels)
+                part = ask(self.graph_loss, embeddings, labels, documents)
                 coverage = torch.as_tensor(getattr(self.graph_loss, "coverage", 1.0))
                 loss = (1.0 - self.weight) * ce + self.weight * part
         return CombinedResult(loss, ce.detach(), part.detach(), coverage)

@@ -16,7 +16,7 @@ from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import embed, encode
 from graphloss.evaluation import linear_probe, score
-from graphloss.losses import Combined, GLoss, balanced_class_weights
+from graphloss.losses import Combined, GLoss, ask, balanced_class_weights
 from graphloss.prediction import Predictor
 
 if TYPE_CHECKING:
@@ -33,19 +33,21 @@ class GraphModel(nn.Module):
         self.objective = objective
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
 
-    def forward(self, features: dict[str, Any], labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One pass: `features` of n texts and `labels` (n,) to a scalar loss."""
+    def forward(
+        self, features: dict[str, Any], labels: torch.Tensor, documents: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """One pass: `features` of n texts and `labels` (n,) to a scalar loss; `documents` (n,) are their numbers."""
         z = embed(self.encoder, features)  # (n, d)
         if isinstance(self.objective, Combined):
             assert self.head is not None
             with torch.autocast(z.device.type, enabled=False):
                 logits = self.head(z)  # (n, C)
-            result = self.objective(z, logits, labels)
+            result = self.objective(z, logits, labels, documents)
             parts = {"loss": result.loss, "ce": result.ce}
             if self.objective.graph_loss is not None:
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
-            loss = self.objective(z, labels)
+            loss = ask(self.objective, z, labels, documents)
             parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
         if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
@@ -81,7 +83,14 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    loss = build(settings.loss, asdict(settings), num_classes=classes, class_weights=weights, seed=settings.seed)
+    loss = build(
+        settings.loss,
+        asdict(settings),
+        num_classes=classes,
+        dimensions=start.shape[1],
+        class_weights=weights,
+        seed=settings.seed,
+    )
     if isinstance(loss, GLoss):
         loss.calibrate(start, labels)
     if settings.mode == "standalone":

@@ -112,7 +112,7 @@ def spreading(
     return class_mass_normalised(f, prior, labels < 0) if class_mass else f
 
 
-def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0) -> Tensor:
+def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tensor | None = None) -> Tensor:
     """Log of the kernel K by which labelled nodes see one another, diagonal masked.
 
     Where K underflows, the log of its direct edge stands in: a lower bound with a live gradient.
@@ -121,37 +121,73 @@ def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0) -> Tensor:
         logw: (n, n) log-similarity.
         labels: (n,) class indices, -1 for unlabelled, which become hidden nodes.
         alpha: 1 for the harmonic kernel, below 1 for spreading.
+        ends: (n, e) log-similarity with boundary nodes outside the batch; harmonic only.
 
     Returns:
-        (l, l) for the l labelled nodes, in their order; rows are defined up to a constant each.
+        (l, l) for the l labelled nodes, in their order, or (l, l + e) with the ends after them; rows are defined up to
+        a constant each.
     """
     seen = labels >= 0
     given = seen.nonzero()[:, 0]  # (l,)
     if alpha == 1.0:
         hidden = (~seen).nonzero()[:, 0]  # (u,)
+        rows = logw if ends is None else torch.cat([logw, ends], dim=1)  # (n, n + e)
         if hidden.numel() == 0:
-            return logw
-        logp = torch.log_softmax(logw[given], dim=1)  # (l, n)
-        h = _hidden_kernel(logw, hidden, given)  # (u, l)
-        p = logp.exp()
-        kernel = p[:, given] + p[:, hidden] @ h  # (l, l)
-        direct = logp[:, given]
+            return rows
+        outside = torch.arange(logw.shape[1], rows.shape[1], device=logw.device)  # (e,)
+        log_kernel = _first_met(rows, given, hidden, torch.cat([given, outside]))  # (l, l + e)
     else:
+        if ends is not None:
+            raise ValueError("boundary nodes outside the batch need alpha = 1: spreading would walk on from them")
         m, log_s = _spread_system(logw, alpha)
         kernel = solve(m, torch.eye(m.shape[0], dtype=m.dtype, device=m.device)[:, given])[given]
-        direct = log_s[given][:, given]
-    tiny = torch.finfo(logw.dtype).tiny * 1e6
-    log_kernel = torch.where(kernel > tiny, kernel.clamp_min(tiny).log(), direct)
-    eye = torch.eye(given.numel(), dtype=torch.bool, device=logw.device)
-    return log_kernel.masked_fill(eye, MASKED)
+        log_kernel = _log_or(kernel, log_s[given][:, given])
+    own = torch.eye(*log_kernel.shape, dtype=torch.bool, device=logw.device)
+    return log_kernel.masked_fill(own, MASKED)
 
 
-def _hidden_kernel(logw: Tensor, hidden: Tensor, given: Tensor) -> Tensor:
-    """H = (I - P_UU)^-1 P_UL, (u, l): which labelled node a walk from a hidden one meets first."""
-    rows = logw[hidden]  # (u, n)
-    p = torch.softmax(rows, dim=1)
-    prior = p.new_full((given.numel(),), 1 / max(given.numel(), 1))
-    return absorb(p[:, hidden], p[:, given], log_norm(rows, p) / 2, prior)
+def hidden_log_kernel(logw: Tensor, ends: Tensor) -> Tensor:
+    """Log of the law of the end at which a walk from each node arrives, all nodes of the batch being hidden.
+
+    This is log (I - P_UU)^-1 P_UL with U the batch and L the ends; where it underflows, as in `loo_log_kernel`.
+
+    Args:
+        logw: (n, n) log-similarity.
+        ends: (n, e) log-similarity with boundary nodes outside the batch.
+
+    Returns:
+        (n, e).
+    """
+    n = logw.shape[0]
+    nodes = torch.arange(n + ends.shape[1], device=logw.device)
+    return _first_met(torch.cat([logw, ends], dim=1), nodes[:n], nodes[:n], nodes[n:])
+
+
+def _first_met(rows: Tensor, start: Tensor, hidden: Tensor, ends: Tensor) -> Tensor:
+    """Log of the law of the first of `ends` that a walk from `start` meets, passing `hidden` nodes only.
+
+    Args:
+        rows: (n, m) log-similarity of the n nodes with all m, themselves first; diagonal masked.
+        start: (s,) indices.
+        hidden: (u,) indices.
+        ends: (e,) indices; with `hidden` they are all m.
+
+    Returns:
+        (s, e).
+    """
+    logp = torch.log_softmax(rows[start], dim=1)  # (s, m)
+    p = logp.exp()
+    inner = rows[hidden]  # (u, m)
+    q = torch.softmax(inner, dim=1)
+    prior = q.new_full((ends.numel(),), 1 / max(ends.numel(), 1))
+    h = absorb(q[:, hidden], q[:, ends], log_norm(inner, q) / 2, prior)  # (u, e)
+    return _log_or(p[:, ends] + p[:, hidden] @ h, logp[:, ends])
+
+
+def _log_or(kernel: Tensor, direct: Tensor) -> Tensor:
+    """Log of the kernel, or that of its direct edge where it underflows."""
+    tiny = torch.finfo(kernel.dtype).tiny * 1e6
+    return torch.where(kernel > tiny, kernel.clamp_min(tiny).log(), direct)
 
 
 def _loo(logw: Tensor, labels: Tensor, f: Tensor, alpha: float, class_mass: bool) -> Tensor:

@@ -143,10 +143,16 @@ class GLoss(BatchLoss):
     Args:
         model: a SentenceTransformer.
         sigma: a number, "auto", "learned", or a rule, which is computed from the first batch.
-        **options: alpha, q, k, perplexity, class_weights, num_classes of `graphloss.GLoss`.
+        **options: alpha, q, k, perplexity, class_weights, num_classes of `graphloss.GLoss`. A memory is not among them:
+            that trainer does not say which documents a batch holds.
     """
 
     def __init__(self, model: SentenceTransformer, sigma: float | str = "auto", **options: Any) -> None:
+        if options.get("memory") is not None:
+            raise ValueError(
+                "the trainer of sentence-transformers does not say which documents a batch holds, which a memory must "
+                "know; use graphloss.TextClassifier(memory=64), or graphloss.GLoss in a loop of your own"
+            )
         super().__init__(model, losses.GLoss(mode="loo", sigma=sigma, **options), {"sigma": sigma, **options})
 
 

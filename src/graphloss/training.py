@@ -17,6 +17,7 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import checkpoints
+from graphloss.catalogue import check_memory
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode
@@ -72,8 +73,12 @@ def fit(
 
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
+
+    Raises:
+        InputError: the memory would be too large.
     """
     began = time.perf_counter()
+    check_memory(settings.memory, len(label_names), encoder.get_embedding_dimension() or 1)
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)

@@ -104,5 +104,6 @@ def drawn(cell: Cell) -> Cell:
 def _space(grid: Grid, cell: Cell) -> Mapping[str, Any]:
     from graphloss.tuning import space_for
 
-    space = space_for(cell.loss, cell.mode, sigma=grid.settings_of(cell).sigma)
+    settings = grid.settings_of(cell)
+    space = space_for(cell.loss, cell.mode, settings.sigma, settings.memory)
     return {name: bounds for name, bounds in space.items() if name not in grid.settings}

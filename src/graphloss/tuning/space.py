@@ -52,13 +52,14 @@ BOUNDS: Space = MappingProxyType(
 )
 
 
-def space_for(loss: str, mode: str, sigma: float | str = "auto") -> dict[str, Range | Choices]:
+def space_for(loss: str, mode: str, sigma: float | str = "auto", memory: int = 0) -> dict[str, Range | Choices]:
     """The settings worth searching: the learning rate, and those of the loss itself.
 
     Args:
         loss: one of `config.LOSSES`.
         mode: "combined" or "standalone", which has no weight λ.
         sigma: with "perplexity" the perplexity is searched, otherwise σ itself.
+        memory: a memory leaves no choice of α.
 
     Raises:
         InputError: there is no such loss.
@@ -68,6 +69,8 @@ def space_for(loss: str, mode: str, sigma: float | str = "auto") -> dict[str, Ra
     left_out = {"sigma" if sigma == "perplexity" else "perplexity"}
     if mode == "standalone":
         left_out.add("weight")
+    if memory:
+        left_out.add("alpha")
     own = {"learning_rate", *LOSSES[loss]} - left_out
     return {name: bounds for name, bounds in BOUNDS.items() if name in own}
 
