@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from graphloss.classifier import TextClassifier
     from graphloss.errors import InputError
     from graphloss.losses import Combined, GLoss
+    from graphloss.memory import Memory
 
 __version__ = "0.1.0"
-__all__ = ["Combined", "GLoss", "InputError", "TextClassifier", "__version__"]
+__all__ = ["Combined", "GLoss", "InputError", "Memory", "TextClassifier", "__version__"]
 
-_HOME = {"Combined": "losses", "GLoss": "losses", "InputError": "errors", "TextClassifier": "classifier"}
+_HOME = {
+    "Combined": "losses",
+    "GLoss": "losses",
+    "InputError": "errors",
+    "Memory": "memory",
+    "TextClassifier": "classifier",
+}
 
 
 def __getattr__(name: str) -> Any:
