@@ -297,6 +297,10 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (_with("--loss", "focal"), ["loss", "gloss, gloss-paper, ce"]),
         (_with("--sigma", "rot"), ["sigma", "root"]),
         (_with("--loss", "ce", "--mode", "standalone"), ["standalone"]),
+        (
+            _with("--graph-size", "8", "--batch-size", "16"),
+            ["graph_size 8", "--batch-size 8 or less"],
+        ),
         (_with("--validation", "0"), ["no document is left to score"]),
         (_with("--epochs", "0", "--weight", "2"), ["epochs", "weight"]),
         (_with("--model", "./nothing"), ["no such folder"]),

@@ -22,7 +22,14 @@ from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe
 from graphloss.losses import Combined, GLoss, gloss
 from graphloss.model import GraphModel, start_model
-from graphloss.schedule import blend_for, epochs_for
+from graphloss.schedule import (
+    batch_size_for,
+    blend_for,
+    epochs_for,
+    graph_size_for,
+    said_graphs,
+    steps_of_epoch,
+)
 from graphloss.training import Fitted, fit
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
@@ -74,6 +81,7 @@ def same(a: Fitted, b: Fitted) -> None:
         ({"freeze": 1}, 4),
         ({"memory": 4, "leave_out": "batch", "sigma": "learned"}, 4),
         ({"memory": 30, "memory_warmup": 2, "mode": "standalone", "accumulate": 2}, 2),
+        ({"graph_size": 24, "freeze": 1}, 3),
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
@@ -195,6 +203,31 @@ def test_mixed_precision_trains(tiny_encoder: Path, parts: Any, tmp_path: Path) 
 def test_the_number_of_epochs_suits_the_number_of_documents(count: int, least: int, most: int) -> None:
     assert least <= epochs_for(count, TrainSettings()) <= most
     assert epochs_for(count, TrainSettings(epochs=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "graph", "steps"),
+    [
+        ({}, 128, 128, 79),
+        ({"batch_size": 100}, 100, 100, 100),
+        ({"graph_size": 4096}, 128, 4096, 3),
+        ({"graph_size": 4096, "accumulate": 2}, 128, 4096, 2),
+        ({"graph_size": 64}, 64, 64, 157),
+        ({"graph_size": 64, "batch_size": 16}, 16, 64, 157),
+        ({"graph_size": 20_000, "batch_size": 512}, 512, 20_000, 1),
+    ],
+)
+def test_the_graph_decides_about_steps_and_the_batch_about_memory(
+    sizes: dict[str, int], batch: int, graph: int, steps: int
+) -> None:
+    settings = TrainSettings(**sizes)
+    assert (batch_size_for(10_000, settings), graph_size_for(10_000, settings)) == (batch, graph)
+    assert steps_of_epoch(10_000, settings) == steps
+
+
+def test_a_graph_of_several_batches_is_said() -> None:
+    assert said_graphs(128, 128) == "graphs of 128"
+    assert said_graphs(4096, 128) == "graphs of 4,096 in batches of 128"
 
 
 def test_a_sample_is_balanced_over_the_classes() -> None:

@@ -61,6 +61,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         class_weights: str = TrainSettings.class_weights,
         epochs: int | None = TrainSettings.epochs,
         batch_size: int | None = TrainSettings.batch_size,
+        graph_size: int | None = TrainSettings.graph_size,
         learning_rate: float = TrainSettings.learning_rate,
         head_learning_rate: float = TrainSettings.head_learning_rate,
         schedule: str = TrainSettings.schedule,
@@ -94,6 +95,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.class_weights = class_weights
         self.epochs = epochs
         self.batch_size = batch_size
+        self.graph_size = graph_size
         self.learning_rate = learning_rate
         self.head_learning_rate = head_learning_rate
         self.schedule = schedule

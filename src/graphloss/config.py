@@ -102,7 +102,17 @@ class TrainSettings:
     margin: float = setting(5.0, "Margin of triplet, in Euclidean distance.", least=0)
     class_weights: str = setting("none", "Weights of the classes in the loss:", choices=("none", "balanced"))
     epochs: int | None = setting(None, "Passes over the training documents (default: by their number).", least=1)
-    batch_size: int | None = setting(None, "Documents of one graph (default: 32 to 128, by their number).", least=2)
+    batch_size: int | None = setting(
+        None,
+        "Documents that pass through the encoder at once (default: 32 to 128, by their number).",
+        least=2,
+    )
+    graph_size: int | None = setting(
+        None,
+        "Documents of one graph and one gradient (default: those of a batch). More than a batch are embedded batch by "
+        "batch, and once more for the exact gradient: a third more time, the memory of a batch.",
+        least=2,
+    )
     learning_rate: float = setting(1e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
     schedule: str = setting(
@@ -122,7 +132,7 @@ class TrainSettings:
     freeze: int = setting(
         0, "Lower layers of the encoder that stay as they are and are computed once a text (0: all learn).", least=0
     )
-    accumulate: int = setting(1, "Batches whose gradients are averaged into one step.", least=1)
+    accumulate: int = setting(1, "Graphs whose gradients are averaged into one step.", least=1)
     blend: float | None = setting(
         None,
         "Share of the fine-tuned weights in the encoder that is kept, the rest being the untouched encoder's "
@@ -152,6 +162,11 @@ class TrainSettings:
             raise InputError(
                 "memory_warmup and leave_out 'batch' belong to a memory; give --memory N, the documents remembered of "
                 "each class, or leave them out"
+            )
+        if self.graph_size is not None and self.batch_size is not None and self.graph_size < self.batch_size:
+            raise InputError(
+                f"graph_size {self.graph_size}: expected at least the batch_size, which is {self.batch_size}: a graph "
+                f"is embedded batch by batch; give --batch-size {self.graph_size} or less, or leave --graph-size away"
             )
         for item in fields(self):
             owners = [loss for loss, own in LOSSES.items() if item.name in own]

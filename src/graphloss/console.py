@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from graphloss.schedule import said_graphs
+
 if TYPE_CHECKING:
     from graphloss.data import Description, Entry
     from graphloss.plan import Plan
@@ -65,7 +67,7 @@ class Screen:
             "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
             "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} "
             f"{'step' if plan.steps == 1 else 'steps'}, "
-            f"batches of {plan.batch_size}, seed {settings.seed}",
+            f"{said_graphs(plan.graph_size, plan.batch_size)}, seed {settings.seed}",
             "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
             "run folder": str(plan.folder),
         }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from graphloss.errors import InputError
+from graphloss.gradcache import in_pieces
 from graphloss.graph import unit
 
 if TYPE_CHECKING:
@@ -153,18 +154,22 @@ def tokenise(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     return encoder.preprocess(texts, prompt=encoder.prompts.get(name) if name is not None else None)
 
 
-def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None) -> torch.Tensor:
+def embed(
+    encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None, at_once: int | None = None
+) -> torch.Tensor:
     """Embed one tokenised batch with a gradient, in chunks sorted by length, so that hardly a pad token is computed.
 
     The result does not depend on the chunks (but for dropout's random numbers): the graph of the loss still spans the
-    whole batch.
+    whole batch. It does not depend on `at_once` at all.
 
     Args:
         encoder: a sentence-transformers model.
         features: what `tokenise` gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape; other
-            entries are passed on. Without an `attention_mask`, as for a table of word vectors, which pads nothing, all
-            is one chunk.
+            entries are passed on. Without an `attention_mask`, as for a table of word vectors, which pads nothing and
+            keeps no activations, all is one chunk.
         chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
+        at_once: texts whose activations are kept for the way back; where the batch holds more, it is embedded in
+            pieces, and each piece once more on the way back (`gradcache`). None keeps all.
 
     Returns:
         Unit-length embeddings (n, d) in the order of the batch, float32.
@@ -173,16 +178,24 @@ def embed(encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int 
     if mask is None:
         return unit(encoder(dict(features))["sentence_embedding"].float())
     chunk = chunk or (16 if mask.device.type == "cpu" else 64)
+    piece = len(mask)
+    if at_once is not None and at_once < piece:
+        chunk = min(chunk, at_once)
+        piece = at_once - at_once % chunk  # whole chunks, so that dropout draws what it draws without pieces
     order = mask.sum(1).argsort(stable=True)  # (n,)
-    parts = []
-    for rows in order.split(chunk):
-        used = mask[rows].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
-        cut = {
-            name: value[rows][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
-            for name, value in features.items()
-        }
-        parts.append(encoder(cut)["sentence_embedding"])
-    shuffled = torch.cat(parts)
+
+    def in_chunks(rows: torch.Tensor) -> torch.Tensor:
+        parts = []
+        for few in rows.split(chunk):
+            used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
+            cut = {
+                name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
+                for name, value in features.items()
+            }
+            parts.append(encoder(cut)["sentence_embedding"])
+        return torch.cat(parts)
+
+    shuffled = in_chunks(order) if piece == len(mask) else in_pieces(in_chunks, order, piece)
     return unit(shuffled[order.argsort()].float())
 
 

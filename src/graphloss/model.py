@@ -18,26 +18,37 @@ from graphloss.encoder import embed, encode
 from graphloss.evaluation import linear_probe, score
 from graphloss.losses import Combined, GLoss, ask, balanced_class_weights
 from graphloss.prediction import Predictor
+from graphloss.schedule import batch_size_for
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
 class GraphModel(nn.Module):
-    """Encoder, head and loss as one module: texts and labels in, a loss out, everything learned in one `state_dict`."""
+    """Encoder, head and loss as one module: texts and labels in, a loss out, everything learned in one `state_dict`.
 
-    def __init__(self, encoder: SentenceTransformer, head: nn.Linear | None, objective: nn.Module) -> None:
+    Args:
+        encoder: a sentence-transformers model.
+        head: of the cross-entropy; None where the objective has none.
+        objective: `Combined`, or a loss (embeddings, labels) -> scalar.
+        at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
+    """
+
+    def __init__(
+        self, encoder: SentenceTransformer, head: nn.Linear | None, objective: nn.Module, at_once: int | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.objective = objective
+        self.at_once = at_once
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
 
     def forward(
         self, features: dict[str, Any], labels: torch.Tensor, documents: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """One pass: `features` of n texts and `labels` (n,) to a scalar loss; `documents` (n,) are their numbers."""
-        z = embed(self.encoder, features)  # (n, d)
+        z = embed(self.encoder, features, at_once=self.at_once)  # (n, d)
         if isinstance(self.objective, Combined):
             assert self.head is not None
             with torch.autocast(z.device.type, enabled=False):
@@ -75,7 +86,7 @@ def start_model(
         encoder: a sentence-transformers model.
         start: its unit-length embeddings (n, d) of `sample`.
         sample: n labelled documents.
-        documents: all training documents, for the weights of the classes.
+        documents: all training documents, for the weights of the classes and the size of a batch.
         classes: C, how many there are.
         settings: which loss, with or without a head.
     """
@@ -83,6 +94,7 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
+    at_once = batch_size_for(len(documents), settings)
     loss = build(
         settings.loss,
         asdict(settings),
@@ -95,14 +107,14 @@ def start_model(
         loss.calibrate(start, labels)
     if settings.mode == "standalone":
         assert loss is not None
-        return GraphModel(encoder, None, loss)
+        return GraphModel(encoder, None, loss, at_once)
     head = nn.Linear(start.shape[1], classes)
     if settings.head_start == "probe":
         probe = linear_probe(start, sample.labels, classes)
         with torch.no_grad():
             head.weight.copy_(probe.weight)
             head.bias.copy_(probe.bias)
-    return GraphModel(encoder, head, Combined(loss, settings.weight, weights))
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once)
 
 
 class Blend:

@@ -12,7 +12,7 @@ import numpy as np
 from graphloss.config import TrainSettings
 from graphloss.data import Corpus
 from graphloss.encoder import encode
-from graphloss.schedule import batch_size_for, epochs_for, steps_of_epoch
+from graphloss.schedule import batch_size_for, epochs_for, graph_size_for, steps_of_epoch
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,13 +30,17 @@ class Plan:
     max_length: int | None
     device: str
     batch_size: int
+    graph_size: int
     epochs: int
     steps: int
     minutes: float
 
 
 def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
-    """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts."""
+    """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts.
+
+    A graph of several batches embeds them once more, and so costs four times as much.
+    """
     texts = corpus.train.texts
     tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
     encode(encoder, tried[:4])
@@ -45,7 +49,9 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
     each = (time.perf_counter() - began) / len(tried)
     count, epochs = len(texts), epochs_for(len(texts), settings)
     judged = len(corpus.test or corpus.validation)
-    passes = epochs * (3 * count + len(corpus.validation)) + 2 * (judged + count)
+    batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
+    step = 4 if batch_size < min(graph_size, count) else 3
+    passes = epochs * (step * count + len(corpus.validation)) + 2 * (judged + count)
     return Plan(
         corpus=corpus,
         settings=settings,
@@ -54,7 +60,8 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
         dimension=encoder.get_embedding_dimension(),
         max_length=encoder.max_seq_length,
         device=str(encoder.device),
-        batch_size=batch_size_for(count, settings),
+        batch_size=batch_size,
+        graph_size=graph_size,
         epochs=epochs,
         steps=steps_of_epoch(count, settings),
         minutes=passes * each / 60,

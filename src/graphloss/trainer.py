@@ -21,7 +21,7 @@ from graphloss.encoder import encode
 from graphloss.evaluation import linear_probe, score
 from graphloss.model import Blend, GraphModel
 from graphloss.sampling import ClassAwareBatchSampler
-from graphloss.schedule import FEW_LABELS, batch_size_for, steps_of_epoch
+from graphloss.schedule import FEW_LABELS, graph_size_for, steps_of_epoch
 
 STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
@@ -71,7 +71,7 @@ class GraphTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by class; every document once an epoch."""
-        size = batch_size_for(len(self.documents), self.settings)
+        size = graph_size_for(len(self.documents), self.settings)
         sampler = ClassAwareBatchSampler(self.documents.labels, size, seed=self.settings.seed)
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)

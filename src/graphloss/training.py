@@ -24,7 +24,7 @@ from graphloss.encoder import encode
 from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
-from graphloss.schedule import batch_size_for, blend_for, epochs_for, steps_of_epoch
+from graphloss.schedule import blend_for, epochs_for, graph_size_for, steps_of_epoch
 from graphloss.trainer import GraphTrainer
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _arguments(
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs_for(count, settings),
-        per_device_train_batch_size=batch_size_for(count, settings),
+        per_device_train_batch_size=graph_size_for(count, settings),
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",

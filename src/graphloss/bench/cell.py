@@ -152,7 +152,7 @@ def _result(task: Task) -> dict[str, Any]:
 
 def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Any, Any, dict[str, Any]]:
     """Fine-tune the encoder in place: embeddings of the labelled documents, the head, and how it went."""
-    from graphloss.schedule import batch_size_for, epochs_for, steps_of_epoch
+    from graphloss.schedule import batch_size_for, epochs_for, graph_size_for, steps_of_epoch
     from graphloss.training import fit
 
     clock = PROCESSOR if encoder.device.type == "cpu" else WALL
@@ -174,6 +174,7 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
         "steps": fitted.history[-1]["step"],
         "best_epoch": fitted.best_epoch,
         "batch_size": batch_size_for(count, settings),
+        "graph_size": graph_size_for(count, settings),
         "steps_an_epoch": steps_of_epoch(count, settings),
         "graph_share": fitted.predictor.graph_share,
         "sigma": fitted.predictor.sigma,

@@ -10,6 +10,7 @@ from graphloss.bench import tables
 from graphloss.bench.cell import NEIGHBOURS
 from graphloss.bench.grid import BASELINE, NO_MODE, RESERVED, UNTOUCHED, owners
 from graphloss.config import LOSSES
+from graphloss.schedule import said_graphs
 
 Cell = Mapping[str, Any]
 
@@ -33,11 +34,10 @@ def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
         one = mine[0]
         sizes = one["sizes"]
         labelled, held, classes = sizes["labelled"], sizes["validation"], sizes["classes"]
-        steps = (
-            f"{one['epochs']} epochs of {one['steps_an_epoch']} steps, batches of {one['batch_size']}; "
-            if one["epochs"]
-            else ""
-        )
+        steps = ""
+        if one["epochs"]:
+            graphs = said_graphs(one.get("graph_size", one["batch_size"]), one["batch_size"])
+            steps = f"{one['epochs']} epochs of {one['steps_an_epoch']} steps, {graphs}; "
         facts[tables.group_name(*group)] = (
             f"{classes} classes; {labelled:,} labelled documents, {held:,} for validation; {steps}"
             f"{one['documents']:,} {one['split']} documents scored"

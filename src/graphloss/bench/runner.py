@@ -209,6 +209,7 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
     """What is about to be done, and how long it may take, before it begins."""
     from graphloss.encoder import load
     from graphloss.plan import size_up
+    from graphloss.schedule import said_graphs
 
     screen, total = work.screen, sum(1 for _ in asked.cells())
     minutes: dict[Draw, float] = {}
@@ -224,7 +225,7 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
         name = group_name(slug(source), said_shots(shots))
         lines.append(
             f"{name}: {len(corpus.train):,} training documents, {plan.epochs} epochs of {plan.steps} "
-            f"{'step' if plan.steps == 1 else 'steps'}, batches of {plan.batch_size}; "
+            f"{'step' if plan.steps == 1 else 'steps'}, {said_graphs(plan.graph_size, plan.batch_size)}; "
             f"{len(judged_of(corpus)[1]):,} {judged_of(corpus)[0]} documents scored"
         )
     trained = [cell for cell in todo if cell.loss != UNTOUCHED]
