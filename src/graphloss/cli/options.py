@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphloss.config import DataSettings, TrainSettings, read_file
+from graphloss.config import PREDICTORS, DataSettings, TrainSettings, read_file
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
@@ -22,6 +22,14 @@ Preset = Annotated[
     typer.Option(
         help="Settings to begin with: the defaults, or those published with G-Loss. Options given here win.",
         metavar="default|paper",
+    ),
+]
+Predictor = Annotated[
+    str | None,
+    typer.Option(
+        help="Classify by the head, the graph of the training documents, the nearest of them, or head and graph "
+        "(default: as the run was trained).",
+        metavar="|".join(PREDICTORS),
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN")]
