@@ -66,8 +66,7 @@ class Answering:
             raise InputError(f"expected at least 1 document to explain an answer by, got {k}")
         texts, chosen = self._texts(), self._by(predictor)
         found = chosen.evidence(embeddings, k)
-        labels = self._labels()
-        said = given.evidence(texts, labels, found.documents, found.shares)
+        said = given.evidence(texts, self._labels(), found.documents, found.shares)
         return said, [round(share, 6) for share in found.head.tolist()]
 
     def audit(
@@ -111,7 +110,8 @@ class Answering:
             texts, labels = given.labelled(texts, labels)
             z = torch.from_numpy(self.encode(texts, progress=screen.shows(len(texts))))
         known = given.sorted_labels(set(labels))
-        y = torch.tensor([known.index(label) for label in labels], dtype=torch.long)
+        index = {label: row for row, label in enumerate(known)}
+        y = torch.tensor([index[label] for label in labels], dtype=torch.long)
         with screen.bar("judging labels", steps(len(y))) as on_step:
             found = suspicion(z, y, len(known), sigma=self.predictor_.sigma, k=k, seed=self.seed, on_step=on_step)
         evidence = given.evidence(texts, labels, found.documents, found.shares)

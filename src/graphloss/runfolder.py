@@ -93,7 +93,9 @@ def write_model(folder: Path, model: Model) -> None:
         hidden = folder / f".{name}.writing"
         save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
         hidden.replace(folder / name)
-    if model.texts is not None:
+    if model.texts is None:
+        (folder / TEXTS).unlink(missing_ok=True)
+    else:
         hidden = folder / f".{TEXTS}.writing"
         pq.write_table(pa.table({"text": pa.array(model.texts, pa.string())}), hidden)
         hidden.replace(folder / TEXTS)

@@ -63,7 +63,10 @@ def predict(
         z = torch.from_numpy(classifier.encode([text for _, text in batch]))
         probabilities = classifier.probabilities(z, predictor=predictor)
         said = zip(*classifier.explanations(z, predictor=predictor), strict=True) if explain else ()
-        why = [{"evidence": evidence, "head_share": head} for evidence, head in said] or [{}] * len(batch)
+        why = [
+            {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
+            for evidence, head in said
+        ] or [{}] * len(batch)
         for (row, text), each, because in zip(batch, probabilities, why, strict=True):
             yield {
                 "row": row,
