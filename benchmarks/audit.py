@@ -136,12 +136,13 @@ def table(rows: list[dict[str, object]]) -> str:
     for key in ["audit", *keys]:
         cells, means = [], []
         for data, kind in columns:
-            rates = []
+            found = []
             for rate in RATES:
                 mine = [r for r in rows if (r["data"], r["kind"], r["rate"]) == (data, kind, rate)]
-                rates.append(100 * np.mean([r["audit"] if key == "audit" else r["cleanlab"][key] for r in mine]))  # type: ignore[index]
-            cells.append(" / ".join(f"{value:.1f}" for value in rates))
-            means += rates
+                values = [100 * (r["audit"] if key == "audit" else r["cleanlab"][key]) for r in mine]  # type: ignore[index, operator]
+                found.append(f"{np.mean(values):.1f}" if values else "–")
+                means += [np.mean(values)] if values else []
+            cells.append(" / ".join(found))
         name = "**`graphloss audit`**" if key == "audit" else f"cleanlab, {key}"
         parts.append(f"| {name} | " + " | ".join(cells) + f" | {np.mean(means):.1f} |")
     parts += ["", "### What the list holds", ""]
