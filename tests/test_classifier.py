@@ -53,7 +53,9 @@ def test_any_predictor_judges_a_text_by_itself(fitted: TextClassifier, toy: Toy,
     assert [fitted.predict([text], predictor=predictor)[0] for text in toy.texts[:12]] == list(
         fitted.predict(toy.texts[:12], predictor=predictor)
     )
-    assert (fitted.predict(toy.texts, predictor=predictor) == np.array(toy.labels)).mean() > 0.7  # of the graph of a tiny encoder, four in five
+    assert (
+        fitted.predict(toy.texts, predictor=predictor) == np.array(toy.labels)
+    ).mean() > 0.7  # of the graph of a tiny encoder, four in five
 
 
 def test_predictors_differ_and_can_be_chosen_at_the_start(fitted: TextClassifier, tiny_encoder: Path, toy: Toy) -> None:
