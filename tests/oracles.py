@@ -218,3 +218,21 @@ class Rings:
                 newcomers.append((label, [document, z / z.norm()]))
         for label, entry in newcomers:
             self.queues[label].append(entry)
+
+
+def doubted(w: Tensor, labels: Tensor, probe: Tensor, alpha: float) -> Tensor:
+    """Second round of an audit: left-out spreading where each label counts as much as the first round believed it."""
+    n, classes = probe.shape
+    y = torch.nn.functional.one_hot(labels, classes).to(w.dtype)
+
+    def left_out(trust: Tensor) -> Tensor:
+        rows = []
+        for i in range(n):
+            shown = trust[:, None] * y
+            shown[i] = 0
+            rows.append(spreading(w, shown, alpha)[i])
+        return torch.stack(rows)
+
+    p = (probe + left_out(torch.ones(n, dtype=w.dtype))) / 2
+    trust = torch.stack([p[i, labels[i]] / p[i].max() for i in range(n)])
+    return left_out(trust.clamp_min(1e-3))

@@ -45,6 +45,77 @@ def test_a_prediction_does_not_depend_on_the_other_texts(fitted: TextClassifier,
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("predictor", ["head", "graph", "knn", "mix"])
+def test_any_predictor_judges_a_text_by_itself(fitted: TextClassifier, toy: Toy, predictor: str) -> None:
+    together = fitted.predict_proba(toy.texts[:12], predictor=predictor)
+    alone = np.concatenate([fitted.predict_proba([text], predictor=predictor) for text in toy.texts[:12]])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert [fitted.predict([text], predictor=predictor)[0] for text in toy.texts[:12]] == list(
+        fitted.predict(toy.texts[:12], predictor=predictor)
+    )
+    assert (
+        fitted.predict(toy.texts, predictor=predictor) == np.array(toy.labels)
+    ).mean() > 0.7  # of the graph of a tiny encoder, four in five
+
+
+def test_predictors_differ_and_can_be_chosen_at_the_start(fitted: TextClassifier, tiny_encoder: Path, toy: Toy) -> None:
+    head, graph = (fitted.predict_proba(toy.texts, predictor=kind) for kind in ("head", "graph"))
+    assert np.abs(head - graph).max() > 0.01
+    model = TextClassifier(model=str(tiny_encoder), predictor="graph", **QUICK).fit(toy.texts, toy.labels)
+    np.testing.assert_array_equal(model.predict_proba(toy.texts), model.predict_proba(toy.texts, predictor="graph"))
+    assert model.description()["predictor"]["kind"] == "graph"
+    with pytest.raises(InputError, match="unknown predictor 'vote'"):
+        fitted.predict(["a"], predictor="vote")
+    with pytest.raises(InputError, match="predictor: expected one of"):
+        TextClassifier(predictor="vote").fit(toy.texts, toy.labels)
+
+
+def test_an_answer_is_explained_by_training_documents(fitted: TextClassifier, toy: Toy) -> None:
+    texts = ["goal referee penalty", "onion garlic"]
+    found, answers = fitted.explain(texts, k=3, predictor="graph"), fitted.predict(texts, predictor="graph")
+    labels = dict(zip(toy.texts, toy.labels, strict=True))
+    assert [len(each) for each in found] == [3, 3]
+    for each, answer in zip(found, answers, strict=True):
+        assert all(labels[row["text"]] == row["label"] == answer for row in each)
+        assert 0 < sum(row["share"] for row in each) <= 1
+    assert fitted.explain(texts, predictor="head") == [[], []]
+    with pytest.raises(InputError, match="at least 1 document"):
+        fitted.explain(texts, k=0)
+
+
+def test_an_audit_finds_labels_that_were_made_wrong(fitted: TextClassifier, toy: Toy) -> None:
+    labels: list[Any] = list(toy.labels)
+    wrong = [3, 10, 20, 30]
+    for row in wrong:
+        labels[row] = next(name for name in toy.names if name != labels[row])
+    labels[5] = None
+    found = fitted.audit(toy.texts, labels, k=2)
+    assert set(found[0]) == {"text", "label", "proposed", "score", "evidence"}
+    assert {toy.texts[row] for row in wrong} <= {row["text"] for row in found[:6]}
+    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
+    assert all(each["label"] == row["proposed"] for row in found for each in row["evidence"])
+    assert len(fitted.audit()) <= 10  # its own training documents, whose labels are right
+    with pytest.raises(InputError, match="got one of them"):
+        fitted.audit(toy.texts)
+    with pytest.raises(InputError, match="at least two classes"):
+        fitted.audit(["a", "b"], ["x", "x"])
+
+
+def test_without_its_training_texts_a_model_predicts_but_shows_none(
+    fitted: TextClassifier, toy: Toy, tmp_path: Path
+) -> None:
+    fitted.save_pretrained(tmp_path / "model")
+    whole = TextClassifier.from_pretrained(tmp_path / "model")
+    assert whole.texts_ == fitted.texts_ and len(whole.texts_ or []) == len(fitted.predictor_.support)
+    assert whole.explain(toy.texts[:2], predictor="graph")[0][0]["text"] in toy.texts
+    (tmp_path / "model" / "support.parquet").unlink()
+    again = TextClassifier.from_pretrained(tmp_path / "model")
+    assert list(again.predict(toy.texts)) == list(fitted.predict(toy.texts))
+    for ask in (lambda: again.explain(toy.texts), again.audit):
+        with pytest.raises(InputError, match="saved without the texts"):
+            ask()
+
+
 def test_saved_and_read_again_it_says_the_same(fitted: TextClassifier, toy: Toy, tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "model")
     again = TextClassifier.from_pretrained(tmp_path / "model")

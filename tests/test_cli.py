@@ -74,6 +74,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
         "encoder",
         "head.safetensors",
         "support.safetensors",
+        "support.parquet",
         "graphloss.json",
         "metrics.jsonl",
         "predictions.parquet",
@@ -329,6 +330,110 @@ def test_bad_input_is_refused_with_code_2_before_a_model_is_loaded(
     assert code == 2 and out == "" and "Traceback" not in error
     assert error.startswith("error: ") and not [part for part in said if part not in error], error
     assert not (tmp_path / "runs").exists()
+
+
+def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy) -> None:
+    words = ["predict", run, "--text", "goal referee penalty", "--explain"]
+    code, out, _ = call(*words, "--json", "--predictor", "graph")
+    (row,) = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(row["evidence"]) == 5 and row["head_share"] == 0
+    for each in row["evidence"]:
+        assert set(each) == {"text", "label", "share"} and each["text"] in toy.texts and each["label"] == row["label"]
+    code, out, _ = call(*words, "--predictor", "mix")
+    first, *rest = out.splitlines()
+    assert code == 0 and first.startswith("football\t") and rest and all(line.startswith("    ") for line in rest)
+    _, out, _ = call(*words, "--predictor", "head")
+    assert [line.split() for line in out.splitlines()[1:]] == [["100.0%", "(head)", "asks", "no", "document"]]
+    code, _, error = call(*words, "--predictor", "vote")
+    assert code == 2 and "expected one of mix, head, graph, knn" in error
+
+
+def test_evaluate_by_another_predictor(call: Call, run: Path) -> None:
+    scores = [
+        json.loads(call("evaluate", run, "--split", "validation", "--json", "--predictor", kind)[1])
+        for kind in ("head", "graph")
+    ]
+    assert scores[0]["ece"] != scores[1]["ece"]
+
+
+@pytest.fixture
+def mislabelled(run: Path, toy: Toy, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A file in which some labels are wrong, and the texts that have them."""
+    labels = list(toy.labels)
+    wrong = [3, 10, 20, 30]
+    for row in wrong:
+        labels[row] = next(name for name in toy.names if name != labels[row])
+    return write_csv(tmp_path / "wrong.csv", list(zip(toy.texts, labels, strict=True))), [toy.texts[i] for i in wrong]
+
+
+def test_audit_of_other_data_lists_the_wrong_labels(
+    call: Call, run: Path, mislabelled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    data, wrong = mislabelled
+    code, out, said = call("audit", run, "--data", data, "--json", "--out", tmp_path / "found.csv")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and set(wrong) <= {row["text"] for row in rows[:6]} and "found.csv" in said
+    assert all(list(row) == ["text", "label", "proposed", "score", "evidence"] for row in rows)
+    assert all(each["label"] == row["proposed"] for row in rows for each in row["evidence"])
+    with (tmp_path / "found.csv").open(newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["text"] for row in table] == [row["text"] for row in rows]
+    assert float(table[0]["score"]) == rows[0]["score"] and rows[0]["evidence"][0]["text"] in table[0]["evidence"]
+    assert not (run / "audit.jsonl").exists()
+    code, out, said = call("audit", run, "--data", data, "--limit", 2)
+    assert code == 0 and len([line for line in out.splitlines() if " -> " in line]) == 2 and "--json" in said
+
+
+def test_audit_of_a_run_is_kept_and_reported(
+    call: Call, quick: list[object], mislabelled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    data, _ = mislabelled
+    folder = tmp_path / "run"
+    assert call("train", data, "--out", folder, *quick)[0] == 0
+    data.unlink()  # the run folder keeps what it learnt from
+    code, out, said = call("audit", folder, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and rows and "report" in said
+    assert [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()] == rows
+    assert "Suspected label errors" in (folder / "report.html").read_text()
+    assert call("report", folder)[0] == 0 and "Suspected label errors" in (folder / "report.html").read_text()
+    (folder / "support.parquet").unlink()
+    code, _, error = call("audit", folder)
+    assert code == 2 and "keeps no training texts" in error and "wrong.csv" in error and "--data DATA" in error
+    code, _, error = call("audit", folder, "--data", data)
+    assert code == 2 and "wrong.csv" in error
+
+
+def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
+    call: Call, quick: list[object], mislabelled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    data, _ = mislabelled
+    folder = tmp_path / "run"
+    call("train", data, "--out", folder, *quick)
+    kept = call("audit", folder, "--json")[1]
+    (folder / "support.parquet").unlink()
+    again = call("audit", folder, "--json")[1]
+    texts = [[json.loads(line)["text"] for line in out.splitlines()] for out in (kept, again)]
+    assert texts[0][:3] == texts[1][:3]
+    data.write_text(data.read_text() + "the moon,space\n")
+    code, _, error = call("audit", folder)
+    assert code == 2 and "has changed since the training" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "found.json"], "ends in .csv"),
+        (["--out", "no/folder/found.csv"], "cannot be written"),
+        (["--data", "missing.csv"], "missing.csv"),
+    ],
+)
+def test_audit_refuses_before_a_model_is_loaded(
+    call: Call, run: Path, monkeypatch: pytest.MonkeyPatch, options: list[object], said: str
+) -> None:
+    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    code, out, error = call("audit", run, *options)
+    assert code == 2 and out == "" and error.startswith("error: ") and said in error
 
 
 def test_labels_that_the_run_does_not_know(call: Call, run: Path, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ LAYERS = tuple(
         "errors",
         "graph solvers propagation objectives losses prediction memory gradcache rivals",
         "config presets catalogue encoder sampling documents schedule lower data",
-        "evaluation model checkpoints trainer training classifier sentence_transformers "
-        "tuning runfolder claim plan scored runs serving console report",
+        "evaluation leftout audit model checkpoints trainer training given answering classifier sentence_transformers "
+        "tuning runfolder claim plan scored runs auditing serving console report",
         "bench",
         "cli __main__",
     )
@@ -46,7 +46,7 @@ MATHS = LAYERS[1]
 
 # One third-party library, one door.
 DOORS = {
-    "typer": {"cli"},
+    "typer": {"cli.application", "cli.datasets", "cli.learning", "cli.options", "cli.using"},
     "plotly": {"report.figures", "report.page", "bench.figures", "bench.page"},
     "optuna": {"tuning.proposals", "tuning.storage", "tuning.study"},
     "peft": {"encoder"},
@@ -119,7 +119,7 @@ def test_every_module_has_a_layer() -> None:
     assert not rooms - set(RANK), f"give these a place in LAYERS: {sorted(rooms - set(RANK))}"
     assert not list(PACKAGE.glob("*/*/*.py")), "packages are one folder deep"
     assert len(rooms) >= 20 and len(MODULES) >= 35
-    assert PACKAGES == {"bench", "data", "report", "tuning"} == {room(name) for name in MODULES if "." in name}
+    assert PACKAGES == {"bench", "cli", "data", "report", "tuning"} == {room(name) for name in MODULES if "." in name}
 
 
 def test_the_inside_of_a_package_is_its_own() -> None:
@@ -135,7 +135,7 @@ def test_the_inside_of_a_package_is_its_own() -> None:
         body = [node for node in TREES[name].body if not isinstance(node, ast.Expr | ast.ImportFrom)]
         assert [ast.unparse(node).partition(" = ")[0] for node in body] == ["__all__"], f"{name}/__init__.py does more"
         handed = {alias.name for node in TREES[name].body if isinstance(node, ast.ImportFrom) for alias in node.names}
-        assert len(handed) >= 4 and handed == set(ast.literal_eval(body[0].value))
+        assert len(handed) >= 2 and handed == set(ast.literal_eval(body[0].value))
 
 
 def test_imports_run_one_way() -> None:
@@ -174,7 +174,8 @@ def test_the_maths_knows_torch_alone() -> None:
 
 def test_nobody_imports_the_command() -> None:
     assert "cli" in MODULES
-    assert [name for name, found in IMPORTS.items() if any(i.ours == "cli" for i in found)] in ([], ["__main__"])
+    users = {room(name) for name, found in IMPORTS.items() if any(i.ours and room(i.ours) == "cli" for i in found)}
+    assert users <= {"cli", "__main__"}
 
 
 def test_a_library_has_one_door() -> None:
@@ -193,7 +194,7 @@ def test_module_bodies_only_define() -> None:
             seen += 1
             if isinstance(node, ast.Expr):
                 docstring = isinstance(node.value, ast.Constant)
-                registers = name == "cli" and ast.unparse(node).startswith("app.")
+                registers = name == "cli.application" and ast.unparse(node).startswith(("app.", "data_app."))
                 assert docstring or registers, f"{name}:{node.lineno} does something when imported"
             elif isinstance(node, ast.If):
                 tests = ("TYPE_CHECKING", "__name__ == '__main__'")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from graphloss import prediction
+from graphloss.config import PREDICTORS
 from graphloss.graph import unit
-from graphloss.prediction import Predictor
+from graphloss.prediction import NEIGHBOURS, Predictor
 
 
 @pytest.fixture
@@ -60,5 +63,76 @@ def test_the_mean_of_both_sums_to_one_and_each_document_is_judged_alone(predicto
     torch.testing.assert_close(torch.cat([predictor.probabilities(row[None]) for row in z]), both)
 
 
+def test_knn_asks_the_ten_nearest_alone(predictor: Predictor, z: torch.Tensor) -> None:
+    found = predictor.by("knn").probabilities(z)
+    for i in range(len(z)):
+        near = sorted(range(12), key=lambda j: -float(z[i] @ predictor.support[j]))[:NEIGHBOURS]
+        weights = {j: math.exp(float(z[i] @ predictor.support[j]) / 0.3**2) for j in near}
+        for c in range(3):
+            share = sum(w for j, w in weights.items() if predictor.support_labels[j] == c) / sum(weights.values())
+            assert float(found[i, c]) == pytest.approx(share, rel=1e-4)
+    assert not torch.allclose(found, predictor.graph(z)) and NEIGHBOURS < 12
+
+
+def test_each_kind_answers_as_it_says(predictor: Predictor, z: torch.Tensor) -> None:
+    assert torch.equal(predictor.by("head").probabilities(z), predictor.head(z))
+    assert torch.equal(predictor.by("graph").probabilities(z), predictor.graph(z))
+    assert predictor.by(None) is predictor
+    assert torch.equal(predictor.by("graph").by("mix").probabilities(z), predictor.probabilities(z))
+    with pytest.raises(ValueError, match="'vote'; choose one of head"):
+        predictor.by("vote")
+
+
+@pytest.mark.parametrize("kind", PREDICTORS)
+def test_a_document_never_changes_the_answer_to_another(kind: str, predictor: Predictor, z: torch.Tensor) -> None:
+    together = predictor.by(kind).probabilities(z)
+    alone = torch.cat([predictor.by(kind).probabilities(row[None]) for row in z])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(together.sum(1), torch.ones(7))
+
+
+@pytest.mark.parametrize("kind", PREDICTORS)
+def test_the_shares_of_all_documents_and_the_head_make_up_the_answer(
+    kind: str, predictor: Predictor, z: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "ROWS", 3)  # several blocks
+    chosen = predictor.by(kind)
+    found = chosen.evidence(z, k=50)
+    assert found.documents.shape == found.shares.shape == (7, 12)
+    torch.testing.assert_close(found.shares.sum(1) + found.head, torch.ones(7))
+    answer = chosen.probabilities(z).argmax(1)
+    listed = 0
+    for i in range(7):
+        there = found.documents[i][found.documents[i] >= 0].tolist()
+        listed += len(there)
+        assert len(set(there)) == len(there) and all(predictor.support_labels[j] == answer[i] for j in there)
+        assert found.shares[i].tolist() == sorted(found.shares[i].tolist(), reverse=True)
+        assert (found.shares[i] > 0).sum() == len(there)
+    assert listed == 0 if kind == "head" else listed > 14
+    few = chosen.evidence(z, k=2)
+    assert torch.equal(few.documents, found.documents[:, :2]) and torch.equal(few.shares, found.shares[:, :2])
+
+
+def test_a_share_is_what_the_answer_loses_without_the_document(predictor: Predictor, z: torch.Tensor) -> None:
+    found, p = predictor.evidence(z, k=1), predictor.probabilities(z)
+    for i in range(7):
+        j, c = int(found.documents[i, 0]), int(p[i].argmax())
+        weights = torch.exp(predictor.support.double() @ z[i].double() / 0.3**2)
+        assert float(found.shares[i, 0]) == pytest.approx(float(weights[j] / weights.sum() / 2 / p[i, c]), rel=1e-4)
+
+
+def test_a_left_out_document_is_asked_as_if_it_were_new(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "ROWS", 5)
+    found = predictor.left_out()
+    for i in range(12):
+        others = [j for j in range(12) if j != i]
+        rest = replace(predictor, support=predictor.support[others], support_labels=predictor.support_labels[others])
+        torch.testing.assert_close(found[i], rest.graph(predictor.support[i][None])[0])
+    lone = replace(predictor, support=predictor.support[:1], support_labels=predictor.support_labels[:1])
+    torch.testing.assert_close(lone.left_out(), torch.full((1, 3), 1 / 3))
+
+
 def test_no_documents_give_no_rows(predictor: Predictor) -> None:
-    assert predictor.probabilities(torch.empty(0, 5)).shape == (0, 3)
+    for kind in PREDICTORS:
+        assert predictor.by(kind).probabilities(torch.empty(0, 5)).shape == (0, 3)
+        assert predictor.by(kind).evidence(torch.empty(0, 5)).documents.shape == (0, 5)

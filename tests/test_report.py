@@ -285,7 +285,23 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     assert 'TextClassifier.from_pretrained("RUN")' in body and 'SentenceTransformer("RUN/encoder")' in body
     assert "`account`" in body and "<b>" not in body and "150 labelled documents" in body
     assert "0.5 of the graph" in body and "0.3" in body
+    near = model_card(info | {"predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5}})
+    assert "of the ten nearest alone" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
     assert "of the graph" not in headed and "linear on these" in headed
     many = model_card(info | {"labels": [f"label {i}" for i in range(130)]})
     assert "130: " in many and "and 30 more" in many
+
+
+def test_suspected_label_errors_are_shown_once_there_was_an_audit(run: Path) -> None:
+    before = Page(write_report(run).read_text())
+    evidence = [{"text": "<script>alert(1)</script>", "label": NAMES[1], "share": 0.25}]
+    row = {"text": "a & b", "label": NAMES[0], "proposed": NAMES[1], "score": 0.875, "evidence": evidence}
+    (run / "audit.jsonl").write_text("".join(json.dumps(row | {"text": f"a & {i}"}) + "\n" for i in range(130)))
+    page = Page(write_report(run).read_text())
+    assert "Suspected label errors" not in before.shown and "Suspected label errors" in page.shown
+    assert "100 of 130" in page.shown and "a & 99" in page.shown and "a & 100" not in page.shown
+    assert "0.875" in page.shown and "25.0%" in page.shown and page.shown.count("<script>alert(1)</script>") == 100
+    (run / "audit.jsonl").write_text("{")
+    with pytest.raises(InputError, match=r"audit\.jsonl: damaged"):
+        write_report(run)

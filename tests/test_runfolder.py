@@ -21,12 +21,12 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
-    runfolder.write_model(folder, runfolder.Model(load(str(tiny_encoder)), predictor))
+    runfolder.write_model(folder, runfolder.Model(load(str(tiny_encoder)), predictor, list("uvwxyz")))
     info = {
         "status": "finished",
         "labels": ["a", "b", "c"],
         "settings": {},
-        "predictor": {"sigma": 0.3, "graph_share": 0.5},
+        "predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5},
     }
     runfolder.write_info(folder, info)
     return folder
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_again(run: Path, tiny_encoder: Path) -> None:
     assert info["labels"] == ["a", "b", "c"] and info["format"] == runfolder.FORMAT
     found = model.predictor
     assert found.weight.shape == (3, 32) and found.support.shape == (6, 32) and found.support.dtype == torch.float32
-    assert (found.sigma, found.graph_share) == (0.3, 0.5)
+    assert (found.sigma, found.graph_share, found.kind) == (0.3, 0.5, "knn") and model.texts == list("uvwxyz")
     assert torch.equal(encode(model.encoder, ["goal"]), encode(load(str(tiny_encoder)), ["goal"]))
 
 
@@ -123,3 +123,26 @@ def test_a_folder_that_cannot_be_used_is_said_with_the_repair(run: Path, harm: A
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         runfolder.read_model(tmp_path / "nothing")
+
+
+def test_a_run_of_before_has_no_texts_and_mixes(run: Path) -> None:
+    (run / "support.parquet").unlink()
+    info = json.loads((run / "graphloss.json").read_text())
+    info["predictor"].pop("kind")
+    (run / "graphloss.json").write_text(json.dumps(info))
+    _, model = runfolder.read_model(run)
+    assert model.texts is None and model.predictor.kind == "mix"
+
+
+@pytest.mark.parametrize("damage", ["half", "fewer"])
+def test_damaged_training_texts_are_said(damage: str, run: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run / "support.parquet"
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:40])
+    else:
+        pq.write_table(pa.table({"text": ["u"]}), path)
+    with pytest.raises(InputError, match=r"support\.parquet: damaged"):
+        runfolder.read_model(run)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from graphloss import classifier, runfolder, serving
 from graphloss.errors import InputError
@@ -18,8 +20,14 @@ class Stub:
 
     classes_ = np.array(["short", "long"])
 
-    def predict_proba(self, texts: list[str]) -> np.ndarray:
-        return np.array([[0.25, 0.75] if len(text.split()) > 2 else [0.9, 0.1] for text in texts])
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return np.array([[len(text.split())] for text in texts])
+
+    def probabilities(self, words: torch.Tensor, *, predictor: str | None = None) -> np.ndarray:
+        return np.array([[0.25, 0.75] if int(n) > 2 else [0.9, 0.1] for n in words])
+
+    def explanations(self, words: torch.Tensor, *, predictor: str | None = None) -> tuple[list[Any], list[float]]:
+        return [[{"text": f"{int(n)} words", "label": "long", "share": 0.5}] for n in words], [0.25] * len(words)
 
 
 @pytest.fixture
@@ -74,3 +82,25 @@ def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path
     assert next(answers)["row"] == 1
     with pytest.raises(InputError, match="line 2: place 1 holds half a character"):
         next(answers)
+
+
+def test_reasons_stand_beside_their_answer(loaded: list[Path], tmp_path: Path) -> None:
+    (tmp_path / runfolder.TEXTS).touch()
+    answers = list(serving.predict(tmp_path, ["u v w", "x"], column=None, predictor="mix", explain=True))
+    assert [answer["evidence"][0]["text"] for answer in answers] == ["3 words", "1 words"]
+    assert [answer["head_share"] for answer in answers] == [0.25, 0.25] and answers[1]["label"] == "short"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"predictor": "vote"}, "expected one of mix, head, graph, knn, got 'vote'"),
+        ({"explain": True}, "support.parquet"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_before_a_model_is_loaded(
+    how: dict[str, Any], said: str, loaded: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        list(serving.predict(tmp_path, ["u"], column=None, **how))
+    assert not loaded

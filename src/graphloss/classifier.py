@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
 
-from graphloss import runfolder
+from graphloss import given, runfolder
+from graphloss.answering import Answering
 from graphloss.config import TrainSettings, make, names
 from graphloss.errors import InputError
 
 
-class TextClassifier(ClassifierMixin, BaseEstimator):
+class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
     Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled
@@ -30,6 +29,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         classes_: labels (C,), sorted.
         encoder_: the fine-tuned sentence-transformers model.
         predictor_: head and graph over unit-length embeddings (`graphloss.prediction.Predictor`).
+        texts_: the labelled training documents in that graph, or None in a folder that was saved without them.
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
@@ -72,6 +72,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         accumulate: int = TrainSettings.accumulate,
         blend: float | None = TrainSettings.blend,
         patience: int = TrainSettings.patience,
+        predictor: str = TrainSettings.predictor,
         precision: str = TrainSettings.precision,
         seed: int = TrainSettings.seed,
         validation: float = 0.1,
@@ -106,6 +107,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.accumulate = accumulate
         self.blend = blend
         self.patience = patience
+        self.predictor = predictor
         self.precision = precision
         self.seed = seed
         self.validation = validation
@@ -148,22 +150,22 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         settings, source = self.settings(), resolve(self.model)
         check_length(source, self.max_length)
-        texts, labels = _checked(texts, labels)
+        texts, labels = given.checked(texts, labels)
         if not 0 <= self.validation <= 0.9:
             raise InputError(f"validation: expected a share from 0 to 0.9, got {self.validation}")
-        known = _sorted({label for label in labels if label is not None})
+        known = given.sorted_labels({label for label in labels if label is not None})
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        more, none = ([], []) if unlabeled is None else _checked(unlabeled, [None] * len(unlabeled))
+        more, none = ([], []) if unlabeled is None else given.checked(unlabeled, [None] * len(unlabeled))
         train = Documents([*texts, *more], [index.get(label, -1) for label in [*labels, *none]])
         if validation_data is not None:
-            held_texts, held_labels = _checked(*validation_data)
+            held_texts, held_labels = given.checked(*validation_data)
             if strange := sorted({str(label) for label in held_labels if label not in index}):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
-            train, held = _hold_out(train, self.validation, self.seed)
+            train, held = given.held_out(train, self.validation, self.seed)
         with tempfile.TemporaryDirectory(prefix="graphloss-") as folder:
             fitted = fit(
                 load(source, max_length=self.max_length),
@@ -177,29 +179,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             )
         self._take(fitted, known)
         return self
-
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """The likeliest label of each of n texts, (n,), as the training labels were."""
-        best = self.predict_proba(texts).argmax(1)
-        return self.classes_[best]
-
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities (n, C), columns in the order of `classes_`; every text is judged by itself."""
-        return self.probabilities(torch.from_numpy(self.encode(texts)))
-
-    def probabilities(self, embeddings: torch.Tensor) -> np.ndarray:
-        """Probabilities (n, C) of unit-length embeddings (n, d), as `encode` gives them."""
-        self._fitted()
-        return self.predictor_.probabilities(embeddings).numpy()
-
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Unit-length embeddings (n, d), float32."""
-        if isinstance(texts, str):
-            raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
-        from graphloss.encoder import encode
-
-        self._fitted()
-        return encode(self.encoder_, list(texts), batch_size=batch_size, progress=progress).numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained`, `graphloss predict` and `graphloss evaluate` read.
@@ -226,7 +205,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         info, model = runfolder.read_model(Path(folder), device=device)
         self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
         self.classes_ = np.array(info["labels"])
-        self.encoder_, self.predictor_ = model.encoder, model.predictor
+        self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
         self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
         return self
 
@@ -239,7 +218,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def as_model(self) -> runfolder.Model:
         """What a run folder keeps of this classifier."""
-        return runfolder.Model(self.encoder_, self.predictor_)
+        return runfolder.Model(self.encoder_, self.predictor_, self.texts_)
 
     def description(self) -> dict[str, Any]:
         """What `graphloss.json` says of this classifier."""
@@ -252,57 +231,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
                 "dimension": int(self.predictor_.weight.shape[1]),
                 "max_length": read if math.isfinite(read) else None,  # a static encoder reads texts whole
             },
-            "predictor": {"sigma": self.predictor_.sigma, "graph_share": self.predictor_.graph_share},
+            "predictor": {
+                "kind": self.predictor_.kind,
+                "sigma": self.predictor_.sigma,
+                "graph_share": self.predictor_.graph_share,
+            },
             "best_epoch": self.best_epoch_,
             "seconds": self.seconds_,
         }
 
     def _take(self, fitted: Any, known: list[Any]) -> None:
         self.classes_ = np.array(known)
-        self.encoder_, self.predictor_ = fitted.encoder, fitted.predictor
+        self.encoder_, self.predictor_, self.texts_ = fitted.encoder, fitted.predictor, fitted.texts
         self.history_, self.best_epoch_, self.seconds_ = fitted.history, fitted.best_epoch, fitted.seconds
-
-    def _fitted(self) -> None:
-        if not hasattr(self, "predictor_"):
-            raise NotFittedError(
-                "this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained"
-            )
-
-
-def _checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    """Lists of the same length, of texts that are texts; NaN labels become None."""
-    if isinstance(texts, str):
-        raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
-    texts, labels = list(texts), [None if _missing(label) else label for label in labels]
-    if len(texts) != len(labels):
-        raise InputError(f"expected one label a text, got {len(texts)} texts and {len(labels)} labels")
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"text {row}: expected a text that is not empty, got {text!r}")
-    return texts, labels
-
-
-def _missing(label: Any) -> bool:
-    """None, NaN, or pandas' NA, whose comparison is neither true nor false."""
-    return label is None or type(label).__name__ == "NAType" or bool(label != label)
-
-
-def _sorted(labels: set[Any]) -> list[Any]:
-    try:
-        return sorted(labels)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
-        raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
-
-
-def _hold_out(train: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """Hold out a share of each class's labelled documents for validation, as `graphloss train` does."""
-    from graphloss.data import hold_out
-    from graphloss.documents import Documents
-
-    held = hold_out([None if label < 0 else str(label) for label in train.labels], share, seed)
-    kept = sorted(set(range(len(train))) - set(held))
-    parts = [
-        Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)
-    ]
-    return parts[0], parts[1]

@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 from graphloss.errors import InputError
 
+PREDICTORS = ("mix", "head", "graph", "knn")
 SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -142,6 +143,12 @@ class TrainSettings:
     )
     patience: int = setting(
         5, "Evaluations (one an epoch, or every 250 steps) without a better score before training stops.", least=1
+    )
+    predictor: str = setting(
+        "mix",
+        "What classifies new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or "
+        "head and graph together, in shares chosen by left-out predictions:",
+        choices=PREDICTORS,
     )
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
     seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)

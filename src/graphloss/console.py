@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -45,6 +46,15 @@ class Screen:
     def shows(self, texts: int) -> bool:
         """Whether encoding so many texts deserves a bar."""
         return not self.quiet and texts > SLOW and sys.stderr.isatty()
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar on a terminal for `total` steps; what is yielded is called after each."""
+        columns = (TextColumn("  {task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
+        hidden = self.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda: bar.advance(task)
 
     def plan(self, plan: Plan) -> None:
         """What is about to be done."""
@@ -178,6 +188,19 @@ class Screen:
             f"graphloss evaluate {run} --split {metrics['split']}",
         ):
             self.console.print(f"  {line}", markup=False)
+
+
+def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
+    """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
+    rows = [(each["share"], str(each["label"]), " ".join(each["text"].split())) for each in evidence]
+    if head_share:
+        rows.append((head_share, "(head)", "asks no document"))
+        rows.sort(key=lambda row: -row[0])
+    width = max((len(label) for _, label, _ in rows), default=0)
+    return [
+        f"    {share:6.1%}  {label:<{width}}  {text if len(text) <= 100 else text[:99] + '…'}"
+        for share, label, text in rows
+    ]
 
 
 def corpora_table(entries: list[Entry]) -> Table:

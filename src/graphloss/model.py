@@ -15,7 +15,8 @@ from graphloss.catalogue import build
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import embed, encode
-from graphloss.evaluation import linear_probe, score
+from graphloss.evaluation import linear_probe
+from graphloss.leftout import share_for
 from graphloss.losses import Combined, GLoss, ask, balanced_class_weights
 from graphloss.prediction import Predictor
 from graphloss.schedule import batch_size_for
@@ -156,13 +157,22 @@ def predictor_of(
     model: GraphModel,
     documents: Documents,
     validation: Documents,
-    label_names: list[str],
+    classes: int,
+    kind: str,
     *,
     progress: bool = False,
 ) -> Predictor:
-    """Head and graph, mixed unless validation prefers the head alone.
+    """What classifies new texts; the graph's share of a mix is chosen by left-out predictions (`leftout`).
 
     In standalone mode the head is a probe on all labelled documents.
+
+    Args:
+        model: trained.
+        documents: the training documents; the labelled ones become the graph.
+        validation: documents that help to choose the share; may be empty.
+        classes: C.
+        kind: the setting `predictor`.
+        progress: draw a bar while texts are embedded.
     """
     known = documents.labelled()
     support = encode(model.encoder, known.texts, progress=progress)
@@ -170,14 +180,10 @@ def predictor_of(
     if model.head is not None:
         weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
     else:
-        probe = linear_probe(support, known.labels, len(label_names))
+        probe = linear_probe(support, known.labels, classes)
         weight, bias = probe.weight, probe.bias
     graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
     sigma = graph.bandwidth if isinstance(graph, GLoss) else GLoss().bandwidth
-    mixed = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5)
-    alone = replace(mixed, graph_share=0.0)
-    if not len(validation):
-        return mixed
-    z, truth = encode(model.encoder, validation.texts), np.asarray(validation.labels)
-    scores = [score(truth, each.probabilities(z).numpy(), None, label_names).macro_f1 for each in (mixed, alone)]
-    return mixed if scores[0] >= scores[1] else alone
+    even = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5, kind=kind)
+    z = encode(model.encoder, validation.texts)
+    return replace(even, graph_share=share_for(even, z, torch.tensor(validation.labels, dtype=torch.long)))

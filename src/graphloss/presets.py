@@ -26,6 +26,7 @@ PUBLISHED: Mapping[str, Any] = MappingProxyType(
         "head_start": "random",
         "class_weights": "balanced",
         "blend": 1.0,
+        "predictor": "head",  # in standalone mode the probe
     }
 )
 

@@ -3,9 +3,11 @@
     encoder/              a plain sentence-transformers model
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
     support.safetensors   embeddings (n, d) float16 and labels (n,) of the labelled training documents
+    support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
     graphloss.json        labels, settings, versions, data, metrics; `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
+    audit.jsonl           the training labels that are contradicted, once `audit` was asked for them
     report.html, README.md
     checkpoints/          only while training is unfinished
 
@@ -34,15 +36,23 @@ INFO, METRICS, HEAD, SUPPORT, ENCODER = (
     "support.safetensors",
     "encoder",
 )
-PREDICTIONS, REPORT, CARD, CHECKPOINTS = "predictions.parquet", "report.html", "README.md", "checkpoints"
+TEXTS, PREDICTIONS, AUDIT = "support.parquet", "predictions.parquet", "audit.jsonl"
+REPORT, CARD, CHECKPOINTS = "report.html", "README.md", "checkpoints"
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a run folder holds for use: an encoder (sentence-transformers) and what predicts from its embeddings."""
+    """What a run folder holds for use.
+
+    Attributes:
+        encoder: a sentence-transformers model.
+        predictor: what predicts from its embeddings.
+        texts: of the n labelled training documents in the predictor's graph; None where the folder does not keep them.
+    """
 
     encoder: Any
     predictor: Predictor
+    texts: list[str] | None = None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,6 +69,11 @@ def write_info(folder: Path, info: dict[str, Any]) -> None:
     )
 
 
+def write_audit(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write `audit.jsonl`, whole."""
+    write_text(folder / AUDIT, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
 def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write `metrics.jsonl` anew: after a resume it holds no line that the resumed training did not go through."""
     write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
@@ -66,6 +81,8 @@ def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def write_model(folder: Path, model: Model) -> None:
     """Write encoder, head and support set, each whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from safetensors.torch import save_file
 
     predictor = model.predictor
@@ -76,6 +93,12 @@ def write_model(folder: Path, model: Model) -> None:
         hidden = folder / f".{name}.writing"
         save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
         hidden.replace(folder / name)
+    if model.texts is None:
+        (folder / TEXTS).unlink(missing_ok=True)
+    else:
+        hidden = folder / f".{TEXTS}.writing"
+        pq.write_table(pa.table({"text": pa.array(model.texts, pa.string())}), hidden)
+        hidden.replace(folder / TEXTS)
     hidden = folder / f".{ENCODER}.writing"
     shutil.rmtree(hidden, ignore_errors=True)
     model.encoder.save_pretrained(str(hidden), create_model_card=False)
@@ -144,8 +167,29 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         support["labels"],
         sigma=float(chosen["sigma"]),
         graph_share=float(chosen["graph_share"]),
+        kind=str(chosen.get("kind", "mix")),
     )
-    return info, Model(encoder, predictor)
+    return info, Model(encoder, predictor, _texts(folder / TEXTS, len(predictor.support)))
+
+
+def _texts(path: Path, count: int) -> list[str] | None:
+    """Texts of the labelled training documents; None where the file is not there, which only `--explain` misses."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return None
+    try:
+        found = pq.read_table(path, columns=["text"])["text"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train anew"
+        ) from error
+    if len(found) != count:
+        raise InputError(
+            f"{path}: damaged, {len(found)} texts for {count} embeddings; copy the run folder again or train anew"
+        )
+    return [str(text) for text in found]
 
 
 def _tensors(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:

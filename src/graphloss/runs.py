@@ -77,7 +77,14 @@ def train(
 
 
 def evaluate(
-    folder: Path, source: str | None, *, split: str, text: str | None, label: str | None, screen: Screen
+    folder: Path,
+    source: str | None,
+    *,
+    split: str,
+    text: str | None,
+    label: str | None,
+    screen: Screen,
+    predictor: str | None = None,
 ) -> dict[str, Any]:
     """Score a finished run on a split of a corpus; by default on the corpus that it was trained on.
 
@@ -127,7 +134,9 @@ def evaluate(
     truth = np.array([label_names.index(str(name)) for name in documents.labels])
     import torch
 
-    scores = score(truth, classifier.probabilities(torch.from_numpy(embeddings)), embeddings, label_names)
+    scores = score(
+        truth, classifier.probabilities(torch.from_numpy(embeddings), predictor=predictor), embeddings, label_names
+    )
     return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
 
 

@@ -10,30 +10,48 @@ from pathlib import Path
 from typing import Any
 
 from graphloss import runfolder
+from graphloss.config import PREDICTORS
 from graphloss.data import read_texts
 from graphloss.errors import InputError
 
 PREDICT_AT_ONCE = 256  # texts: enough for sorting by length to pay
 
 
-def predict(folder: Path, source: str | list[str], *, column: str | None) -> Iterator[dict[str, Any]]:
+def predict(
+    folder: Path,
+    source: str | list[str],
+    *,
+    column: str | None,
+    predictor: str | None = None,
+    explain: bool = False,
+) -> Iterator[dict[str, Any]]:
     """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
 
     Args:
         folder: a finished run.
         source: a file, "-" for standard input, or the texts themselves.
         column: of the texts in a file; guessed when None.
+        predictor: what classifies, instead of what the run was trained with.
+        explain: say also which training documents carried the answer.
 
     Yields:
         `row`, `text`, `label` and `probability` of each text, in their order. Blank texts have no answer; `row`, the
-        text's number from 1, counts them.
+        text's number from 1, counts them. With `explain` also `evidence`, a list of `text`, `label` and `share`, and
+        `head_share`, what the head gave.
 
     Raises:
-        InputError: the run or the texts cannot be used, or there is no text.
+        InputError: the run or the texts cannot be used, there is no text, no such predictor, or no training texts in
+            the run to explain by.
     """
+    import torch
+
     from graphloss.classifier import TextClassifier
 
     runfolder.read_info(folder)
+    if predictor is not None and predictor not in PREDICTORS:
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
+    if explain and not (folder / runfolder.TEXTS).exists():
+        raise InputError(f"{folder}: keeps no training texts ({runfolder.TEXTS}) to explain by; train anew")
     texts = read_texts(source, text=column)
     first = next(texts, None)  # a file that cannot be read is said before a model is loaded
     if first is None:
@@ -42,13 +60,20 @@ def predict(folder: Path, source: str | list[str], *, column: str | None) -> Ite
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE)
     threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
     while batch := _arrived(waiting):
-        probabilities = classifier.predict_proba([text for _, text in batch])
-        for (row, text), each in zip(batch, probabilities, strict=True):
+        z = torch.from_numpy(classifier.encode([text for _, text in batch]))
+        probabilities = classifier.probabilities(z, predictor=predictor)
+        said = zip(*classifier.explanations(z, predictor=predictor), strict=True) if explain else ()
+        why = [
+            {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
+            for evidence, head in said
+        ] or [{}] * len(batch)
+        for (row, text), each, because in zip(batch, probabilities, why, strict=True):
             yield {
                 "row": row,
                 "text": text,
                 "label": str(classifier.classes_[each.argmax()]),
                 "probability": round(float(each.max()), 6),
+                **because,
             }
 
 

@@ -38,11 +38,13 @@ EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluat
 class Fitted:
     """What training leaves behind: the encoder of the best epoch, what predicts from its embeddings, and how it went.
 
-    `seconds` is the time of the whole call.
+    `texts` are the labelled training documents, in the order of the predictor's graph; `seconds` is the time of the
+    whole call.
     """
 
     encoder: Any
     predictor: Predictor
+    texts: list[str]
     history: list[dict[str, Any]]
     best_epoch: float | None
     seconds: float
@@ -84,12 +86,15 @@ def fit(
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
         step = _train(trainer, settings, folder)
         trainer.blend.keep()
-        predictor = predictor_of(trainer.module, documents, validation, label_names, progress=progress)
+        predictor = predictor_of(
+            trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
+        )
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         encoder=encoder.eval(),
         predictor=predictor,
+        texts=documents.labelled().texts,
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,

@@ -110,14 +110,17 @@ details.
 def _prediction(predictor: Mapping[str, Any]) -> str:
     """How an embedding becomes probabilities, for those who do it themselves."""
     head = "`softmax(weight @ embedding + bias)`, with `weight` and `bias` from `head.safetensors`"
-    share = predictor.get("graph_share", 0.0)
-    if not share:
+    kind, share = predictor.get("kind", "mix"), predictor.get("graph_share", 0.0)
+    if kind == "head" or (kind == "mix" and not share):
         return f"The classifier is linear on these unit-length embeddings: {head}."
-    return (
-        f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is\n{head}.\n"
-        "The graph is the mean label of the training documents in `support.safetensors`, weighted by\n"
+    graph = (
+        "The graph is the mean label of the training documents in `support.safetensors`"
+        f"{', of the ten nearest alone' if kind == 'knn' else ''}, weighted by\n"
         f"`softmax(support @ embedding / σ²)` with σ = {predictor['sigma']:.4g}. All embeddings have unit length."
     )
+    if kind != "mix" or share == 1:
+        return f"The probabilities are the graph's.\n{graph}"
+    return f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is\n{head}.\n{graph}"
 
 
 def _cell(value: float | None, form: str) -> str:

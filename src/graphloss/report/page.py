@@ -24,7 +24,7 @@ from graphloss.report import figures, tables
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MISTAKES = 25
+MISTAKES, SUSPECTS = 25, 100
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,29 @@ def write_report(run_folder: Path) -> Path:
             f"{run_folder}: no scores to report yet; go on with `graphloss train --resume --out {run_folder}`"
         )
     page = render(
-        info, _read_history(run_folder / runfolder.METRICS), _read_documents(run_folder / runfolder.PREDICTIONS)
+        info,
+        _read_lines(run_folder / runfolder.METRICS),
+        _read_documents(run_folder / runfolder.PREDICTIONS),
+        _read_lines(run_folder / runfolder.AUDIT),
     )
     path = run_folder / runfolder.REPORT
     runfolder.write_text(path, page)
     return path
 
 
-def render(info: Mapping[str, Any], history: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> str:
+def render(
+    info: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    documents: Sequence[Document],
+    suspects: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The page.
 
     Args:
         info: what `graphloss.json` says; labels, name and metrics must be there.
         history: lines of `metrics.jsonl`, one an evaluation.
         documents: the scored split; unlabelled ones are left out by the caller.
+        suspects: lines of `audit.jsonl`, the training labels that are contradicted; none before an audit.
 
     Returns:
         A whole HTML document.
@@ -88,6 +97,14 @@ def render(info: Mapping[str, Any], history: Sequence[Mapping[str, Any]], docume
         )
     if documents:
         _documents_sections(page, labels, metrics, documents)
+    if suspects:
+        page.section(
+            "Suspected label errors",
+            f"{min(len(suspects), SUSPECTS)} of {len(suspects):,} training labels that similar documents contradict, "
+            "the surest first, as `graphloss audit` lists them. Each was judged without its own label. Open one to see "
+            "the documents that say so, and what part of the proposed label's probability each gave.",
+            tables.suspects(suspects[:SUSPECTS]),
+        )
     page.section("Settings and environment", "", tables.details(info))
     assets = files("graphloss.report") / "assets"
     return _TEMPLATE.format(
@@ -216,8 +233,8 @@ def _pair(panels: Sequence[str]) -> str:
     return f'<div class="pair">{"".join(panels)}</div>' if len(panels) > 1 else "".join(panels)
 
 
-def _read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a run that was never evaluated has none."""
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` or `audit.jsonl`; a run that was never evaluated or audited has none."""
     if not path.is_file():
         return []
     try:

@@ -118,6 +118,26 @@ def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
     return f'<div class="scroll tall"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Score, given and proposed label and text of each suspected label error, its evidence folded away."""
+    body = []
+    for row in rows:
+        evidence = "".join(
+            f'<tr><td class="number">{percent(each["share"])}</td><td>{html.escape(str(each["label"]))}</td>'
+            f'<td class="text">{html.escape(cut(str(each["text"]), 200))}</td></tr>'
+            for each in row["evidence"]
+        )
+        text = html.escape(cut(str(row["text"]), 400))
+        folded = f"<details><summary>{text}</summary><table><tbody>{evidence}</tbody></table></details>"
+        body.append(
+            f'<tr><td class="number">{plain(row["score"])}</td><td>{html.escape(str(row["label"]))}</td>'
+            f'<td>{html.escape(str(row["proposed"]))}</td><td class="text">{folded if evidence else text}</td></tr>'
+        )
+    head = '<th class="number">Score</th><th>Label</th><th>Proposed</th><th>Text</th>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll tall">{table}</div>'
+
+
 def details(info: Mapping[str, Any]) -> str:
     """Everything that is needed to repeat the run, folded away: data, encoder, settings, versions, machine."""
     blocks = []

@@ -1,0 +1,59 @@
+"""The command as a whole: its subcommands, in the order of its help, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from graphloss import __version__
+from graphloss.cli import datasets, learning, using
+from graphloss.errors import InputError
+
+app = typer.Typer(
+    help="Fine-tune text encoders with a loss that sees a graph of documents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.command()(learning.train)
+app.command()(learning.tune)
+app.command()(using.evaluate)
+app.command()(using.predict)
+app.command()(using.audit)
+app.command()(learning.bench)
+app.command()(using.report)
+data_app.command("list")(datasets.list_data)
+data_app.command("show")(datasets.show_data)
+data_app.command("prepare")(datasets.prepare_data)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"graphloss {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Fine-tune text encoders with a loss that sees a graph of documents."""
+
+
+def main() -> None:
+    """Run the command; an `InputError` becomes one clear message and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone, as in `graphloss predict … | head`
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,79 @@
+"""The commands about data sets: which there are, what is in one, fetching one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graphloss.cli.options import AsJson, Label, Quiet, Text, print_json
+from graphloss.errors import InputError
+
+
+def list_data(*, as_json: AsJson = False) -> None:
+    """List the data sets that are known by name, and whether they are here."""
+    from rich.console import Console
+
+    from graphloss.console import corpora_table
+    from graphloss.data import list_corpora
+
+    rows = list_corpora()
+    if as_json:
+        for row in rows:
+            print_json(row._asdict())
+    else:
+        Console().print(corpora_table(rows))
+
+
+def show_data(
+    source: Annotated[str, typer.Argument(metavar="DATA", help="File, folder, name, builtin, or hub:NAME.")],
+    *,
+    text: Text = None,
+    label: Label = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in a data set: splits, classes, lengths."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from graphloss.console import Screen, corpus_table
+    from graphloss.data import describe, load_corpus
+
+    corpus = load_corpus(source, text=text, label=label)
+    for line in corpus.warnings:
+        Screen().warn(line)
+    shown = describe(corpus)
+    if as_json:
+        print_json(asdict(shown))
+    else:
+        Console().print(corpus_table(shown))
+
+
+def prepare_data(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `data list` shows, or all.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Write anew what this command wrote before.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch known data sets from their public homes into the cache."""
+    from graphloss.console import Screen
+    from graphloss.data import check_names, download_bar, prepare_corpus
+
+    failed = []
+    for name in check_names(names):
+        try:
+            with download_bar(quiet=quiet) as on_bytes:
+                done = prepare_corpus(name, force=force, on_bytes=on_bytes)
+        except InputError as error:  # the others may still come
+            failed.append(str(error))
+            continue
+        for line in done.warnings:
+            Screen().warn(line)
+        if as_json:
+            print_json(done._asdict())
+        else:
+            print(done.line())
+    if failed:
+        raise InputError("\n".join(failed))

@@ -1,0 +1,183 @@
+"""The commands that train: one model, a search for its settings, a comparison of losses."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphloss.cli.options import AsJson, Preset, Quiet, print_json, settings_of, with_settings
+from graphloss.errors import InputError
+
+
+@with_settings
+def train(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
+    preset: Preset = "default",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Fine-tune an encoder on labelled texts and leave a run folder."""
+    from graphloss import presets, runs
+    from graphloss.console import Screen
+
+    data, settings = settings_of(config, given)
+    if source is not None:  # a run that is resumed has its settings already
+        settings = presets.settings(preset, source, settings.get("loss")) | settings
+    screen = Screen(quiet=quiet)
+    try:
+        info = runs.train(source, data | settings, out=out, resume=resume, screen=screen)
+    except KeyboardInterrupt:
+        screen.warn(
+            f"interrupted; `graphloss train --resume --out {out or 'RUN'}` goes on from the last checkpoint, "
+            "or from the start if there is none yet"
+        )
+        raise typer.Exit(130) from None
+    screen.result(info)
+    if as_json:
+        print_json(info)
+
+
+@with_settings
+def tune(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
+        ),
+    ],
+    *,
+    trials: Annotated[
+        int, typer.Option(help="Trials that the study shall have, of all processes together.", min=1)
+    ] = 20,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no further trial is begun.", min=0)] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="URL of a data base that processes share (default: a file in --out).", metavar="URL"),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study in the storage (default: by data, loss, mode and seed).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default: one under runs/).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
+    preset: Preset = "default",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Search for the settings of a loss, without the test documents; those given are fixed."""
+    from graphloss import presets, tuning
+    from graphloss.console import Screen
+
+    data, settings = settings_of(config, given)
+    begin = presets.settings(preset, source, settings.get("loss"))
+    screen = Screen(quiet=quiet)
+    try:
+        found = tuning.tune_corpus(
+            source,
+            data | settings,
+            preset=begin,
+            trials=trials,
+            timeout=timeout,
+            storage=storage,
+            study=study,
+            out=out,
+            screen=screen,
+        )
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    tuning.show(found, screen)
+    if as_json:
+        print_json(found)
+
+
+@partial(with_settings, without=("loss", "mode", "shots", "patience", "seed"))
+def bench(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DATA...", help="Data sets; none goes on with the comparison in --out."),
+    ] = None,
+    *,
+    losses: Annotated[
+        list[str] | None, typer.Option(help="Losses, with commas between.", metavar="LOSS,...", show_default="ce,gloss")
+    ] = None,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option(help="combined, standalone or both.", metavar="MODE,...", show_default="combined"),
+    ] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled documents a class, numbers or all.", metavar="N,...", show_default="all"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Draws of each.", metavar="N", show_default="5")] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(help="Search each loss's settings first, in so many trials.", metavar="TRIALS"),
+    ] = None,
+    test_documents: Annotated[
+        int | None, typer.Option(help="Score a sample of so many test documents.", metavar="N")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.")] = Path(
+        "runs/bench"
+    ),
+    config: Annotated[
+        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
+    ] = None,
+    preset: Preset = "default",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Compare losses over data sets, shots and seeds; resumable, with intervals and a report."""
+    from graphloss import bench as comparison
+    from graphloss.console import Screen
+
+    data, settings = settings_of(config, given)
+    chosen = data | settings
+    screen, grid = Screen(quiet=quiet), None
+    if sources:
+        grid = comparison.ask(
+            sources,
+            losses=losses or (),
+            modes=modes or (),
+            shots=shots or (),
+            seeds=seeds,
+            given=chosen,
+            preset=preset,
+            tune=tune or 0,
+            test_documents=test_documents,
+        )
+    elif chosen or losses or modes or shots or seeds or tune or test_documents or preset != "default":
+        raise InputError("expected DATA beside these options; only `--out FOLDER` goes on with what is there")
+    try:
+        outcome = comparison.run(grid, out=out, screen=screen)
+    except KeyboardInterrupt:
+        screen.warn(f"interrupted; `graphloss bench --out {out}` goes on where it stopped")
+        raise typer.Exit(130) from None
+    if as_json:
+        for row in outcome.rows:
+            print_json(row)
+    else:
+        comparison.show(outcome.rows)
+    screen.say(f"{out / comparison.REPORT}: tables, differences, learning curves and embedding maps")
+    if outcome.failed:
+        screen.warn(f"{len(outcome.failed)} failed ({', '.join(outcome.failed)}); the same command tries them again")
+        raise typer.Exit(1)

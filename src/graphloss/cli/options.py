@@ -1,0 +1,92 @@
+"""Options that several commands share, those made from the fields of `config`, and how JSON is printed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphloss.config import PREDICTORS, DataSettings, TrainSettings, read_file
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Settings to begin with: the defaults, or those published with G-Loss. Options given here win.",
+        metavar="default|paper",
+    ),
+]
+Predictor = Annotated[
+    str | None,
+    typer.Option(
+        help="Classify by the head, the graph of the training documents, the nearest of them, or head and graph "
+        "(default: as the run was trained).",
+        metavar="|".join(PREDICTORS),
+    ),
+]
+Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN")]
+Text = Annotated[
+    str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
+]
+Label = Annotated[str | None, typer.Option("--label", help="Column of the labels; guessed when not given.")]
+
+
+def _option(item: Any, panel: str) -> inspect.Parameter:
+    """A command-line option from a field of the settings; None means that it was not given."""
+    flag, info = "--" + item.name.replace("_", "-"), item.metadata
+    kinds = {"int": int, "float": float, "bool": bool}
+    kind = next((kinds[name] for name in str(item.type).split(" | ") if name in kinds), str)
+    if item.name == "sigma":
+        kind = str
+    choices = [*info["choices"], "NUMBER"] if item.name == "sigma" else info["choices"]
+    said = f" {'|'.join(choices)}" if choices else ""
+    default = "" if item.default is None or kind is bool else f" [dim]\\[default: {item.default}][/dim]"
+    option = typer.Option(flag, help=info["help"] + said + default, rich_help_panel=panel, show_default=False)
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def with_settings(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
+    """Give a command one option for each field of `DataSettings` and `TrainSettings`; it receives them as `**given`."""
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    panels = ((DataSettings, "Data"), (TrainSettings, "Training"))
+    options = [
+        _option(item, panel) for settings, panel in panels for item in fields(settings) if item.name not in without
+    ]
+    command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+    return command
+
+
+def settings_of(config: Path | None, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a settings file says of the data, and what it and the options, which win, say of all else."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "sigma" in chosen:
+        chosen["sigma"] = _number_or_rule(chosen["sigma"])
+    data, settings = read_file(config) if config else ({}, {})
+    return data, settings | chosen
+
+
+def _number_or_rule(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One line of JSON on standard output, at once."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -1,0 +1,119 @@
+"""The commands that use a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, print_json
+from graphloss.errors import InputError
+
+
+def evaluate(
+    run: Run,
+    source: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Data to score on (default: that of the training).")
+    ] = None,
+    *,
+    split: Annotated[str, typer.Option(help="Split of the data.", metavar="train|validation|test")] = "test",
+    text: Text = None,
+    label: Label = None,
+    predictor: Predictor = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a run: accuracy, macro-F1, silhouettes, calibration, and every class."""
+    from rich.console import Console
+
+    from graphloss import runs
+    from graphloss.console import Screen, scores_table
+
+    scores = runs.evaluate(
+        run, source, split=split, text=text, label=label, predictor=predictor, screen=Screen(quiet=quiet)
+    )
+    if as_json:
+        print_json(scores)
+    else:
+        Console().print(scores_table(scores))
+
+
+def predict(
+    run: Run,
+    source: Annotated[
+        str | None, typer.Argument(metavar="FILE|-", help="File of texts, or - for standard input.")
+    ] = None,
+    *,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="A text to classify; may be given several times.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Column of the texts in FILE; guessed when not given.")
+    ] = None,
+    predictor: Predictor = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which training documents carried each answer, and how much.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Classify new texts as they come: the label and its probability for each."""
+    from graphloss import serving
+    from graphloss.console import evidence_lines
+
+    if (source is None) == (not text):
+        raise InputError("expected a FILE, or - for standard input, or --text TEXT: one of them")
+    texts = source if source is not None else list(text or [])
+    for row in serving.predict(run, texts, column=column, predictor=predictor, explain=explain):
+        if as_json:
+            print_json(row)
+        else:
+            print(f"{row['label']}\t{row['probability']:.3f}\t{' '.join(row['text'].split())}", flush=True)
+            for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
+                print(line, flush=True)
+
+
+def audit(
+    run: Run,
+    *,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled documents to judge instead of the run's training documents.")
+    ] = None,
+    text: Text = None,
+    label: Label = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write them all into.", metavar="FILE.csv")] = None,
+    limit: Annotated[int, typer.Option(help="How many to show in the terminal.", min=1)] = 20,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """List training labels that are probably wrong: those that similar documents contradict, the surest first."""
+    from graphloss import auditing
+    from graphloss.console import Screen, evidence_lines
+
+    auditing.check_out(out)
+    screen = Screen(quiet=quiet)
+    rows = auditing.audit(run, data, text=text, label=label, screen=screen)
+    if out is not None:
+        auditing.write_csv(out, rows)
+        screen.say(f"{out}: {len(rows):,} labels that are contradicted")
+    for row in rows if as_json else rows[:limit]:
+        if as_json:
+            print_json(row)
+        else:
+            print(f"{row['score']:.3f}\t{row['label']} -> {row['proposed']}\t{' '.join(row['text'].split())}")
+            for line in evidence_lines(row["evidence"]):
+                print(line)
+    if not as_json and len(rows) > limit:
+        screen.say(f"{limit} of {len(rows):,}; all of them with --out FILE.csv, --json or --limit {len(rows)}")
+    elif not rows:
+        screen.say("no label is contradicted")
+
+
+def report(run: Run) -> None:
+    """Write the report of a run anew: one HTML file that needs nothing else."""
+    from graphloss.report import write_report
+    from graphloss.runfolder import read_info
+
+    if read_info(run)["status"] != "finished":
+        raise InputError(f"{run}: training has not finished; go on with `graphloss train --resume --out {run}`")
+    print(write_report(run))

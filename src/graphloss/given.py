@@ -1,0 +1,74 @@
+"""Texts and labels as a caller of `TextClassifier` gives them: checked, sorted, divided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphloss.documents import Documents
+from graphloss.errors import InputError
+
+
+def texts_only(texts: Sequence[str]) -> list[str]:
+    """A list of texts, and not one text, whose letters would be taken for texts."""
+    if isinstance(texts, str):
+        raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
+    return list(texts)
+
+
+def checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    """Lists of the same length, of texts that are texts; NaN labels become None."""
+    texts, labels = texts_only(texts), [None if _missing(label) else label for label in labels]
+    if len(texts) != len(labels):
+        raise InputError(f"expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"text {row}: expected a text that is not empty, got {text!r}")
+    return texts, labels
+
+
+def labelled(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    """The checked texts that have a label, and these, of which there must be two kinds."""
+    texts, labels = checked(texts, labels)
+    kept = [row for row, label in enumerate(labels) if label is not None]
+    if len(kinds := sorted_labels({labels[row] for row in kept})) < 2:
+        raise InputError(f"expected labels of at least two classes, got {len(kinds)}: {kinds}")
+    return [texts[row] for row in kept], [labels[row] for row in kept]
+
+
+def _missing(label: Any) -> bool:
+    """None, NaN, or pandas' NA, whose comparison is neither true nor false."""
+    return label is None or type(label).__name__ == "NAType" or bool(label != label)
+
+
+def sorted_labels(labels: set[Any]) -> list[Any]:
+    """The distinct labels in order; they must be of one kind."""
+    try:
+        return sorted(labels)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
+
+
+def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Documents]:
+    """Hold out a share of each class's labelled documents for validation, as `graphloss train` does."""
+    from graphloss.data import hold_out
+
+    held = hold_out([None if label < 0 else str(label) for label in train.labels], share, seed)
+    kept = sorted(set(range(len(train))) - set(held))
+    parts = [
+        Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)
+    ]
+    return parts[0], parts[1]
+
+
+def evidence(texts: Sequence[str], labels: Sequence[Any], documents: Any, shares: Any) -> list[list[dict[str, Any]]]:
+    """Documents and their shares, both (m, k), in words: `text`, `label` and `share` of those that there are."""
+    return [
+        [
+            {"text": texts[place], "label": labels[place], "share": round(share, 6)}
+            for place, share in zip(*row, strict=True)
+            if place >= 0
+        ]
+        for row in zip(documents.tolist(), shares.tolist(), strict=True)
+    ]
