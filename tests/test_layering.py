@@ -33,9 +33,9 @@ LAYERS = tuple(
     line.split()
     for line in (
         "errors",
-        "graph solvers propagation objectives losses prediction memory gradcache rivals",
+        "graph solvers neighbours propagation corpus_graph objectives losses prediction memory gradcache rivals",
         "config presets catalogue encoder sampling documents schedule data",
-        "evaluation model checkpoints trainer training classifier sentence_transformers "
+        "evaluation soft_probe unlabelled model checkpoints trainer training classifier sentence_transformers "
         "tuning runfolder claim plan scored runs serving console report",
         "bench",
         "cli __main__",
@@ -49,6 +49,7 @@ DOORS = {
     "typer": {"cli"},
     "plotly": {"report.figures", "report.page", "bench.figures", "bench.page"},
     "optuna": {"tuning.proposals", "tuning.storage", "tuning.study"},
+    "faiss": {"neighbours"},
     "peft": {"encoder"},
     "pytorch_metric_learning": {"rivals"},
 }
