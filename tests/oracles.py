@@ -181,7 +181,7 @@ def corpus_similarity(embeddings: Tensor, k: int, sigma: float) -> Tensor:
 
 
 def corpus_spread(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> Tensor:
-    """Dense (I - alpha S)^-1 Y with every column of Y divided by its number of labels; isolated nodes have no edge in S."""
+    """Dense (I - alpha S)^-1 Y with every column of Y divided by its number of labels."""
     d = w.sum(1)
     root = torch.where(d > 0, d, 1.0).rsqrt()
     y = torch.zeros(len(w), num_classes, dtype=torch.float64)

@@ -16,10 +16,10 @@ def cloud(n: int, d: int = 12, seed: int = 0) -> torch.Tensor:
     return unit(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize(("n", "k", "rows", "columns"), [(97, 5, 16, 32), (97, 40, 10, 7), (64, 3, 64, 64), (33, 32, 8, 5)])
-def test_blocks_equal_brute_force(
-    n: int, k: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("n", "k", "rows", "columns"), [(97, 5, 16, 32), (97, 40, 10, 7), (64, 3, 64, 64), (33, 32, 8, 5)]
+)
+def test_blocks_equal_brute_force(n: int, k: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     z = cloud(n)
     monkeypatch.setattr(neighbours, "ROWS", rows)
     monkeypatch.setattr(neighbours, "COLUMNS", columns)

@@ -4,7 +4,8 @@ Letters: z (n, d) of unit length, T (n, C) target probabilities, w (n,) weights:
 
     min over W, b of   sum_i w_i H(T_i, softmax(W z_i + b)) + |W|^2 / (2 C_reg)
 
-With one-hot targets and weights of one this is scikit-learn's logistic regression, which takes no soft targets.
+With one-hot targets and weights of one this is scikit-learn's logistic regression, which takes no soft targets; as there,
+the penalty of two classes counts twice.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def soft_probe(
     n = len(embeddings)
     if targets.dim() != 2 or len(targets) != n or weights.shape != (n,):
         raise ValueError(
-            f"expected targets ({n}, classes) and weights ({n},), one row an embedding, came {tuple(targets.shape)} and "
-            f"{tuple(weights.shape)}"
+            f"expected targets ({n}, classes) and weights ({n},), one row an embedding, came {tuple(targets.shape)} "
+            f"and {tuple(weights.shape)}"
         )
     if not all(torch.isfinite(values).all() for values in (embeddings, targets, weights)):
         raise ValueError("expected finite embeddings, targets and weights, came NaN or infinity")
@@ -61,7 +62,8 @@ def soft_probe(
 
     w = torch.zeros(len(present), z.shape[1], device=z.device, requires_grad=True)
     b = torch.zeros(len(present), device=z.device, requires_grad=True)
-    decay = 1.0 / (2.0 * inverse_regularization * total)
+    # scikit-learn holds two classes by one vector v; ours are v / 2 and -v / 2, whose squares sum to half of its own
+    decay = (2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total)
     search = torch.optim.LBFGS(
         [w, b], max_iter=ITERATIONS, tolerance_grad=tolerance, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )

@@ -5,14 +5,14 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
     P (n, C)   logistic regression on the labels alone, the linear probe
     F (n, C)   spreading over the corpus graph, rows to one
     kappa      Cohen's agreement of P and F on U beyond chance: does the graph see the classes at all?
-    q (C,)     the classes' shares among U, by expectation maximisation (Saerens, Latinne, Decaestecker 2002) on P^SHARP,
+    q (C,)     the classes' shares among U, by expectation maximisation (Saerens et al. 2002) on P^SHARP,
                with 1 - kappa of it held at equal shares: labels drawn evenly say nothing of the proportions
     G (n, C)   F with class mass q
     T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
 
-T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight. A head is
-then fitted on all documents, and leans back on P's head where the two opinions disagree: a mixture of linear heads is one.
-docs/corpus_graph.md has the figures behind each number.
+T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight. A head
+is then fitted on all documents, and leans back on P's head where the two opinions disagree: a mixture of linear heads
+is one. docs/corpus_graph.md has the figures behind each number.
 """
 
 from __future__ import annotations
@@ -127,9 +127,7 @@ def head(embeddings: Tensor, taught: Lesson) -> Probe:
     """
     if taught.agreement == 0.0:  # nothing unlabelled, or opinions that share nothing
         return taught.regression
-    soft = soft_probe(
-        embeddings, taught.targets, taught.weights, inverse_regularization=INVERSE_REGULARIZATION
-    )
+    soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=INVERSE_REGULARIZATION)
     share = min(1.0, taught.agreement / TRUSTED)
     return Probe(
         torch.lerp(SHARP * taught.regression.weight, soft.weight, share),
@@ -240,7 +238,9 @@ def _checked(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
             f"expected embeddings (n, d) and one label a row, came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if len(labels) and not (labels.min() >= -1 and labels.max() < num_classes):
-        raise ValueError(f"expected classes from -1 (unlabelled) to {num_classes - 1}, came {labels.min()} to {labels.max()}")
+        raise ValueError(
+            f"expected classes from -1 (unlabelled) to {num_classes - 1}, came {labels.min()} to {labels.max()}"
+        )
     if not (labels >= 0).any():
         raise ValueError("expected at least one labelled document to teach from, came none (every label is -1)")
     return unit(embeddings.detach().float())
