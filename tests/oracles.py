@@ -236,3 +236,33 @@ def doubted(w: Tensor, labels: Tensor, probe: Tensor, alpha: float) -> Tensor:
     p = (probe + left_out(torch.ones(n, dtype=w.dtype))) / 2
     trust = torch.stack([p[i, labels[i]] / p[i].max() for i in range(n)])
     return left_out(trust.clamp_min(1e-3))
+
+
+def corpus_similarity(embeddings: Tensor, k: int, sigma: float) -> Tensor:
+    """Dense W = (A + A^T) / 2 of the k nearest neighbours."""
+    z = functional.normalize(embeddings.double(), dim=1)
+    a = torch.zeros(len(z), len(z), dtype=torch.float64)
+    for i in range(len(z)):
+        cosine = [(-(z[i] @ z[j]).item(), j) for j in range(len(z)) if j != i]
+        for value, j in sorted(cosine)[:k]:
+            a[i, j] = torch.exp(torch.tensor((-value - 1) / sigma**2, dtype=torch.float64))
+    return (a + a.T) / 2
+
+
+def corpus_spread(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> Tensor:
+    """Dense (I - alpha S)^-1 Y with every column of Y divided by its number of labels."""
+    d = w.sum(1)
+    root = torch.where(d > 0, d, 1.0).rsqrt()
+    y = torch.zeros(len(w), num_classes, dtype=torch.float64)
+    for i, c in enumerate(labels.tolist()):
+        if c >= 0:
+            y[i, c] = 1.0 / sum(other == c for other in labels.tolist())
+    return torch.linalg.inv(torch.eye(len(w), dtype=torch.float64) - alpha * root[:, None] * w * root[None, :]) @ y
+
+
+def poisson(w: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Calder et al. 2020, equation 2.2, by the pseudo-inverse of the Laplacian of a connected graph."""
+    given = labels >= 0
+    y = functional.one_hot(labels.clamp_min(0), num_classes).double() * given[:, None]
+    b = (y - y[given].mean(0)) * given[:, None]
+    return torch.linalg.pinv(torch.diag(w.sum(1)) - w) @ b

@@ -33,10 +33,10 @@ LAYERS = tuple(
     line.split()
     for line in (
         "errors",
-        "graph solvers propagation objectives losses prediction memory gradcache rivals",
+        "graph solvers neighbours propagation corpus_graph objectives losses prediction memory gradcache rivals",
         "config presets catalogue encoder sampling documents schedule lower data",
-        "evaluation leftout audit model checkpoints trainer training given answering classifier sentence_transformers "
-        "tuning runfolder claim plan scored runs auditing serving console report",
+        "evaluation soft_probe unlabelled leftout audit model checkpoints trainer training given answering classifier "
+        "sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",
         "bench",
         "cli __main__",
     )
@@ -49,6 +49,7 @@ DOORS = {
     "typer": {"cli.application", "cli.datasets", "cli.learning", "cli.options", "cli.using"},
     "plotly": {"report.figures", "report.page", "bench.figures", "bench.page"},
     "optuna": {"tuning.proposals", "tuning.storage", "tuning.study"},
+    "faiss": {"neighbours"},
     "peft": {"encoder"},
     "pytorch_metric_learning": {"rivals"},
 }

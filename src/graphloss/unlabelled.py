@@ -1,0 +1,246 @@
+"""What unlabelled documents add to a few labels: two opinions, pooled, become soft targets for all documents.
+
+Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
+
+    P (n, C)   logistic regression on the labels alone, the linear probe
+    F (n, C)   spreading over the corpus graph, rows to one
+    kappa      Cohen's agreement of P and F on U beyond chance: does the graph see the classes at all?
+    q (C,)     the classes' shares among U, by expectation maximisation (Saerens et al. 2002) on P^SHARP,
+               with 1 - kappa of it held at equal shares: labels drawn evenly say nothing of the proportions
+    G (n, C)   F with class mass q
+    T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
+
+T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight. A head
+is then fitted on all documents, and leans back on P's head where the two opinions disagree: a mixture of linear heads
+is one. docs/corpus_graph.md has the figures behind each number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphloss.corpus_graph import ALPHA, CorpusGraph, certainty, class_mass, corpus_graph, left_out, spread
+from graphloss.evaluation import Probe
+from graphloss.graph import unit
+from graphloss.propagation import normalised, one_hot
+from graphloss.soft_probe import soft_probe
+
+SHARP = 3.0
+"""A regression on few labels is far too modest: to this power its probabilities have about the right log-loss."""
+
+POOL = (1.0, 2.0)
+"""Powers of the graph and of the regression in the pool."""
+
+GIVEN = 0.3
+"""Share of the given labels in the total weight."""
+
+INVERSE_REGULARIZATION = 1.0
+"""Of the head on soft targets: they are many and partly wrong, so it is held tighter than the probe on given labels."""
+
+TRUSTED = 0.5
+"""Agreement from which on the head is that of the soft targets alone."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Scores of predictions that have not seen the document's own label, of the documents that could be asked.
+
+    Accuracies are fractions of one; a loss is the mean of -log p. The graph has equal class mass, as the labels have.
+    """
+
+    documents: int
+    regression_accuracy: float
+    regression_loss: float
+    graph_accuracy: float
+    graph_loss: float
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the documents teach a head.
+
+    Attributes:
+        targets: (n, C) probabilities, one-hot where a label was given.
+        weights: (n,).
+        prior: (C,) estimated shares of the classes among the unlabelled documents.
+        agreement: kappa, from 0 to 1; 0 where nothing is unlabelled.
+        regression: the head on the given labels alone.
+    """
+
+    targets: Tensor
+    weights: Tensor
+    prior: Tensor
+    agreement: float
+    regression: Probe
+
+
+def lesson(
+    embeddings: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    *,
+    graph: CorpusGraph | None = None,
+    alpha: float = ALPHA,
+) -> Lesson:
+    """Soft targets and weights for every document from the labels of some.
+
+    Args:
+        embeddings: (n, d), scaled to unit length here.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        graph: of the embeddings; made when left out.
+        alpha: of the spreading.
+
+    Raises:
+        ValueError: shapes disagree, a class is out of range, or nothing is labelled.
+    """
+    z = _checked(embeddings, labels, num_classes)
+    graph = corpus_graph(z) if graph is None else graph
+    given, hidden = labels >= 0, labels < 0
+    y = one_hot(labels, num_classes, z.dtype)  # (n, C)
+    even = _even(y)
+    regression = _regression(z, y, given)
+    p = regression.probabilities(z).to(z.device)  # (n, C)
+    f = normalised(spread(graph, labels, num_classes, alpha=alpha), even)
+    kappa = agreement(p[hidden], (f * class_mass(f, hidden, even))[hidden])
+    prior = shares(normalised(p[hidden] ** SHARP, even), even, hold=1.0 - kappa)
+    g = normalised(f * class_mass(f, hidden, prior), even)
+    targets = torch.where(given[:, None], y, pool(g, p, (2 * POOL[0], 2 * POOL[1])))
+
+    weights = torch.where(given, 0.0, certainty(targets[:, even > 0]))  # (n,)
+    total = weights.sum()
+    each = total * GIVEN / (1 - GIVEN) / given.sum() if total > 0 else torch.ones_like(total)
+    return Lesson(targets, torch.where(given, each, weights), prior, kappa, regression)
+
+
+def head(embeddings: Tensor, taught: Lesson) -> Probe:
+    """The linear head that a lesson teaches.
+
+    Args:
+        embeddings: (n, d) of the lesson's documents.
+        taught: the lesson.
+    """
+    if taught.agreement == 0.0:  # nothing unlabelled, or opinions that share nothing
+        return taught.regression
+    soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=INVERSE_REGULARIZATION)
+    share = min(1.0, taught.agreement / TRUSTED)
+    return Probe(
+        torch.lerp(SHARP * taught.regression.weight, soft.weight, share),
+        torch.lerp(SHARP * taught.regression.bias, soft.bias, share),
+    )
+
+
+def left_out_scores(
+    embeddings: Tensor, labels: Tensor, num_classes: int, *, graph: CorpusGraph | None = None, alpha: float = ALPHA
+) -> LeftOut | None:
+    """How well regression and graph each predict given labels that they have not seen, in `FOLDS` folds.
+
+    Arguments as in `lesson`. A label without another one of its class is not asked.
+
+    Returns:
+        None where nobody can be asked: one label a class.
+    """
+    z = _checked(embeddings, labels, num_classes)
+    graph = corpus_graph(z) if graph is None else graph
+    known = labels[labels >= 0]  # (l,)
+    asked = torch.bincount(known, minlength=num_classes)[known] > 1  # (l,)
+    if not asked.any():
+        return None
+    even = _even(one_hot(labels, num_classes, z.dtype))
+    folds = stratified(labels)
+    p = left_out_regression(z, labels, num_classes, folds)[asked]
+    factor = class_mass(spread(graph, labels, num_classes, alpha=alpha), labels < 0, even)
+    f = normalised(left_out(graph, labels, num_classes, folds, alpha=alpha)[asked], even)
+    return LeftOut(len(p), *_scores(p, known[asked]), *_scores(normalised(f * factor, even), known[asked]))
+
+
+def pool(g: Tensor, p: Tensor, powers: tuple[float, float]) -> Tensor:
+    """The logarithmic pool g^a p^b of two opinions (n, C), rows to one."""
+    a, b = powers
+    tiny = torch.finfo(g.dtype).tiny
+    return torch.softmax(a * g.clamp_min(1e-6).log() + b * p.clamp_min(tiny).log(), dim=1)
+
+
+def agreement(p: Tensor, f: Tensor) -> float:
+    """Cohen's kappa of the most probable classes of two opinions (n, C), not below 0; 0 where nobody is asked."""
+    if not len(p):
+        return 0.0
+    one, two = (one_hot(x.argmax(dim=1), x.shape[1], x.dtype) for x in (p, f))
+    same = (one * two).sum(dim=1).mean()
+    chance = one.mean(dim=0) @ two.mean(dim=0)
+    return max(0.0, ((same - chance) / (1.0 - chance)).item()) if chance < 1 else 0.0
+
+
+def shares(p: Tensor, even: Tensor, *, hold: float, steps: int = 30) -> Tensor:
+    """The classes' shares among documents whose posteriors under equal shares are p (n, C).
+
+    Args:
+        p: (n, C) rows that sum to one.
+        even: (C,) the shares under which p was fitted.
+        hold: part of the answer that is held at `even`, from 0 (plain expectation maximisation) to 1.
+        steps: of the iteration.
+    """
+    q = even
+    if not len(p):
+        return q
+    ratio = torch.where(even > 0, p / even.clamp_min(torch.finfo(p.dtype).tiny), 0.0)  # (n, C)
+    for _ in range(steps):
+        q = hold * even + (1.0 - hold) * normalised(ratio * q, even).mean(dim=0)
+    return q
+
+
+def stratified(labels: Tensor, folds: int = FOLDS) -> Tensor:
+    """The fold (n,) of each document: the labelled ones of a class are dealt out in their order."""
+    fold = torch.zeros_like(labels)
+    for c in labels[labels >= 0].unique():
+        own = (labels == c).nonzero()[:, 0]
+        fold[own] = torch.arange(len(own), device=labels.device) % folds
+    return fold
+
+
+def left_out_regression(z: Tensor, labels: Tensor, num_classes: int, folds: Tensor) -> Tensor:
+    """Probabilities (l, C) of each labelled document by a regression that has not seen its fold."""
+    given = labels >= 0
+    y = one_hot(labels, num_classes, z.dtype)
+    found = z.new_zeros(len(labels), num_classes)
+    for fold in folds[given].unique():
+        inside = given & (folds == fold)
+        if (given & ~inside).any():
+            found[inside] = _regression(z, y, given & ~inside).probabilities(z[inside]).to(z.device)
+    return found[given]
+
+
+def _regression(z: Tensor, y: Tensor, given: Tensor) -> Probe:
+    return soft_probe(z[given], y[given], z.new_ones(int(given.sum())))
+
+
+def _even(y: Tensor) -> Tensor:
+    """Equal shares (C,) of the classes that have a label."""
+    present = (y.sum(dim=0) > 0).to(y.dtype)
+    return present / present.sum()
+
+
+def _scores(p: Tensor, y: Tensor) -> tuple[float, float]:
+    right = (p.argmax(dim=1) == y).float().mean().item()
+    loss = -p[torch.arange(len(y)), y].clamp_min(1e-6).log().mean().item()
+    return right, loss
+
+
+def _checked(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Unit-length embeddings in float32, once everything is in order."""
+    if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
+        raise ValueError(
+            f"expected embeddings (n, d) and one label a row, came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+        )
+    if len(labels) and not (labels.min() >= -1 and labels.max() < num_classes):
+        raise ValueError(
+            f"expected classes from -1 (unlabelled) to {num_classes - 1}, came {labels.min()} to {labels.max()}"
+        )
+    if not (labels >= 0).any():
+        raise ValueError("expected at least one labelled document to teach from, came none (every label is -1)")
+    return unit(embeddings.detach().float())

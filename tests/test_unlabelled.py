@@ -1,0 +1,196 @@
+"""Soft probe and lesson: against scikit-learn and literal formulas, on clusters, and at the edges of the input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
+
+from graphloss import unlabelled as un
+from graphloss.corpus_graph import corpus_graph
+from graphloss.evaluation import ABSENT_BIAS, linear_probe
+from graphloss.graph import unit
+from graphloss.propagation import one_hot
+from graphloss.soft_probe import soft_probe
+
+
+def corpus(
+    sizes: list[int], shots: int, *, d: int = 24, noise: float = 0.28, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings in clusters, all classes, and the labels of the first `shots` of each."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.cat([torch.full((size,), c) for c, size in enumerate(sizes)])
+    centres = unit(torch.randn(len(sizes), d, generator=g))
+    z = unit(centres[y] + noise * torch.randn(len(y), d, generator=g))
+    labels = torch.full_like(y, -1)
+    for c in range(len(sizes)):
+        labels[(y == c).nonzero()[:shots, 0]] = c
+    return z, y, labels
+
+
+class TestSoftProbe:
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_hard_targets_give_scikit_learns_regression(self, classes: int) -> None:
+        z, y, _ = corpus([20] * classes, 1)
+        ours = soft_probe(z, one_hot(y, classes, z.dtype), torch.ones(len(z)), tolerance=1e-7)
+        theirs = linear_probe(z, y, classes)
+        assert torch.allclose(ours.probabilities(z), theirs.probabilities(z), atol=5e-3)
+
+    def test_a_soft_target_is_several_weighted_documents(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        z = unit(torch.randn(40, 8, generator=g))
+        t = torch.rand(40, 3, generator=g).square()
+        t, w = t / t.sum(1, keepdim=True), torch.rand(40, generator=g)
+        ours = soft_probe(z, t, w, inverse_regularization=3.0, tolerance=1e-7)
+        rows, classes = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
+        model = LogisticRegression(C=3.0, tol=1e-8, max_iter=2000)
+        model.fit(z.numpy()[rows], classes, sample_weight=(t * w[:, None]).numpy().ravel())
+        assert np.allclose(ours.probabilities(z), model.predict_proba(z.numpy()), atol=2e-3)
+
+    def test_weight_zero_is_no_document_and_an_absent_class_is_never_predicted(self) -> None:
+        z, y, _ = corpus([15, 15, 15], 1)
+        w = (y != 2).float()
+        probe = soft_probe(z, one_hot(y, 4, z.dtype), w)
+        alone = soft_probe(z[y != 2], one_hot(y[y != 2], 4, z.dtype), torch.ones(30))
+        assert torch.equal(probe.weight, alone.weight)
+        assert probe.bias[2:].tolist() == [ABSENT_BIAS] * 2 and (probe.weight[2:] == 0).all()
+        assert (probe.weight[:2] != 0).all()
+
+    def test_a_single_class_is_always_predicted(self) -> None:
+        probe = soft_probe(torch.eye(3), one_hot(torch.ones(3, dtype=torch.int64), 2, torch.float32), torch.ones(3))
+        assert (probe.probabilities(torch.randn(5, 3))[:, 1] == 1).all()
+
+    def test_wrong_input_is_said_with_its_repair(self) -> None:
+        z, t, w = torch.eye(3), torch.full((3, 2), 0.5), torch.ones(3)
+        for args, message in [
+            ((z, t[:2], w), r"targets \(3, classes\)"),
+            ((z, t, w[:, None]), "one row an embedding"),
+            ((z, t * torch.nan, w), "NaN"),
+            ((z, t, -w), "negative"),
+            ((z, t, 0 * w), "weight above 0"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                soft_probe(*args)
+
+
+class TestLesson:
+    def test_unequal_clusters_are_learnt_from_one_label_a_class(self) -> None:
+        z, y, labels = corpus([300, 60, 20], 1, noise=0.22, seed=3)
+        taught = un.lesson(z, labels, 3)
+        hidden = labels < 0
+        assert taught.agreement > 0.5
+        true = torch.bincount(y[hidden], minlength=3) / hidden.sum()
+        even = torch.full((3,), 1 / 3)
+        assert (taught.prior - true).abs().sum() < 0.5 * (even - true).abs().sum()
+        ours = (un.head(z, taught).probabilities(z).argmax(1) == y)[hidden].float().mean()
+        alone = (taught.regression.probabilities(z).argmax(1) == y)[hidden].float().mean()
+        assert ours > 0.95 and ours >= alone
+
+    def test_given_labels_are_kept_and_weigh_their_share(self) -> None:
+        z, _, labels = corpus([40, 40, 40], 4)
+        taught = un.lesson(z, labels, 3)
+        known = labels >= 0
+        assert torch.equal(taught.targets[known], one_hot(labels, 3, torch.float32)[known])
+        assert torch.allclose(taught.targets.sum(1), torch.ones(120), atol=1e-5)
+        assert (taught.weights[known].sum() / taught.weights.sum()).item() == pytest.approx(un.GIVEN, abs=1e-5)
+        assert (taught.weights >= 0).all() and taught.weights[~known].std() > 0
+
+    def test_documents_and_classes_may_be_permuted(self) -> None:
+        z, _, labels = corpus([40, 30, 20], 3, noise=0.5)
+        g = torch.Generator().manual_seed(0)
+        order, names = torch.randperm(90, generator=g), torch.tensor([2, 0, 1])
+        renamed = torch.where(labels >= 0, names[labels.clamp_min(0)], -1)
+        one, two = un.lesson(z, labels, 3), un.lesson(z[order], renamed[order], 3)
+        assert torch.allclose(one.targets[order], two.targets[:, names], atol=2e-3)
+        assert torch.allclose(one.prior, two.prior[names], atol=1e-3)
+
+    def test_nothing_unlabelled_is_the_regression(self) -> None:
+        z, y, _ = corpus([10, 10], 1)
+        taught = un.lesson(z, y, 2)
+        assert taught.agreement == 0.0 and (taught.weights == 1).all()
+        assert un.head(z, taught) is taught.regression
+
+    @pytest.mark.parametrize("labels", [[0, -1, -1, -1, -1, -1], [0, -1, 2, -1, -1, -1], [1, 1, 1, -1, 1, -1]])
+    def test_classes_without_a_label_are_never_proposed(self, labels: list[int]) -> None:
+        z = unit(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+        y = torch.tensor(labels)
+        taught = un.lesson(z, y, 3)
+        absent = [c for c in range(3) if c not in labels]
+        assert torch.isfinite(taught.targets).all() and torch.isfinite(taught.weights).all()
+        assert (taught.prior[absent] == 0).all()
+        found = un.head(z, taught).probabilities(z)
+        assert torch.isfinite(found).all() and (found[:, absent] < 1e-6).all()
+
+    def test_duplicates_and_zero_embeddings(self) -> None:
+        z = torch.cat([torch.ones(15, 4), torch.zeros(3, 4), torch.eye(4)])
+        labels = torch.full((22,), -1)
+        labels[[0, 18, 19]] = torch.tensor([0, 1, 1])
+        assert torch.isfinite(un.lesson(z, labels, 2).targets).all()
+
+    def test_wrong_input_is_said_with_its_repair(self) -> None:
+        z = torch.eye(3)
+        with pytest.raises(ValueError, match="one label a row"):
+            un.lesson(z, torch.tensor([0, 1]), 2)
+        with pytest.raises(ValueError, match="from -1"):
+            un.lesson(z, torch.tensor([0, 1, 2]), 2)
+        with pytest.raises(ValueError, match="at least one labelled"):
+            un.lesson(z, torch.full((3,), -1), 2)
+
+
+class TestParts:
+    def test_agreement_is_cohens_kappa(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        p = torch.rand(200, 4, generator=g)
+        f = p + 0.5 * torch.rand(200, 4, generator=g)
+        expected = cohen_kappa_score(p.argmax(1), f.argmax(1))
+        assert un.agreement(p, f) == pytest.approx(expected, abs=1e-6) and 0.2 < expected < 0.9
+        assert un.agreement(p[:0], f[:0]) == 0.0
+        assert un.agreement(torch.eye(2)[[0, 0]], torch.eye(2)[[0, 0]]) == 0.0  # one class: all agreement is chance
+        assert un.agreement(torch.eye(2), torch.eye(2)[[1, 0]]) == 0.0  # worse than chance
+
+    def test_shares_of_certain_documents_are_their_counts(self) -> None:
+        p, even = torch.eye(3)[[0] * 7 + [1] * 2 + [2]], torch.full((3,), 1 / 3)
+        assert torch.allclose(un.shares(p, even, hold=0.0), torch.tensor([0.7, 0.2, 0.1]), atol=1e-6)
+        half = (torch.tensor([0.7, 0.2, 0.1]) + even) / 2
+        assert torch.allclose(un.shares(p, even, hold=0.5), half, atol=1e-6)
+        assert torch.allclose(un.shares(p, even, hold=1.0), even)
+        flat = un.shares(even.expand(10, 3), even, hold=0.3)
+        assert torch.allclose(flat, even)  # documents that say nothing leave the shares equal
+
+    def test_shares_find_the_maximum_of_the_likelihood(self) -> None:
+        g = torch.Generator().manual_seed(1)
+        true, even = torch.tensor([0.7, 0.3]), torch.tensor([0.5, 0.5])
+        y = (torch.rand(4000, generator=g) < true[1]).float()
+        x = 2 * y - 1 + torch.randn(4000, generator=g)
+        p = torch.sigmoid(2 * x)  # the posterior under equal shares
+        q = un.shares(torch.stack([1 - p, p], 1), even, hold=0.0, steps=300)
+        grid = torch.linspace(0.05, 0.95, 91)
+        likelihood = (grid[:, None] * (1 - p) + (1 - grid[:, None]) * p).log().sum(1)
+        assert q[0].item() == pytest.approx(grid[likelihood.argmax()].item(), abs=0.011)
+
+    def test_folds_are_dealt_within_classes(self) -> None:
+        labels = torch.tensor([0, 0, 0, 1, -1, 1, 0, 0, 0, 2])
+        fold = un.stratified(labels, 5)
+        assert fold[labels == 0].tolist() == [0, 1, 2, 3, 4, 0] and fold[labels == 1].tolist() == [0, 1]
+
+    def test_left_out_regression_really_leaves_out(self) -> None:
+        z, _, labels = corpus([20, 20], 6, noise=0.8)
+        folds = un.stratified(labels, 3)
+        found = un.left_out_regression(z, labels, 2, folds)
+        for fold in range(3):
+            kept = (labels >= 0) & (folds != fold)
+            probe = linear_probe(z[kept], labels[kept], 2)
+            asked = (labels >= 0) & (folds == fold)
+            assert torch.allclose(found[folds[labels >= 0] == fold], probe.probabilities(z[asked]), atol=5e-3)
+
+    def test_left_out_scores(self) -> None:
+        z, _, labels = corpus([60, 60, 60], 5, noise=0.2)
+        scores = un.left_out_scores(z, labels, 3, graph=corpus_graph(z))
+        assert scores is not None and scores.documents == 15
+        assert scores.graph_accuracy > 0.9 and scores.regression_accuracy > 0.9
+        assert scores.graph_loss < 0.7 and 0 < scores.regression_loss < 1.1
+        noise = un.left_out_scores(unit(torch.randn(180, 24, generator=torch.Generator().manual_seed(1))), labels, 3)
+        assert noise is not None and noise.graph_accuracy < 0.7 and noise.graph_loss > scores.graph_loss
+        assert un.left_out_scores(z, corpus([60, 60, 60], 1)[2], 3) is None
