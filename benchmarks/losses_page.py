@@ -27,9 +27,9 @@ Written by `python benchmarks/losses.py page` from the files in `benchmarks/resu
 and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md).
 
 G-Loss was published (arXiv 2604.25853) with three claims against cross-entropy, contrastive, triplet and supervised
-contrastive losses: higher accuracy, faster convergence, more coherent embeddings. They were shown on whole data sets,
-of base size, one seed, a GPU. This page asks the same with few labels, a small encoder and two CPU cores:
-it can neither confirm nor refute the published figures, and says what somebody in that situation may expect.
+contrastive losses: higher accuracy, faster convergence, more coherent embeddings. They were shown on whole data sets
+with encoders of base size, one seed, a GPU. This page asks the same with few labels, a small encoder and two CPU
+cores: it can neither confirm nor refute the published figures, and says what somebody in that situation may expect.
 """
 
 
