@@ -26,25 +26,25 @@ def test_blocks_equal_brute_force(n: int, k: int, rows: int, columns: int, monke
     found = nearest(z, k)
     cosine = (z @ z.T).fill_diagonal_(-torch.inf)
     value, index = cosine.topk(k, dim=1)
-    assert torch.equal(found.index, index)
+    assert torch.equal(found.places, index)
     assert torch.allclose(found.cosine, value, atol=1e-6)
 
 
 def test_k_beyond_the_others_is_all_others() -> None:
     found = nearest(cloud(5), 10)
-    assert found.index.sort(dim=1).values.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
+    assert found.places.sort(dim=1).values.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_nobody_to_join(n: int) -> None:
     found = nearest(cloud(3)[:n], 4)
-    assert found.index.shape == found.cosine.shape == (n, 0)
+    assert found.places.shape == found.cosine.shape == (n, 0)
 
 
 def test_duplicates_join_one_another_and_never_themselves() -> None:
     z = cloud(4).repeat(3, 1)
     found = nearest(z, 2)
-    for i, row in enumerate(found.index.tolist()):
+    for i, row in enumerate(found.places.tolist()):
         assert sorted(row) == [j for j in range(12) if j % 4 == i % 4 and j != i]
 
 
@@ -71,15 +71,15 @@ def test_the_index_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
     monkeypatch.setattr(neighbours, "EXACT_DOCUMENTS", 9)
     with pytest.raises(ModuleNotFoundError, match="approximate=False"):
         nearest(cloud(10), 2)
-    assert nearest(cloud(10), 2, approximate=False).index.shape == (10, 2)
+    assert nearest(cloud(10), 2, approximate=False).places.shape == (10, 2)
 
 
 def test_the_approximate_index_finds_nearly_the_same() -> None:
     pytest.importorskip("faiss")
     z = torch.cat([cloud(600, 32), cloud(5, 32, seed=1).repeat(8, 1)])
     found, true = nearest(z, 5, approximate=True), nearest(z, 5)
-    assert not (found.index == torch.arange(len(z))[:, None]).any()
-    same = (found.index[:600, :, None] == true.index[:600, None, :]).any(2).float().mean()
+    assert not (found.places == torch.arange(len(z))[:, None]).any()
+    same = (found.places[:600, :, None] == true.places[:600, None, :]).any(2).float().mean()
     assert same > 0.95
     assert (found.cosine[600:] > 0.999).all()
 

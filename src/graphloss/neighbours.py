@@ -29,11 +29,11 @@ class Neighbours(NamedTuple):
     """The neighbours of each document, nearest first, never itself.
 
     Attributes:
-        index: (n, k) int64; -1 where the approximate index found nobody.
+        places: (n, k) int64; -1 where the approximate index found nobody.
         cosine: (n, k) similarities, in the dtype of the embeddings.
     """
 
-    index: Tensor
+    places: Tensor
     cosine: Tensor
 
 

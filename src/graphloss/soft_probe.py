@@ -4,8 +4,8 @@ Letters: z (n, d) of unit length, T (n, C) target probabilities, w (n,) weights:
 
     min over W, b of   sum_i w_i H(T_i, softmax(W z_i + b)) + |W|^2 / (2 C_reg)
 
-With one-hot targets and weights of one this is scikit-learn's logistic regression, which takes no soft targets; as there,
-the penalty of two classes counts twice.
+With one-hot targets and weights of one this is scikit-learn's logistic regression, which takes no soft targets; as
+there, the penalty of two classes counts twice.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def soft_probe(
         search.zero_grad()
         log_p = torch.log_softmax(z @ w.T + b, dim=1)  # (m, c)
         value = -((t * log_p).sum(dim=1) * share).sum() + decay * w.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     if len(present) > 1:
         with torch.enable_grad():
-            search.step(loss)  # type: ignore[arg-type]
+            search.step(loss)
     weight = torch.zeros(targets.shape[1], z.shape[1])
     bias = torch.full((targets.shape[1],), ABSENT_BIAS)
     weight[present.cpu()], bias[present.cpu()] = w.detach().cpu(), b.detach().cpu()
