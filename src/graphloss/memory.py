@@ -50,10 +50,12 @@ class _LogMass(torch.autograd.Function):
         hidden = torch.where(shown, 0.0, MASKED).to(z.dtype)  # (C, r)
         scaled = (t[:, None] * z).expand(b.shape[0], *z.shape)  # (C, n, d)
         x = torch.baddbmm(hidden[:, None, :], scaled, b.transpose(1, 2))  # (C, n, r)
-        q = torch.softmax(x, dim=2)
-        mass = (x.amax(dim=2) - q.amax(dim=2).log()).T - t[:, None]  # (n, C), as `graph.log_norm`
+        top = x.amax(dim=2, keepdim=True)  # (C, n, 1)
+        x.sub_(top).exp_()  # in place: fresh memory of this size costs as much as the arithmetic
+        total = x.sum(dim=2, keepdim=True)  # (C, n, 1), at least 1
+        mass = (top + total.log())[:, :, 0].T - t[:, None]  # (n, C)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            ctx.save_for_backward(z, t, torch.bmm(q, b))  # (C, n, d)
+            ctx.save_for_backward(z, t, torch.bmm(x, b) / total)  # (C, n, d)
         return mass.masked_fill(~shown.any(dim=1), MASKED)
 
     @staticmethod
