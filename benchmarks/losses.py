@@ -7,7 +7,8 @@
 Every cell is one of `graphloss bench` (`bench.cell`), with settings of its own: those that its loss did best with in
 three trials on draws of r8 and mr with the seed 1,000, judged by the log-loss of their validation documents. The first
 trial has the loss's own defaults, the second another learning rate, the third another setting of the loss at the better
-rate; cross-entropy, which has none, gets a third rate. One result file a cell, without the documents' texts.
+rate; cross-entropy and standalone cosine, which have none, get a third rate. One result file a cell, without the
+documents' texts.
 
 To fit this on two cores, texts are read up to 48 tokens, the embeddings and the lower three of the six layers stay as
 they are (`--freeze 3`), and 300 test documents are scored, the same for every cell.

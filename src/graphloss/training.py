@@ -113,9 +113,7 @@ def _trainer(
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     sample = documents.labelled(SAMPLE, seed=settings.seed)
-    if (
-        settings.freeze
-    ):  # remembered in one order, whatever is resumed later: results differ in their last bits by batch
+    if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch
         encode(encoder, documents.texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress)
     share = blend_for(sum(label >= 0 for label in documents.labels), settings)

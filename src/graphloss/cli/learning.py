@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphloss.cli.options import AsJson, Preset, Quiet, print_json, settings_of, with_settings
+from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, print_json, settings_of, with_settings
 from graphloss.errors import InputError
 
 
@@ -23,9 +23,7 @@ def train(
     ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
-    ] = None,
+    config: ConfigFile = None,
     preset: Preset = "default",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: AsJson = False,
@@ -75,9 +73,7 @@ def tune(
         str | None, typer.Option(help="Name of the study in the storage (default: by data, loss, mode and seed).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write (default: one under runs/).")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
-    ] = None,
+    config: ConfigFile = None,
     preset: Preset = "default",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -138,9 +134,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.")] = Path(
         "runs/bench"
     ),
-    config: Annotated[
-        Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")
-    ] = None,
+    config: ConfigFile = None,
     preset: Preset = "default",
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -17,6 +17,7 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")]
 Preset = Annotated[
     str,
     typer.Option(
