@@ -43,6 +43,8 @@ VARIANTS = {
     "sigma 0.2": {"sigma": 0.2},
     "sigma 0.5": {"sigma": 0.5},
     "sigma root": {"sigma": "root"},
+    "sigma 1": {"sigma": 1.0},
+    "sigma mst": {"sigma": "mst"},
     "sigma median": {"sigma": "median"},
     "sigma perplexity": {"sigma": "perplexity"},
     "sigma learned": {"sigma": "learned"},
