@@ -13,7 +13,7 @@ from conftest import Toy
 from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
-from graphloss import trainer, training
+from graphloss import presets, trainer, training
 from graphloss.checkpoints import complete, last_whole, step_of
 from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
@@ -79,6 +79,7 @@ def same(a: Fitted, b: Fitted) -> None:
         ({"mode": "standalone", "sigma": "perplexity"}, 7),
         ({"loss": "ce"}, 2),
         ({"freeze": 1}, 4),
+        ({"class_weights": "balanced"}, 4),
         ({"memory": 4, "leave_out": "batch", "sigma": "learned"}, 4),
         ({"memory": 30, "memory_warmup": 2, "mode": "standalone", "accumulate": 2}, 2),
         ({"graph_size": 24, "freeze": 1}, 3),
@@ -312,6 +313,14 @@ def test_every_loss_trains_the_encoder_in_both_modes(tiny_encoder: Path, parts: 
             assert len(moved) > 10, (loss, mode)
             tried += 1
     assert tried == 13
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_the_published_settings_train_every_loss(tiny_encoder: Path, parts: Any, tmp_path: Path, loss: str) -> None:
+    given = presets.settings("paper", "r8", loss) | {"epochs": 1, "max_length": 32, "batch_size": 16}
+    fitted = run(tiny_encoder, parts, tmp_path, **given)
+    assert given["class_weights"] == "balanced" and len(fitted.history) == 1
+    assert np.isfinite(fitted.history[0]["loss"]) and fitted.predictor.weight.abs().sum() > 0
 
 
 def test_the_published_schedule_steps_down_once_and_resumes_alike(

@@ -281,7 +281,8 @@ class Combined(nn.Module):
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"weight must lie between 0 (cross-entropy alone) and 1 (graph loss alone), got {weight}")
         self.graph_loss, self.weight = graph_loss, 0.0 if graph_loss is None else weight
-        self.register_buffer("class_weights", class_weights)
+        # its own copy: safetensors refuses a checkpoint in which two names share memory
+        self.register_buffer("class_weights", None if class_weights is None else class_weights.clone())
 
     def forward(
         self, embeddings: Tensor, logits: Tensor, labels: Tensor, documents: Tensor | None = None
