@@ -54,8 +54,8 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
     recorded = info["data"]
     kept = make(TrainSettings, info["settings"])
     before = recorded | asdict(kept)
-    asked = given | ({"model": place_of(given["model"])} if given.get("model") else {})
-    if other := [name for name, value in asked.items() if value != before[name]]:
+    asked = given | {name: place_of(given[name]) for name in ("model", "unlabeled") if given.get(name)}
+    if other := [name for name, value in asked.items() if value != before.get(name)]:
         raise InputError(
             f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
             "or train into another folder"
@@ -64,7 +64,7 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
         raise InputError(
             f"{folder}: began with data '{recorded['source']}', not '{source}'; resume without naming data"
         )
-    return recorded["source"], make(DataSettings, {name: recorded[name] for name in names(DataSettings)}), kept
+    return recorded["source"], make(DataSettings, {n: recorded[n] for n in names(DataSettings) if n in recorded}), kept
 
 
 def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings) -> dict[str, Any]:
@@ -88,10 +88,11 @@ def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, setting
         "data": {
             "source": place_of(source),
             **asdict(data),
+            "unlabeled": place_of(data.unlabeled) if data.unlabeled else None,
             "fingerprint": corpus.fingerprint,
             "sizes": {
                 "train": len(corpus.train),
-                "labelled": sum(label is not None for label in corpus.train.labels),
+                "labelled": corpus.train.known,
                 "validation": len(corpus.validation),
                 "test": len(corpus.test) if corpus.test else 0,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +16,15 @@ from graphloss import given, runfolder
 from graphloss.answering import Answering
 from graphloss.config import TrainSettings, make, names
 from graphloss.errors import InputError
+from graphloss.teaching import Taught
 
 
 class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
     Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled
-    document, which joins the graph as a hidden node. All arguments are keywords and named like the options of
+    document: after training, the graph of all documents teaches the head (`corpus_graph`), and in training some can
+    join each batch as hidden nodes (`hidden`). All arguments are keywords and named like the options of
     `graphloss train`; `validation` is the share of the labelled documents held out to choose the best epoch (0: the
     last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
 
@@ -30,6 +33,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         encoder_: the fine-tuned sentence-transformers model.
         predictor_: head and graph over unit-length embeddings (`graphloss.prediction.Predictor`).
         texts_: the labelled training documents in that graph, or None in a folder that was saved without them.
+        taught_: what the unlabelled documents did for the head (`graphloss.teaching.Taught`); None without any.
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
@@ -52,6 +56,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
+        hidden: int = TrainSettings.hidden,
+        corpus_graph: str = TrainSettings.corpus_graph,
         memory: int = TrainSettings.memory,
         memory_warmup: int = TrainSettings.memory_warmup,
         leave_out: str = TrainSettings.leave_out,
@@ -87,6 +93,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.alpha = alpha
         self.q = q
         self.k = k
+        self.hidden = hidden
+        self.corpus_graph = corpus_graph
         self.memory = memory
         self.memory_warmup = memory_warmup
         self.leave_out = leave_out
@@ -134,7 +142,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         Args:
             texts: n documents.
             labels: n labels; None where a document has none.
-            unlabeled: further documents without a label.
+            unlabeled: further documents without a label, as those of `texts` whose label is None.
             validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
 
         Returns:
@@ -207,6 +215,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(info["labels"])
         self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
         self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
+        self.taught_ = Taught(**found) if (found := info.get("unlabelled")) else None
         return self
 
     @classmethod
@@ -236,6 +245,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
                 "sigma": self.predictor_.sigma,
                 "graph_share": self.predictor_.graph_share,
             },
+            "unlabelled": asdict(self.taught_) if self.taught_ else None,
             "best_epoch": self.best_epoch_,
             "seconds": self.seconds_,
         }
@@ -244,3 +254,4 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(known)
         self.encoder_, self.predictor_, self.texts_ = fitted.encoder, fitted.predictor, fitted.texts
         self.history_, self.best_epoch_, self.seconds_ = fitted.history, fitted.best_epoch, fitted.seconds
+        self.taught_ = fitted.taught

@@ -63,6 +63,9 @@ class DataSettings:
     )
     shots: int | None = setting(None, "Keep only N labelled documents a class.", least=1)
     keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabelled.")
+    unlabeled: str | None = setting(
+        None, "File of further documents to learn from, without labels: a table, or a .txt file with a text a line."
+    )
     validation: float = setting(
         0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9
     )
@@ -108,13 +111,21 @@ class TrainSettings:
         "Documents that pass through the encoder at once (default: 32 to 128, by their number).",
         least=2,
     )
+    hidden: int = setting(
+        0, "Unlabelled documents drawn into each graph beside the labelled ones, as nodes that labels flow over.", least=0
+    )
+    corpus_graph: str = setting(
+        "auto",
+        "auto: a graph of all documents teaches the head where some are unlabelled; off: they are for --hidden alone.",
+        choices=("auto", "off"),
+    )
     graph_size: int | None = setting(
         None,
         "Documents of one graph and one gradient (default: those of a batch). More than a batch are embedded batch by "
         "batch, and once more for the exact gradient: a third more time, the memory of a batch.",
         least=2,
     )
-    learning_rate: float = setting(1e-4, "Peak learning rate of the encoder.", above=0)
+    learning_rate: float = setting(2e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
     schedule: str = setting(
         "linear",

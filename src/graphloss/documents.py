@@ -25,6 +25,11 @@ class Documents:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def known(self) -> int:
+        """How many have a label."""
+        return sum(label >= 0 for label in self.labels)
+
     def labelled(self, most: int | None = None, *, seed: int = 0) -> Documents:
         """The labelled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
         known = [row for row, label in enumerate(self.labels) if label >= 0]
@@ -38,6 +43,11 @@ class Documents:
                 ranked.append((turn[label], place))
             known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
         return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
+
+    def unlabelled(self) -> Documents:
+        """The documents without a label."""
+        rest = [text for text, label in zip(self.texts, self.labels, strict=True) if label < 0]
+        return Documents(rest, [-1] * len(rest))
 
 
 class Rows(Dataset[tuple[str, int, int]]):

@@ -47,11 +47,14 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
     began = time.perf_counter()
     encode(encoder, tried)
     each = (time.perf_counter() - began) / len(tried)
-    count, epochs = len(texts), epochs_for(len(texts), settings)
+    count = corpus.train.known
+    epochs, steps = epochs_for(count, settings), steps_of_epoch(count, settings)
     judged = len(corpus.test or corpus.validation)
     batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
     step = 4 if batch_size < min(graph_size, count) else 3
-    passes = epochs * (step * count + len(corpus.validation)) + 2 * (judged + count)
+    hidden = min(settings.hidden, len(texts) - count) * steps * settings.accumulate
+    taught = len(texts) if settings.corpus_graph == "auto" and count < len(texts) else 0
+    passes = epochs * (step * (count + hidden) + len(corpus.validation)) + 2 * (judged + count) + taught
     return Plan(
         corpus=corpus,
         settings=settings,
@@ -63,6 +66,6 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
         batch_size=batch_size,
         graph_size=graph_size,
         epochs=epochs,
-        steps=steps_of_epoch(count, settings),
+        steps=steps,
         minutes=passes * each / 60,
     )

@@ -118,7 +118,7 @@ def evaluate(
         "label": label or (recorded["label"] if own else None),
     }
     if split == "validation" and own:
-        given = {name: recorded[name] for name in names(DataSettings)} | columns
+        given = {name: recorded[name] for name in names(DataSettings) if name in recorded} | columns
         corpus = load_corpus(source, **given, seed=info["settings"]["seed"])
         if corpus.fingerprint != recorded["fingerprint"]:
             raise InputError(

@@ -8,7 +8,7 @@ Here the documents of a class travel in small groups:
 2. the groups of a class are spread evenly over the epoch, at random within their stretch of it, and the whole line is
    cut into batches of near-equal size, beside a group's edge where there is room;
 3. batches of a single class, and documents left alone by a cut, are mended by exchanging documents between two batches;
-4. unlabelled documents are dealt out evenly.
+4. unlabelled documents are dealt out evenly, or so many are drawn into each batch.
 """
 
 from bisect import bisect_right
@@ -50,9 +50,12 @@ class ClassAwareBatchSampler:
         batch_size: most documents in a batch.
         seed: of the shuffling.
         group_size: g; when None, a sixteenth of the labelled documents in a batch, but 2 to 8.
+        hidden: unlabelled documents, or all where there are fewer, drawn anew into each batch beside its labelled ones,
+            of which there are then `ceil(l / batch_size)` batches for l labelled documents: an epoch is one over these.
+            When None, every unlabelled document stands in one batch, and counts among its `batch_size`.
 
     Raises:
-        ValueError: `batch_size` or `group_size` is below 1, or a label is below -1.
+        ValueError: `batch_size` or `group_size` is below 1, `hidden` below 0, or a label below -1.
 
     Example:
         >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, -1, -1], batch_size=5)
@@ -62,17 +65,29 @@ class ClassAwareBatchSampler:
 
     drop_last = False  # read by accelerate, as is `batch_size`
 
-    def __init__(self, labels: Sequence[int], batch_size: int, *, seed: int = 0, group_size: int | None = None) -> None:
+    def __init__(
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        group_size: int | None = None,
+        hidden: int | None = None,
+    ) -> None:
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)  # (n,)
         if batch_size < 1 or (group_size is not None and group_size < 1):
             raise ValueError(f"expected batch_size and group_size >= 1, not {batch_size} and {group_size}")
+        if hidden is not None and hidden < 0:
+            raise ValueError(f"expected hidden >= 0 unlabelled documents a batch, not {hidden}")
         if self.labels.size and self.labels.min() < -1:
             raise ValueError(f"expected class indices, or -1 for an unlabelled document, not {self.labels.min()}")
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
-        self.batches = -(-len(self.labels) // batch_size)
+        self.hidden = hidden
         self._unlabelled = np.flatnonzero(self.labels < 0)
+        counted = len(self.labels) if hidden is None else len(self.labels) - len(self._unlabelled)
+        self.batches = -(-counted // batch_size)
         order = np.argsort(self.labels, kind="stable")[len(self._unlabelled) :]
         edges = np.flatnonzero(np.diff(self.labels[order])) + 1
         self._classes = np.split(order, edges) if len(order) else []
@@ -92,8 +107,13 @@ class ClassAwareBatchSampler:
         if not self.batches:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
-        labelled, unlabelled = self._labelled_batches(rng)
-        others = np.split(rng.permutation(self._unlabelled), np.cumsum(unlabelled)[:-1])
+        if self.hidden is None:
+            labelled, unlabelled = self._labelled_batches(rng)
+            others = np.split(rng.permutation(self._unlabelled), np.cumsum(unlabelled)[:-1])
+        else:
+            labelled = self._arranged(np.full(self.batches, self.batch_size), rng)
+            share = min(self.hidden, len(self._unlabelled))
+            others = [rng.choice(self._unlabelled, share, replace=False) for _ in labelled]
         for batch, more in zip(labelled, others, strict=True):
             documents = np.array([*chain.from_iterable(batch.values()), *more], dtype=np.int64)
             yield rng.permutation(documents).tolist()

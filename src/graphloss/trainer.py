@@ -45,7 +45,7 @@ class GraphTrainer(Trainer):
     ) -> None:
         self.documents, self.validation, self.class_names = documents, validation, label_names
         self.sample, self.blend, self.settings = sample, blend, settings
-        self.few = sum(label >= 0 for label in documents.labels) <= FEW_LABELS
+        self.few = documents.known <= FEW_LABELS
         self.clock, self.processor_clock = time.perf_counter(), time.process_time()
         super().__init__(
             model,
@@ -70,9 +70,11 @@ class GraphTrainer(Trainer):
         return Path(self.args.output_dir)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches by class; every document once an epoch."""
-        size = graph_size_for(len(self.documents), self.settings)
-        sampler = ClassAwareBatchSampler(self.documents.labels, size, seed=self.settings.seed)
+        """Batches by class; every labelled document once an epoch."""
+        size = graph_size_for(self.documents.known, self.settings)
+        sampler = ClassAwareBatchSampler(
+            self.documents.labels, size, seed=self.settings.seed, hidden=self.settings.hidden
+        )
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
@@ -95,7 +97,7 @@ class GraphTrainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The library's linear schedule, or the published step down to a tenth (paper, section 4)."""
         if self.settings.schedule == "step" and self.lr_scheduler is None:
-            down = STEP_DOWN_EPOCH * steps_of_epoch(len(self.documents), self.settings)
+            down = STEP_DOWN_EPOCH * steps_of_epoch(self.documents.known, self.settings)
             optimizer = optimizer or self.create_optimizer()
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < down else 0.1)
         return super().create_scheduler(num_training_steps, optimizer)

@@ -25,6 +25,7 @@ from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
 from graphloss.schedule import blend_for, epochs_for, graph_size_for, steps_of_epoch
+from graphloss.teaching import Taught, teach
 from graphloss.trainer import GraphTrainer
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluat
 class Fitted:
     """What training leaves behind: the encoder of the best epoch, what predicts from its embeddings, and how it went.
 
-    `texts` are the labelled training documents, in the order of the predictor's graph; `seconds` is the time of the
-    whole call.
+    `texts` are the labelled training documents, in the order of the predictor's graph; `taught` is what the unlabelled
+    ones did for its head, None where there are none or they were left out; `seconds` is the time of the whole call.
     """
 
     encoder: Any
     predictor: Predictor
     texts: list[str]
+    taught: Taught | None
     history: list[dict[str, Any]]
     best_epoch: float | None
     seconds: float
@@ -89,12 +91,16 @@ def fit(
         predictor = predictor_of(
             trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
         )
+        taught = None
+        if settings.corpus_graph == "auto" and (rest := documents.unlabelled().texts):
+            predictor, taught = teach(predictor, encode(encoder, rest, progress=progress))
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         encoder=encoder.eval(),
         predictor=predictor,
         texts=documents.labelled().texts,
+        taught=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,
@@ -114,14 +120,14 @@ def _trainer(
     """Model and trainer as they are before the first step."""
     sample = documents.labelled(SAMPLE, seed=settings.seed)
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch
-        encode(encoder, documents.texts, progress=progress)
+        encode(encoder, (documents if settings.hidden else documents.labelled()).texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress)
-    share = blend_for(sum(label >= 0 for label in documents.labels), settings)
+    share = blend_for(documents.known, settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
     trainer = GraphTrainer(
         start_model(encoder, start, sample, documents, len(label_names), settings),
-        _arguments(settings, folder, encoder.device, count=len(documents), judged=judged),
+        _arguments(settings, folder, encoder.device, count=documents.known, judged=judged),
         documents=documents,
         validation=validation,
         label_names=label_names,

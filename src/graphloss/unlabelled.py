@@ -10,7 +10,8 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
     G (n, C)   F with class mass q
     T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
 
-T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight. A head
+T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
+where they are many. A head
 is then fitted on all documents, and leans back on P's head where the two opinions disagree: a mixture of linear heads
 is one. docs/corpus_graph.md has the figures behind each number.
 """
@@ -35,7 +36,7 @@ POOL = (1.0, 2.0)
 """Powers of the graph and of the regression in the pool."""
 
 GIVEN = 0.3
-"""Share of the given labels in the total weight."""
+"""Least share of the given labels in the total weight."""
 
 INVERSE_REGULARIZATION = 1.0
 """Of the head on soft targets: they are many and partly wrong, so it is held tighter than the probe on given labels."""
@@ -114,7 +115,7 @@ def lesson(
 
     weights = torch.where(given, 0.0, certainty(targets[:, even > 0]))  # (n,)
     total = weights.sum()
-    each = total * GIVEN / (1 - GIVEN) / given.sum() if total > 0 else torch.ones_like(total)
+    each = (total * GIVEN / (1 - GIVEN) / given.sum()).clamp_min(1.0)  # a given label is worth a certain guess at least
     return Lesson(targets, torch.where(given, each, weights), prior, kappa, regression)
 
 

@@ -166,7 +166,7 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
         folder=task.folder,
         callbacks=[writing, *task.callbacks],
     )
-    count, settings = len(documents), task.settings
+    count, settings = documents.known, task.settings
     told = {
         "curve": curve_of(fitted.history, writing.seconds, clock),
         "clock": clock,

@@ -202,7 +202,7 @@ class _Work:
         """Optimiser steps of a cell, by its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
-        return steps_of(self.grid.settings_of(cell), len(self.drawn[cell.source, cell.shots].train))
+        return steps_of(self.grid.settings_of(cell), self.drawn[cell.source, cell.shots].train.known)
 
 
 def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:

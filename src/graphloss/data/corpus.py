@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from graphloss.data.formats import check_file, column_names
 from graphloss.data.selection import few_shots, hold_out
 from graphloss.data.sources import SPLITS
 from graphloss.data.splits import Split, labelled_only, read_splits
+from graphloss.data.texts import read_texts
 from graphloss.errors import InputError
 
 
@@ -45,6 +48,7 @@ def load_corpus(
     label: str | None = None,
     shots: int | None = None,
     keep_unlabeled: bool = False,
+    unlabeled: str | None = None,
     validation: float = 0.1,
     seed: int = 0,
 ) -> Corpus:
@@ -60,6 +64,7 @@ def load_corpus(
         label: the column of the labels; guessed when None.
         shots: N labelled documents a class; the other documents are dropped.
         keep_unlabeled: with `shots`, the other documents stay, unlabelled.
+        unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
         validation: share of the labelled train documents that is set aside where no validation split is given.
         seed: chooses what is set aside and what keeps its label.
 
@@ -69,6 +74,7 @@ def load_corpus(
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
+    more = _further(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
     name, parts = read_splits(source, text, label)
     train = parts["train"]
     warnings = [warning for part in parts.values() for warning in part.warnings]
@@ -92,6 +98,8 @@ def load_corpus(
         else:
             train = train.take(kept)
         held = held.take(few_shots(held.labels, shots, seed))
+    if more:
+        train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
     test = parts.get("test")
     warnings += _repeated(train, held, test)
     return Corpus(name, train, held, test, label_names, _fingerprint(train, held, test), warnings)
@@ -128,6 +136,21 @@ def load_split(
     if label_names is not None:
         _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
     return part
+
+
+def _further(file: str, text: str | None) -> list[str]:
+    """The texts of a file; the column that holds them in the labelled data need not be there, then it is guessed.
+
+    Raises:
+        InputError: it cannot be read, or holds no text.
+    """
+    path = Path(file).expanduser()
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        check_file(path)
+        text = text if text in column_names(path) else None
+    if not (texts := [document for _, document in read_texts(path, text=text)]):
+        raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")
+    return texts
 
 
 def _classes(train: Split, source: str) -> list[str]:

@@ -24,6 +24,11 @@ class Split:
         """How many documents."""
         return len(self.texts)
 
+    @property
+    def known(self) -> int:
+        """How many have a label."""
+        return sum(label is not None for label in self.labels)
+
     def take(self, places: Iterable[int]) -> "Split":
         """The documents at these places."""
         places = list(places)

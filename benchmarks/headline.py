@@ -1,0 +1,218 @@
+"""With few labels and a pile of unlabelled text: graphloss beside what people pick today, on four data sets.
+
+    GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py run [--setfit PYTHON]    train what is missing
+    python benchmarks/headline.py page                                           write its part of docs/results.md
+
+Every method gets the same N labels a class and no other: nothing is set aside for validation, so that nobody chooses
+an epoch by labels that the others do not have. The rest of train, up to `UNLABELLED` documents, is unlabelled text for
+the one that can use it, and `TEST` documents of the test split are scored, the same for all.
+
+- probe: logistic regression on the untouched encoder
+- setfit: SetFit 1.2 with its default head and `num_iterations=20`, in a Python of its own (`--setfit`), stopped at
+  `SETFIT_STEPS` steps of its default batch size of 16
+- ce, supcon: `TextClassifier`'s training with that loss, predicted by the head; gloss: with its default predictor
+- gloss + unlabelled: the same training with the unlabelled text beside it, as `fit(..., unlabeled=...)` has it
+
+To fit two cores, the lower three of the six layers stay as they are (`--freeze 3`) in ce, supcon and gloss; SetFit
+trains all, as it does by default. Each cell is a process of its own, so that its peak memory is its own, of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphloss.bench.folder import locked, write_json
+from graphloss.config import TrainSettings, make
+from graphloss.data import load_corpus
+from graphloss.documents import Documents
+from graphloss.encoder import encode, load, resolve
+from graphloss.evaluation import linear_probe, score
+from graphloss.prediction import Predictor
+from graphloss.teaching import teach
+from graphloss.training import fit
+
+RESULTS = Path(__file__).parent / "results" / "headline"
+WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"
+TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 64}
+UNLABELLED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
+TEST = {"banking77": 1000, "r8": 1000, "mr": 1000, "ohsumed": 600}
+SHOTS = (1, 4, 8, 16)
+TAUGHT = "gloss+unlabelled"
+METHODS = ("probe", "ce", "supcon", "gloss", TAUGHT, "setfit")
+SETFIT_STEPS, SETFIT_SEEDS = 150, 1
+SEEDS = 5
+
+
+def drawn(task: str, shots: int, seed: int) -> dict[str, Any]:
+    """The documents of a cell: texts and class indices of the labelled and of the scored, texts of the unlabelled."""
+    corpus = load_corpus(task, shots=shots, keep_unlabeled=True, validation=0.0, seed=seed)
+    assert corpus.test is not None
+    labels, truth = np.array(corpus.indices(corpus.train)), np.array(corpus.indices(corpus.test))
+    given, rest = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
+    rest = np.random.default_rng([seed, 9]).permutation(rest)[: UNLABELLED[task]]
+    scored = np.random.default_rng(5).permutation(len(truth))[: TEST[task]]
+    return {
+        "names": corpus.label_names,
+        "texts": [corpus.train.texts[row] for row in given],
+        "labels": labels[given].tolist(),
+        "unlabelled": [corpus.train.texts[row] for row in rest],
+        "test": [corpus.test.texts[row] for row in scored],
+        "truth": truth[scored].tolist(),
+    }
+
+
+def scores(cell: dict[str, Any], p: np.ndarray | torch.Tensor) -> dict[str, float]:
+    """Accuracy and macro-F1 of probabilities."""
+    found = score(np.array(cell["truth"]), np.asarray(p), None, cell["names"])
+    return {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
+
+
+def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path) -> dict[str, Any]:
+    """Fine-tune with a loss; what gloss has learnt is kept beside its embeddings, for the unlabelled text to add to."""
+    settings = make(
+        TrainSettings, {"loss": method, "freeze": 3, "max_length": TOKENS[task], "seed": seed, "precision": "fp32"}
+    )
+    encoder = load(resolve(None), max_length=TOKENS[task], device="cpu")
+    clock = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        documents = Documents(cell["texts"], cell["labels"])
+        fitted = fit(encoder, documents, Documents([], []), cell["names"], settings, folder=Path(folder))
+    processor, predictor = time.process_time() - clock, fitted.predictor
+    z = encode(fitted.encoder, cell["test"])
+    p = predictor.probabilities(z) if method == "gloss" else predictor.head(z)
+    result = (
+        scores(cell, p)
+        | {"head": scores(cell, predictor.head(z)), "mix": scores(cell, predictor.by("mix").probabilities(z))}
+        | {"seconds": fitted.seconds, "processor_seconds": processor, "graph_share": predictor.graph_share}
+    )
+    if method == "gloss":
+        clock, began = time.process_time(), time.perf_counter()
+        rest = encode(fitted.encoder, cell["unlabelled"])
+        spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"predictor": vars(predictor), "unlabelled": rest.half(), "test": z, "encoding": spent}, kept)
+    return result
+
+
+def taught(cell: dict[str, Any], kept: Path, alone: dict[str, Any]) -> dict[str, Any]:
+    """What the unlabelled text adds to a trained gloss: its embeddings teach the head, as in `TextClassifier.fit`."""
+    rows = torch.load(kept, weights_only=True)
+    clock, began = time.process_time(), time.perf_counter()
+    predictor, lesson = teach(Predictor(**rows["predictor"]), rows["unlabelled"].float())
+    spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
+    z = rows["test"]
+    return (
+        scores(cell, predictor.probabilities(z))
+        | {"head": scores(cell, predictor.head(z)), "mix": scores(cell, predictor.by("mix").probabilities(z))}
+        | {name: alone[name] + rows["encoding"][name] + spent[name] for name in spent}
+        | {"graph_share": predictor.graph_share, "agreement": lesson.agreement}
+    )
+
+
+def probed(task: str, cell: dict[str, Any]) -> dict[str, Any]:
+    """Regression on the untouched encoder."""
+    encoder = load(resolve(None), max_length=TOKENS[task], device="cpu")
+    began = time.perf_counter()
+    probe = linear_probe(encode(encoder, cell["texts"]), cell["labels"], len(cell["names"]))
+    seconds = time.perf_counter() - began
+    return scores(cell, probe.probabilities(encode(encoder, cell["test"]))) | {"seconds": seconds}
+
+
+def by_setfit(task: str, cell: dict[str, Any], seed: int, python: str) -> dict[str, Any]:
+    """SetFit, in the Python that has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked, told = Path(folder) / "asked.json", Path(folder) / "told.json"
+        asked.write_text(
+            json.dumps(
+                {name: cell[name] for name in ("texts", "labels", "test")}
+                | {"model": str(resolve(None)), "tokens": TOKENS[task], "seed": seed, "steps": SETFIT_STEPS}
+            )
+        )
+        script = Path(__file__).with_name("headline_setfit.py")
+        subprocess.run([python, script, asked, told], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        answer = json.loads(told.read_text())
+    p = np.zeros((len(cell["truth"]), len(cell["names"])), np.float32)
+    p[np.arange(len(p)), answer.pop("predicted")] = 1.0
+    return scores(cell, p) | answer
+
+
+def run(task: str, shots: int, seed: int, method: str, python: str | None) -> None:
+    """One cell in this process, written to its file."""
+    torch.set_num_threads(1)
+    cell, kept = drawn(task, shots, seed), WORK / "embeddings" / f"{task}-{shots}-{seed}.pt"
+    if method == "setfit":
+        assert python is not None
+        result = by_setfit(task, cell, seed, python)
+    elif method == "probe":
+        result = probed(task, cell)
+    elif method == TAUGHT:
+        result = taught(cell, kept, json.loads(file_of(task, shots, seed, "gloss").read_text()))
+    else:
+        result = trained(task, cell, method, seed, kept)
+    about = {"task": task, "shots": shots, "seed": seed, "method": method, "labelled": len(cell["texts"])}
+    about |= {"unlabelled": len(cell["unlabelled"]), "test": len(cell["test"]), "tokens": TOKENS[task]}
+    about |= {"peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    write_json(file_of(task, shots, seed, method), about | result)
+    name = f"{task}-{shots}-{seed} {method}"
+    print(f"{name}: {100 * result['accuracy']:.1f} {100 * result['macro_f1']:.1f}, {result['seconds']:.0f} s", flush=True)
+
+
+def file_of(task: str, shots: int, seed: int, method: str) -> Path:
+    """Where the result of a cell lies."""
+    return RESULTS / f"{task}-{shots}-{seed}-{method}.json"
+
+
+def guarded(*cell: Any) -> None:
+    """`run`, which says what went wrong: another process waits for it."""
+    try:
+        run(*cell)
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None
+
+
+def main() -> None:
+    """Run what is missing, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("run", "page"))
+    parser.add_argument("--setfit", metavar="PYTHON", help="a Python that has setfit; without it SetFit is left out")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    given = parser.parse_args()
+    if given.stage == "page":
+        from headline_page import write
+
+        write(RESULTS)
+        return
+    for folder in (RESULTS, WORK / ".locks"):
+        folder.mkdir(parents=True, exist_ok=True)
+    fork = multiprocessing.get_context("fork")  # the libraries are loaded once, and each cell has its own peak
+    for seed in range(given.seeds):
+        for shots in SHOTS:
+            for task in TOKENS:
+                for method in given.methods.split(","):
+                    if method == "setfit" and (given.setfit is None or seed >= SETFIT_SEEDS):
+                        continue
+                    name = f"{task}-{shots}-{seed}-{method}"
+                    with locked(WORK, name) as mine:
+                        if mine and not file_of(task, shots, seed, method).exists():
+                            process = fork.Process(target=guarded, args=(task, shots, seed, method, given.setfit))
+                            process.start()
+                            process.join()
+
+
+if __name__ == "__main__":
+    main()
