@@ -56,8 +56,6 @@ VARIANTS = {
     "standalone": {"mode": "standalone"},
     "blend 0.5": {"blend": 0.5},
     "rate 2e-4, blend 0.5": {"learning_rate": 2e-4, "blend": 0.5},
-    "rate 2e-4, blend 0.75": {"learning_rate": 2e-4, "blend": 0.75},
-    "rate 4e-4, blend 0.5": {"learning_rate": 4e-4, "blend": 0.5},
     "rate 2e-4, cross-entropy": {"learning_rate": 2e-4, "loss": "ce", "sigma": "auto"},
 }
 

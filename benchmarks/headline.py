@@ -167,7 +167,9 @@ def run(task: str, shots: int, seed: int, method: str, python: str | None) -> No
     about |= {"peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
     write_json(file_of(task, shots, seed, method), about | result)
     name = f"{task}-{shots}-{seed} {method}"
-    print(f"{name}: {100 * result['accuracy']:.1f} {100 * result['macro_f1']:.1f}, {result['seconds']:.0f} s", flush=True)
+    print(
+        f"{name}: {100 * result['accuracy']:.1f} {100 * result['macro_f1']:.1f}, {result['seconds']:.0f} s", flush=True
+    )
 
 
 def file_of(task: str, shots: int, seed: int, method: str) -> Path:

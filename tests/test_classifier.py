@@ -159,6 +159,7 @@ def test_unlabelled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -
         toy.texts[:48], labels, unlabeled=["the moon then"], validation_data=(toy.texts[48:], toy.labels[48:])
     )
     assert model.predictor_.support.shape[0] == sum(label is not None for label in labels)
+    assert model.taught_ is not None and model.taught_.documents == 17
     assert "macro_f1" in model.history_[0]
 
 

@@ -186,6 +186,39 @@ def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[obj
     assert sizes["labelled"] == 12 and sizes["train"] == 58
 
 
+def test_unlabelled_text_of_a_file_of_its_own(
+    call: Call, table: Path, toy_maker: Any, quick: list[object], tmp_path: Path
+) -> None:
+    more = toy_maker({"cooking": 9, "football": 9, "music": 9, "space": 9}, seed=7).texts
+    (tmp_path / "more.txt").write_text("\n".join(more))
+    out = tmp_path / "run"
+    code, said, told = call(
+        "train", table, "--shots", 3, "--unlabeled", tmp_path / "more.txt", "--out", out, "--json", *quick
+    )
+    info = json.loads(said)
+    assert code == 0 and "36 unlabelled" in told and "taught by 36 unlabelled documents" in told
+    assert info["data"]["sizes"] | {"validation": 0} == {"train": 48, "labelled": 12, "validation": 0, "test": 0}
+    assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["unlabelled"]["documents"] == 36
+    assert set(info["unlabelled"]["shares"]) == {"cooking", "football", "music", "space"}
+    assert "36 unlabelled documents" in (out / "README.md").read_text()
+    assert "<b>36</b> unlabelled documents taught" in (out / "report.html").read_text()
+    assert call("evaluate", out, "--split", "validation")[0] == 0
+    model = TextClassifier.from_pretrained(out)
+    assert model.taught_ is not None and model.taught_.documents == 36
+    code, _, error = call("train", "--resume", "--out", out, "--unlabeled", table)
+    assert code == 2 and "unlabeled" in error
+
+
+@pytest.mark.parametrize(("name", "said"), [("none.csv", "no such file"), ("empty.txt", "holds no text")])
+def test_unlabelled_text_that_cannot_be_used(
+    call: Call, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    (tmp_path / "empty.txt").write_text("\n")
+    code, _, error = call("train", table, "--unlabeled", tmp_path / name, "--out", tmp_path / "run")
+    assert code == 2 and said in error and name in error and not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_splits_is_tested_on_its_test_split(
     call: Call, toy: Toy, quick: list[object], tmp_path: Path
 ) -> None:

@@ -360,6 +360,41 @@ def test_shots_of_a_corpus(tmp_path):
     assert load_corpus(path, shots=4, seed=1).fingerprint != load_corpus(path, shots=4).fingerprint
 
 
+def test_further_documents_without_labels(tmp_path):
+    path = str(write(tmp_path / "a.csv", TEXTS, LABELS))
+    plain = load_corpus(path, shots=1)
+    (tmp_path / "lines.txt").write_text("one more\n\nand another\n")
+    (tmp_path / "table.csv").write_text("complaint,label\none more,good\nand another,\n")
+    for name, options in (("lines.txt", {}), ("table.csv", {"text": "complaint"})):
+        labelled = write(tmp_path / "b.csv", TEXTS, LABELS, text=options.get("text", "text"))
+        corpus = load_corpus(str(labelled), shots=1, unlabeled=str(tmp_path / name), **options)
+        assert corpus.train.texts == [*plain.train.texts, "one more", "and another"]
+        assert corpus.train.labels == [*plain.train.labels, None, None] and corpus.validation == plain.validation
+        assert corpus.fingerprint != plain.fingerprint and corpus.train.known == len(plain.train)
+    other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labelled data alone
+    (tmp_path / "table.csv").write_text("sentence\none more\n")
+    assert load_corpus(str(other), text="body", unlabeled=str(tmp_path / "table.csv")).train.texts[-1] == "one more"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.csv", None, "no such file"),
+        ("a.docx", "x", "the ending '.docx' is unknown"),
+        ("a.txt", " \n\n", "holds no text"),
+        ("a.csv", "text\n", "holds no text"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "foo,bar\n1,2\n", "none is known to hold the texts"),
+        ("a.jsonl", '{"text": 3', "line 1: not JSON"),
+    ],
+)
+def test_further_documents_that_cannot_be_read(tmp_path, monkeypatch, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        load_corpus("builtin", unlabeled=str(tmp_path / name))
+
+
 @pytest.mark.parametrize("options", [{"shots": 0}, {"validation": 1.0}, {"validation": -0.1}])
 def test_impossible_settings(options):
     with pytest.raises(InputError, match="expected 0 <= validation < 1 and shots >= 1"):

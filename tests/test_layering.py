@@ -35,8 +35,8 @@ LAYERS = tuple(
         "errors",
         "graph solvers neighbours propagation corpus_graph objectives losses prediction memory gradcache rivals",
         "config presets catalogue encoder sampling documents schedule lower data",
-        "evaluation soft_probe unlabelled teaching leftout audit model checkpoints trainer training given answering classifier "
-        "sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",
+        "evaluation soft_probe unlabelled teaching leftout audit model checkpoints trainer training given answering "
+        "classifier sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",
         "bench",
         "cli __main__",
     )

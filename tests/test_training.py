@@ -30,6 +30,7 @@ from graphloss.schedule import (
     said_graphs,
     steps_of_epoch,
 )
+from graphloss.teaching import teach
 from graphloss.training import Fitted, fit
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
@@ -162,12 +163,51 @@ def test_without_validation_the_last_epoch_is_kept(tiny_encoder: Path, parts: An
     assert fitted.best_epoch == 3 and "macro_f1" not in fitted.history[-1]
 
 
-def test_unlabelled_documents_take_part(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def half(parts: Any) -> Any:
+    """Every other training document without its label."""
     documents, validation, label_names = parts
     labels = [label if row % 2 else -1 for row, label in enumerate(documents.labels)]
-    fitted = run(tiny_encoder, (Documents(documents.texts, labels), validation, label_names), tmp_path)
-    assert len(fitted.predictor.support) == sum(label >= 0 for label in labels)
-    assert all(np.isfinite(row["loss"]) for row in fitted.history)
+    return Documents(documents.texts, labels), validation, label_names
+
+
+def test_unlabelled_documents_teach_the_head_and_leave_the_training_as_it_is(
+    tiny_encoder: Path, half: Any, tmp_path: Path
+) -> None:
+    documents, *rest = half
+    taught = run(tiny_encoder, half, tmp_path / "taught")
+    untaught = run(tiny_encoder, half, tmp_path / "off", corpus_graph="off")
+    alone = run(tiny_encoder, (documents.labelled(), *rest), tmp_path / "alone")
+    same(untaught, alone)
+    assert alone.taught is None and untaught.taught is None and taught.taught is not None
+    z = encode(taught.encoder, documents.unlabelled().texts)
+    predictor, what = teach(alone.predictor, z)
+    assert taught.taught == what and torch.equal(taught.predictor.weight, predictor.weight)
+    assert what.documents == 24 and 0 <= what.agreement <= 1 and sum(what.shares) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(taught.predictor.support, alone.predictor.support)
+    assert what.agreement > 0.1 and not torch.allclose(taught.predictor.weight, alone.predictor.weight)
+
+
+def test_hidden_documents_join_the_graph_of_a_batch(
+    tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: set[int] = set()
+    forward = GraphModel.forward
+
+    def counted(self: GraphModel, features: Any, labels: torch.Tensor, documents: Any = None) -> Any:
+        sizes.add(len(labels))
+        return forward(self, features, labels, documents)
+
+    monkeypatch.setattr(GraphModel, "forward", counted)
+    fitted = run(tiny_encoder, half, tmp_path / "hidden", hidden=5)
+    assert sizes == {17}  # 24 labelled ones in two batches of 12
+    plain = run(tiny_encoder, half, tmp_path / "plain")
+    assert sizes == {17, 12} and fitted.history[-1]["step"] == plain.history[-1]["step"]
+    assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]
+    assert len(fitted.predictor.support) == 24 and all(np.isfinite(row["loss"]) for row in fitted.history)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, half, tmp_path / "cut", [Interrupt(3)], hidden=5)
+    same(fitted, run(tiny_encoder, half, tmp_path / "cut", hidden=5))
 
 
 @pytest.mark.parametrize("objective", ["combined", "standalone"])

@@ -215,7 +215,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(info["labels"])
         self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
         self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
-        self.taught_ = Taught(**found) if (found := info.get("unlabelled")) else None
+        found = info.get("unlabelled")
+        self.taught_ = Taught(found["documents"], found["agreement"], [*found["shares"].values()]) if found else None
         return self
 
     @classmethod
@@ -245,7 +246,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
                 "sigma": self.predictor_.sigma,
                 "graph_share": self.predictor_.graph_share,
             },
-            "unlabelled": asdict(self.taught_) if self.taught_ else None,
+            "unlabelled": self.taught_
+            and asdict(self.taught_) | {"shares": dict(zip(map(str, self.classes_), self.taught_.shares, strict=True))},
             "best_epoch": self.best_epoch_,
             "seconds": self.seconds_,
         }

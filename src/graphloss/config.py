@@ -112,7 +112,9 @@ class TrainSettings:
         least=2,
     )
     hidden: int = setting(
-        0, "Unlabelled documents drawn into each graph beside the labelled ones, as nodes that labels flow over.", least=0
+        0,
+        "Unlabelled documents drawn into each graph beside the labelled ones, as nodes that labels flow over.",
+        least=0,
     )
     corpus_graph: str = setting(
         "auto",

@@ -181,6 +181,11 @@ class Screen:
                 style="dim",
             )
         self.console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
+        if taught := info.get("unlabelled"):
+            self.console.print(
+                f"  head        taught by {taught['documents']:,} unlabelled documents "
+                f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
+            )
         self.console.print(f"  report      {run}/report.html", markup=False)
         self.console.print("\nNext:", style="bold")
         for line in (

@@ -55,6 +55,8 @@ def model_card(info: Mapping[str, Any]) -> str:
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labelled']:,} labelled documents" if "labelled" in sizes else ""
+    if taught := info.get("unlabelled"):
+        trained += f", and its head taught by {taught['documents']:,} unlabelled documents,"
     how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", "sigma", "weight", "seed") if key in settings)
     return f"""---
 {front}---
