@@ -15,7 +15,7 @@ from transformers.trainer import safe_globals
 
 from graphloss import presets, trainer, training
 from graphloss.checkpoints import complete, last_whole, step_of
-from graphloss.config import LOSSES, TrainSettings
+from graphloss.config import LOSSES, TrainSettings, make
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.errors import InputError
@@ -30,8 +30,9 @@ from graphloss.schedule import (
     said_graphs,
     steps_of_epoch,
 )
-from graphloss.teaching import teach
+from graphloss.teaching import SoftTargets, teach
 from graphloss.training import Fitted, fit
+from graphloss.unlabelled import lesson
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
@@ -208,6 +209,48 @@ def test_hidden_documents_join_the_graph_of_a_batch(
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, half, tmp_path / "cut", [Interrupt(3)], hidden=5)
     same(fitted, run(tiny_encoder, half, tmp_path / "cut", hidden=5))
+
+
+def test_soft_targets_are_the_corpus_graphs_and_warm_up(tiny_encoder: Path, half: Any) -> None:
+    documents = half[0]
+    encoder = load(str(tiny_encoder))
+    soft = SoftTargets(documents, 4, weight=2.0)
+    rows = torch.tensor([0, 2, 4, 1, 3])  # three unlabelled, two labelled
+    labels = torch.tensor(documents.labels)[rows]
+    logits = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    soft.rebuild(encoder, 0.0)
+    assert soft.loss(logits, labels, rows) == 0  # nothing is asked of the graph in the first epoch
+    soft.rebuild(encoder, 0.25)
+    expected = lesson(encode(encoder, documents.texts), torch.tensor(documents.labels), 4).targets.double()
+    total = 0.0
+    for place in range(3):
+        t, p = expected[rows[place]], torch.softmax(logits[place].detach(), 0)
+        entropy = -float((t * t.clamp_min(1e-30).log()).sum())
+        total += (1 - entropy / np.log(4)) * float(-(t * p.log()).sum()) / 3
+    loss = soft.loss(logits, labels, rows)
+    assert loss.item() == pytest.approx(2.0 * 0.25 * total, rel=1e-5)
+    torch.autograd.gradcheck(lambda x: soft.loss(x, labels, rows), logits)
+    assert soft.loss(logits[3:], labels[3:], rows[3:]) == 0
+
+
+def test_soft_targets_in_a_training_that_is_interrupted(tiny_encoder: Path, half: Any, tmp_path: Path) -> None:
+    settings = {"hidden": 5, "soft_weight": 1.0}
+    fitted = run(tiny_encoder, half, tmp_path / "soft", **settings)
+    assert [row["soft"] > 0 for row in fitted.history] == [False, True, True]
+    plain = run(tiny_encoder, half, tmp_path / "plain", hidden=5)
+    assert "soft" not in plain.history[0] and plain.history[-1]["ce"] != fitted.history[-1]["ce"]
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, half, tmp_path / "cut", [Interrupt(5)], **settings)
+    same(fitted, run(tiny_encoder, half, tmp_path / "cut", **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"soft_weight": 1.0}, "give --hidden"), ({"soft_weight": 1.0, "hidden": 4, "mode": "standalone"}, "head")],
+)
+def test_soft_targets_want_hidden_documents_and_a_head(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make(TrainSettings, settings)
 
 
 @pytest.mark.parametrize("objective", ["combined", "standalone"])

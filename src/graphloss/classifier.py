@@ -57,6 +57,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
         hidden: int = TrainSettings.hidden,
+        soft_weight: float = TrainSettings.soft_weight,
         corpus_graph: str = TrainSettings.corpus_graph,
         memory: int = TrainSettings.memory,
         memory_warmup: int = TrainSettings.memory_warmup,
@@ -94,6 +95,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.q = q
         self.k = k
         self.hidden = hidden
+        self.soft_weight = soft_weight
         self.corpus_graph = corpus_graph
         self.memory = memory
         self.memory_warmup = memory_warmup

@@ -20,6 +20,7 @@ from graphloss.leftout import share_for
 from graphloss.losses import Combined, GLoss, ask, balanced_class_weights
 from graphloss.prediction import Predictor
 from graphloss.schedule import batch_size_for
+from graphloss.teaching import SoftTargets
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -33,16 +34,23 @@ class GraphModel(nn.Module):
         head: of the cross-entropy; None where the objective has none.
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
+        soft: targets for the unlabelled documents of a batch; needs a head.
     """
 
     def __init__(
-        self, encoder: SentenceTransformer, head: nn.Linear | None, objective: nn.Module, at_once: int | None = None
+        self,
+        encoder: SentenceTransformer,
+        head: nn.Linear | None,
+        objective: nn.Module,
+        at_once: int | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.objective = objective
         self.at_once = at_once
+        self.soft = soft
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
 
     def forward(
@@ -56,6 +64,9 @@ class GraphModel(nn.Module):
                 logits = self.head(z)  # (n, C)
             result = self.objective(z, logits, labels, documents)
             parts = {"loss": result.loss, "ce": result.ce}
+            if self.soft is not None and documents is not None:
+                parts["soft"] = self.soft.loss(logits, labels, documents)
+                parts["loss"] = parts["loss"] + parts["soft"]
             if self.objective.graph_loss is not None:
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
@@ -115,7 +126,8 @@ def start_model(
         with torch.no_grad():
             head.weight.copy_(probe.weight)
             head.bias.copy_(probe.bias)
-    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once)
+    soft = SoftTargets(documents, classes, settings.soft_weight) if settings.soft_weight else None
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once, soft)
 
 
 class Blend:

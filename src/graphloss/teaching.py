@@ -1,19 +1,33 @@
-"""Unlabelled documents to good use after training: the graph of all documents teaches the head of a predictor.
+"""Unlabelled documents put to use: a graph of all documents teaches the head after training, and the encoder in it.
 
-The encoder was shaped by the given labels; its embeddings of all documents, joined with their nearest neighbours, carry
-these labels to the unlabelled documents, and a head is fitted on what arrives (`unlabelled`). Training the encoder on
-such guesses only confirmed the guesses (docs/experiments.md), so that nothing of this is sent back into it.
+The encoder is shaped by the given labels; its embeddings of all documents, joined with their nearest neighbours, carry
+these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`).
+
+During training the same can be asked of the documents hidden in a batch (`SoftTargets`), letters as in `unlabelled`::
+
+    loss + s e / E  mean over the batch's hidden i of  w_i H(T_i, softmax(logits_i)),   w = certainty of T
+
+in epoch e of E, T rebuilt before each epoch on the encoder of the moment (Iscen et al. 2019, section 3.4). It is off
+unless asked for: what it gained is in docs/few_labels.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from graphloss.corpus_graph import certainty
+from graphloss.documents import Documents
+from graphloss.encoder import encode
 from graphloss.prediction import Predictor
 from graphloss.unlabelled import head, lesson
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 @dataclass(frozen=True)
@@ -48,3 +62,40 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     probe = head(z, learnt)
     taught = replace(predictor, weight=probe.weight, bias=probe.bias)
     return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist())
+
+
+class SoftTargets:
+    """What the corpus graph says of the unlabelled documents at the moment, as targets for those in a batch.
+
+    Args:
+        documents: all n training documents.
+        classes: C.
+        weight: s, of their cross-entropy in the last epoch.
+    """
+
+    def __init__(self, documents: Documents, classes: int, weight: float) -> None:
+        self.documents, self.classes, self.weight = documents, classes, weight
+        self.share = 0.0  # of the weight, in this epoch
+        self.targets = torch.zeros(0, classes)  # (n, C) from the second epoch on
+
+    def rebuild(self, encoder: SentenceTransformer, share: float) -> None:
+        """Ask the graph of the encoder's embeddings; from now on the targets have `share` of the weight."""
+        self.share = share
+        if share > 0:
+            z, labels = encode(encoder, self.documents.texts), torch.tensor(self.documents.labels)
+            self.targets = lesson(z, labels, self.classes).targets
+
+    def loss(self, logits: Tensor, labels: Tensor, documents: Tensor) -> Tensor:
+        """The weighted cross-entropy of the unlabelled documents of a batch; 0 where there are none.
+
+        Args:
+            logits: (b, C).
+            labels: (b,), -1 for unlabelled.
+            documents: (b,) their places among all documents.
+        """
+        hidden = labels < 0
+        if self.share == 0 or not bool(hidden.any()):
+            return logits.sum() * 0.0
+        t = self.targets[documents[hidden].cpu()].to(logits)  # (h, C)
+        each = -(t * functional.log_softmax(logits[hidden], dim=1)).sum(dim=1)  # (h,)
+        return self.weight * self.share * (certainty(t) * each).mean()

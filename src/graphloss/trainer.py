@@ -27,6 +27,18 @@ STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
 
 
+class Rebuild(TrainerCallback):
+    """Asks the corpus graph anew before each epoch."""
+
+    def __init__(self, model: GraphModel) -> None:
+        self.model = model
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Rebuild the soft targets on the encoder as it is now."""
+        assert self.model.soft is not None
+        self.model.soft.rebuild(self.model.encoder, int(state.epoch or 0) / max(state.num_train_epochs, 1))
+
+
 class GraphTrainer(Trainer):
     """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
 
@@ -53,7 +65,7 @@ class GraphTrainer(Trainer):
             data_collator=Collator(model.encoder),
             train_dataset=Rows(documents),
             eval_dataset=Rows(validation),
-            callbacks=callbacks,
+            callbacks=[*callbacks, *([Rebuild(model)] if model.soft else [])],
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
 
