@@ -49,6 +49,9 @@ class Taught:
 def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     """Let unlabelled documents teach the head of a predictor.
 
+    The head answers alone in the mix from then on: it has learnt from a graph of all documents, to which that of the
+    labelled ones has nothing to add (docs/experiments.md).
+
     Args:
         predictor: of n labelled documents.
         unlabelled: (m, d) unit-length embeddings.
@@ -60,7 +63,7 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabelled),), -1)])  # (n + m,)
     learnt = lesson(z, labels, len(predictor.weight))
     probe = head(z, learnt)
-    taught = replace(predictor, weight=probe.weight, bias=probe.bias)
+    taught = replace(predictor, weight=probe.weight, bias=probe.bias, graph_share=0.0)
     return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist())
 
 

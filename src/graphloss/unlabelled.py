@@ -38,8 +38,9 @@ POOL = (1.0, 2.0)
 GIVEN = 0.3
 """Least share of the given labels in the total weight."""
 
-INVERSE_REGULARIZATION = 1.0
-"""Of the head on soft targets: they are many and partly wrong, so it is held tighter than the probe on given labels."""
+CLASSES_A_UNIT = 10
+"""The head on soft targets has an inverse regularisation of a tenth of the number of classes, at least 1: they are many
+and partly wrong, so it is held tighter than the probe on given labels, the less so the fewer documents a class has."""
 
 TRUSTED = 0.5
 """Agreement from which on the head is that of the soft targets alone."""
@@ -119,16 +120,19 @@ def lesson(
     return Lesson(targets, torch.where(given, each, weights), prior, kappa, regression)
 
 
-def head(embeddings: Tensor, taught: Lesson) -> Probe:
+def head(embeddings: Tensor, taught: Lesson, *, inverse_regularization: float | None = None) -> Probe:
     """The linear head that a lesson teaches.
 
     Args:
         embeddings: (n, d) of the lesson's documents.
         taught: the lesson.
+        inverse_regularization: see `soft_probe`; by the number of classes when left out (`CLASSES_A_UNIT`).
     """
     if taught.agreement == 0.0:  # nothing unlabelled, or opinions that share nothing
         return taught.regression
-    soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=INVERSE_REGULARIZATION)
+    if inverse_regularization is None:
+        inverse_regularization = max(1.0, taught.targets.shape[1] / CLASSES_A_UNIT)
+    soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=inverse_regularization)
     share = min(1.0, taught.agreement / TRUSTED)
     return Probe(
         torch.lerp(SHARP * taught.regression.weight, soft.weight, share),
