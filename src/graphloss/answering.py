@@ -126,13 +126,15 @@ class Answering:
             for place in found.ranked()
         ]
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Unit-length embeddings (n, d), float32."""
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False, shared: bool = False
+    ) -> np.ndarray:
+        """Unit-length embeddings (n, d), float32; `shared` where all processes of a launcher call it and share them."""
         from graphloss.encoder import encode
 
         texts = given.texts_only(texts)
         self._fitted()
-        return encode(self.encoder_, texts, batch_size=batch_size, progress=progress).numpy()
+        return encode(self.encoder_, texts, batch_size=batch_size, progress=progress, shared=shared).numpy()
 
     def _by(self, predictor: str | None) -> Predictor:
         self._fitted()

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from graphloss import given, runfolder
+from graphloss import given, processes, runfolder
 from graphloss.answering import Answering
 from graphloss.config import TrainSettings, make, names
 from graphloss.errors import InputError
@@ -139,7 +139,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         *,
         validation_data: tuple[Sequence[str], Sequence[Any]] | None = None,
     ) -> Self:
-        """Fine-tune the encoder.
+        """Fine-tune the encoder; in several processes (`torchrun`) all call this, with the same documents.
 
         Args:
             texts: n documents.
@@ -176,7 +176,9 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = given.held_out(train, self.validation, self.seed)
-        with tempfile.TemporaryDirectory(prefix="graphloss-") as folder:
+        processes.join()
+        with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
+            folder = processes.first_does(lambda: own)
             fitted = fit(
                 load(source, max_length=self.max_length),
                 train,

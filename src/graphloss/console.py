@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from graphloss import processes
 from graphloss.schedule import said_graphs
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ SLOW = 256  # texts: encoding more of them may take over two seconds, so that a 
 
 
 class Screen:
-    """Standard error, as much of it as the user wants to see."""
+    """Standard error, as much of it as the user wants to see; of several processes the first one alone speaks."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet = quiet = quiet or not processes.first()
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
@@ -41,7 +42,9 @@ class Screen:
 
     def warn(self, line: str) -> None:
         """Something that the user ought to know, also when quiet."""
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {line}", style="yellow", markup=False)
+        if processes.first():
+            voice = Console(stderr=True, highlight=False, soft_wrap=True)
+            voice.print(f"warning: {line}", style="yellow", markup=False)
 
     def shows(self, texts: int) -> bool:
         """Whether encoding so many texts deserves a bar."""
@@ -64,6 +67,7 @@ class Screen:
             if label is not None:
                 sizes[label] = sizes.get(label, 0) + 1
         words = [len(text.split()) for text in corpus.train.texts]
+        shared = f" shared by {plan.processes} processes" if plan.processes > 1 else ""
         hidden = len(corpus.train) - sum(sizes.values())
         documents = [f"{sum(sizes.values()):,} labelled", f"{hidden:,} unlabelled" if hidden else ""]
         documents += [f"{len(corpus.validation):,} validation"]
@@ -77,7 +81,7 @@ class Screen:
             "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
             "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} "
             f"{'step' if plan.steps == 1 else 'steps'}, "
-            f"{said_graphs(plan.graph_size, plan.batch_size)}, seed {settings.seed}",
+            f"{said_graphs(plan.graph_size, plan.batch_size)}{shared}, seed {settings.seed}",
             "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
             "run folder": str(plan.folder),
         }

@@ -53,7 +53,9 @@ class CorpusGraph:
         return len(self.degree)
 
 
-def corpus_graph(z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bool | None = None) -> CorpusGraph:
+def corpus_graph(
+    z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bool | None = None, shared: bool = False
+) -> CorpusGraph:
     """Join each document with its k nearest neighbours.
 
     Args:
@@ -61,13 +63,14 @@ def corpus_graph(z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bo
         k: neighbours per document.
         sigma: bandwidth.
         approximate: see `neighbours.nearest`.
+        shared: as there: all processes call this, and each searches for the neighbours of a part of the documents.
 
     Raises:
         ValueError: sigma is not positive, or see `neighbours.nearest`.
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.2 and 0.5")
-    index, cosine = nearest(z, k, approximate=approximate)  # (n, k)
+    index, cosine = nearest(z, k, approximate=approximate, shared=shared)  # (n, k)
     n = len(index)
     i = torch.arange(n, device=index.device)[:, None].expand_as(index)[index >= 0]
     j = index[index >= 0]

@@ -74,9 +74,9 @@ class Collator:
 
     def __call__(self, rows: list[tuple[str, int, int]]) -> dict[str, Any]:
         """Tokens, labels and numbers of n documents."""
-        texts, labels, numbers = zip(*rows, strict=True)
+        texts, labels, numbers = zip(*rows, strict=True) if rows else ((), (), ())
         return {
-            "features": tokenise(self.encoder, list(texts)),
-            "labels": torch.tensor(labels),
-            "documents": torch.tensor(numbers),
+            "features": tokenise(self.encoder, list(texts)) if texts else {},
+            "labels": torch.tensor(labels, dtype=torch.long),
+            "documents": torch.tensor(numbers, dtype=torch.long),
         }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from graphloss import processes
 from graphloss.errors import InputError
 from graphloss.gradcache import in_pieces
 from graphloss.graph import unit
@@ -200,18 +201,36 @@ def embed(
 
 
 def encode(
-    encoder: SentenceTransformer, texts: list[str], *, batch_size: int = 32, progress: bool = False
+    encoder: SentenceTransformer,
+    texts: list[str],
+    *,
+    batch_size: int = 32,
+    progress: bool = False,
+    shared: bool = False,
 ) -> torch.Tensor:
     """Embed texts without a gradient, by the library's own `encode` (sorted by length, on the encoder's device).
+
+    Args:
+        encoder: a sentence-transformers model.
+        texts: n of them.
+        batch_size: texts at once.
+        progress: draw a bar, in the first process.
+        shared: all processes call this with the same texts, and each embeds a part of them.
 
     Returns:
         Unit-length embeddings (n, d), float32, on the CPU.
     """
     if not texts:
         return torch.empty(0, encoder.get_embedding_dimension() or 0)
+    if shared and 1 < (world := processes.world()) <= len(texts):  # dealt out in turn, for lengths may have a trend
+        own = encode(encoder, texts[processes.rank() :: world], batch_size=batch_size, progress=progress)
+        dealt = torch.cat([torch.arange(first, len(texts), world) for first in range(world)])  # (n,)
+        return processes.gather(own)[dealt.argsort()]
     training = encoder.training
     try:
-        found = encoder.encode(texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=progress)
+        found = encoder.encode(
+            texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=progress and processes.first()
+        )
     finally:
         encoder.train(training)
     return unit(found.float().cpu())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from graphloss import processes
 from graphloss.catalogue import build
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
@@ -35,6 +36,9 @@ class GraphModel(nn.Module):
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
         soft: targets for the unlabelled documents of a batch; needs a head.
+
+    In several processes each embeds the documents that it is given, and the loss, the same on all of them, is that of
+    the documents of all (`processes`).
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class GraphModel(nn.Module):
         self, features: dict[str, Any], labels: torch.Tensor, documents: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """One pass: `features` of n texts and `labels` (n,) to a scalar loss; `documents` (n,) are their numbers."""
-        z = embed(self.encoder, features, at_once=self.at_once)  # (n, d)
+        z = processes.gather(self._embedded(features, len(labels)))  # (n, d) from here on of all processes
+        labels = processes.gather(labels)
+        documents = None if documents is None else processes.gather(documents)
         if isinstance(self.objective, Combined):
             assert self.head is not None
             with torch.autocast(z.device.type, enabled=False):
@@ -75,6 +81,13 @@ class GraphModel(nn.Module):
         if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
         return {"loss": parts["loss"]}
+
+    def _embedded(self, features: dict[str, Any], count: int) -> torch.Tensor:
+        """Embeddings (count, d); none, but with a gradient, where this process has no part in a small batch."""
+        if count or processes.world() == 1:
+            return embed(self.encoder, features, at_once=self.at_once)
+        width = self.encoder.get_embedding_dimension() or 0
+        return torch.zeros(0, width, device=self.encoder.device, requires_grad=True)
 
     def averages(self) -> dict[str, float]:
         """Means over the batches since the last call."""
@@ -187,7 +200,7 @@ def predictor_of(
         progress: draw a bar while texts are embedded.
     """
     known = documents.labelled()
-    support = encode(model.encoder, known.texts, progress=progress)
+    support = encode(model.encoder, known.texts, progress=progress, shared=True)
     support = support.half().float()  # as a run folder keeps it: a model says the same before and after it is saved
     if model.head is not None:
         weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
@@ -197,5 +210,5 @@ def predictor_of(
     graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
     sigma = graph.bandwidth if isinstance(graph, GLoss) else GLoss().bandwidth
     even = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5, kind=kind)
-    z = encode(model.encoder, validation.texts)
+    z = encode(model.encoder, validation.texts, shared=True)
     return replace(even, graph_share=share_for(even, z, torch.tensor(validation.labels, dtype=torch.long)))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphloss import processes
 from graphloss.graph import exact, working
 
 ROWS, COLUMNS = 1024, 8192
@@ -37,13 +38,15 @@ class Neighbours(NamedTuple):
     cosine: Tensor
 
 
-def nearest(z: Tensor, k: int, *, approximate: bool | None = None) -> Neighbours:
+def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool = False) -> Neighbours:
     """The k most similar other documents of each document.
 
     Args:
         z: (n, d) rows of unit length.
         k: neighbours; more than n - 1 means all others.
         approximate: use the index of faiss; by default beyond `EXACT_DOCUMENTS` documents.
+        shared: all processes call this with the same embeddings, and each searches for a part of the documents; by the
+            index, which several threads never build twice alike, the first one searches for all.
 
     Raises:
         ValueError: k is below 1, z has no two dimensions or is not finite.
@@ -61,7 +64,13 @@ def nearest(z: Tensor, k: int, *, approximate: bool | None = None) -> Neighbours
         return Neighbours(torch.empty(len(z), 0, dtype=torch.int64, device=z.device), z.new_empty(len(z), 0))
     wanted = len(z) > EXACT_DOCUMENTS if approximate is None else approximate
     with exact(z):
-        return _by_index(z, k) if wanted else _in_blocks(z, k)
+        if wanted:
+            return processes.first_does(lambda: _by_index(z, k)) if shared else _by_index(z, k)
+        blocks = range(0, len(z), ROWS)
+        if not shared or len(blocks) < processes.world():
+            return _in_blocks(z, k, blocks)
+        own = _in_blocks(z, k, blocks[processes.share(len(blocks), *processes.part())])
+        return Neighbours(*map(processes.gather, own))
 
 
 def memory(n: int, d: int, k: int, num_classes: int) -> int:
@@ -79,10 +88,11 @@ def memory(n: int, d: int, k: int, num_classes: int) -> int:
     return search + edges + columns
 
 
-def _in_blocks(z: Tensor, k: int) -> Neighbours:
+def _in_blocks(z: Tensor, k: int, blocks: range) -> Neighbours:
+    """The neighbours of the documents of some blocks of rows, given where each block begins."""
     n = len(z)
     index, cosine = [], []
-    for top in range(0, n, ROWS):
+    for top in blocks:
         rows = z[top : top + ROWS]  # (r, d)
         best: list[tuple[Tensor, Tensor]] = []
         for left in range(0, n, COLUMNS):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphloss import processes
 from graphloss.config import TrainSettings
 from graphloss.data import Corpus
 from graphloss.encoder import encode
@@ -31,6 +32,7 @@ class Plan:
     device: str
     batch_size: int
     graph_size: int
+    processes: int
     epochs: int
     steps: int
     minutes: float
@@ -39,7 +41,7 @@ class Plan:
 def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
     """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts.
 
-    A graph of several batches embeds them once more, and so costs four times as much.
+    A graph of several batches embeds them once more, and so costs four times as much. Processes share all of it.
     """
     texts = corpus.train.texts
     tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
@@ -51,7 +53,8 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
     epochs, steps = epochs_for(count, settings), steps_of_epoch(count, settings)
     judged = len(corpus.test or corpus.validation)
     batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
-    step = 4 if batch_size < min(graph_size, count) else 3
+    world = processes.world()
+    step = 4 if batch_size < min(graph_size, count) / world else 3
     hidden = min(settings.hidden, len(texts) - count) * steps * settings.accumulate
     taught = len(texts) if settings.corpus_graph == "auto" and count < len(texts) else 0
     passes = epochs * (step * (count + hidden) + len(corpus.validation)) + 2 * (judged + count) + taught
@@ -65,7 +68,8 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
         device=str(encoder.device),
         batch_size=batch_size,
         graph_size=graph_size,
+        processes=world,
         epochs=epochs,
         steps=steps,
-        minutes=passes * each / 60,
+        minutes=passes * each / 60 / world,
     )

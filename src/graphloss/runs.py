@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphloss import claim, runfolder
+from graphloss import claim, processes, runfolder
 from graphloss.config import DataSettings, TrainSettings, make, names
-from graphloss.data import Corpus, load_corpus, load_split
+from graphloss.data import Corpus, Split, load_corpus, load_split
 from graphloss.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,10 +20,24 @@ if TYPE_CHECKING:
 PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it hardly gains
 
 
+@dataclass(frozen=True)
+class Work:
+    """A training that has been checked: what to train on and how, and where the result goes."""
+
+    source: str
+    data: DataSettings
+    settings: TrainSettings
+    corpus: Corpus
+    folder: Path
+    encoder: str
+
+
 def train(
     source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
 ) -> dict[str, Any]:
     """Train on a corpus and leave a finished run folder.
+
+    In several processes all call this: the first one reads, checks and writes, and they train together.
 
     Args:
         source: a file, a folder, a name or `hub:NAME`; None only when a run is resumed.
@@ -33,14 +47,39 @@ def train(
         screen: where progress is shown.
 
     Returns:
-        What `graphloss.json` says, with the folder under `run`.
+        What `graphloss.json` says, with the folder under `run`; in the other processes, what it said at the start.
 
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
-    from graphloss.encoder import check_length, load, resolve
+    from graphloss.encoder import load
     from graphloss.lower import check_freeze
     from graphloss.plan import size_up
+
+    work = processes.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
+    folder = work.folder
+    if resume and (folder / runfolder.INFO).is_file() and runfolder.read_info(folder)["status"] == "finished":
+        shutil.rmtree(folder / runfolder.CHECKPOINTS, ignore_errors=True)
+        screen.say(f"{folder} has finished already; nothing is left to do")
+        return runfolder.read_info(folder) | {"run": str(folder)}
+
+    def loaded() -> Any:
+        encoder = load(work.encoder, max_length=work.settings.max_length)
+        check_freeze(encoder, work.settings.freeze)
+        return encoder
+
+    encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail
+    begun = processes.first_does(lambda: claim.begin(folder, work.source, work.corpus, work.data, work.settings))
+    if processes.first():
+        screen.plan(size_up(work.corpus, work.settings, folder, encoder))
+    classifier = _fit(work.corpus, work.settings, encoder, folder, screen)
+    return _conclude(folder, begun, work.corpus, classifier, work.encoder, screen)
+
+
+def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
+    """Everything that can be checked without loading the encoder."""
+    from graphloss.encoder import check_length, resolve
+    from graphloss.schedule import check_processes
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
@@ -63,17 +102,8 @@ def train(
             f"{source}: no document is left to score the model on, neither for validation nor for a test; "
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
-    folder = out or claim.free_folder(corpus.name, settings)
-    if resume and (folder / runfolder.INFO).is_file() and runfolder.read_info(folder)["status"] == "finished":
-        shutil.rmtree(folder / runfolder.CHECKPOINTS, ignore_errors=True)
-        screen.say(f"{folder} has finished already; nothing is left to do")
-        return runfolder.read_info(folder) | {"run": str(folder)}
-    encoder = load(encoder_source, max_length=settings.max_length)  # before the folder is claimed: it may fail
-    check_freeze(encoder, settings.freeze)
-    begun = claim.begin(folder, source, corpus, data, settings)
-    screen.plan(size_up(corpus, settings, folder, encoder))
-    classifier = _fit(corpus, settings, encoder, folder, screen)
-    return _conclude(folder, begun, corpus, classifier, encoder_source, screen)
+    check_processes(len(corpus.train), sum(label is not None for label in corpus.train.labels), settings)
+    return Work(source, data, settings, corpus, out or claim.free_folder(corpus.name, settings), encoder_source)
 
 
 def evaluate(
@@ -88,6 +118,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a finished run on a split of a corpus; by default on the corpus that it was trained on.
 
+    In several processes all call this and share the documents.
+
     Returns:
         `accuracy`, `macro_f1`, `macro_silhouette`, `micro_silhouette`, `ece` (fractions of one) and
         `per_class`, with what was scored.
@@ -96,9 +128,28 @@ def evaluate(
         InputError: the run or the data cannot be used, or the data has labels that the run does not know, or
             it is the single file of the training, which has no test split.
     """
+    import torch
+
     from graphloss.classifier import TextClassifier
     from graphloss.evaluation import score
 
+    source, documents = processes.first_does(
+        lambda: _scored(folder, source, split=split, text=text, label=label, screen=screen)
+    )
+    label_names = [_name(label) for label in runfolder.read_info(folder)["labels"]]
+    classifier = processes.all_do(lambda: TextClassifier.from_pretrained(folder))
+    embeddings = classifier.encode(documents.texts, progress=screen.shows(len(documents)), shared=True)
+    truth = np.array([label_names.index(str(name)) for name in documents.labels])
+    scores = score(
+        truth, classifier.probabilities(torch.from_numpy(embeddings), predictor=predictor), embeddings, label_names
+    )
+    return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
+
+
+def _scored(
+    folder: Path, source: str | None, *, split: str, text: str | None, label: str | None, screen: Screen
+) -> tuple[str, Split]:
+    """The name and the documents of what a run is to be scored on."""
     info = runfolder.read_info(folder)
     recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
     own = "source" in recorded and (source is None or claim.place_of(source) == recorded["source"])
@@ -129,15 +180,7 @@ def evaluate(
         documents = load_split(source, split, **columns, label_names=label_names)
     for line in documents.warnings:
         screen.warn(line)
-    classifier = TextClassifier.from_pretrained(folder)
-    embeddings = classifier.encode(documents.texts, progress=screen.shows(len(documents)))
-    truth = np.array([label_names.index(str(name)) for name in documents.labels])
-    import torch
-
-    scores = score(
-        truth, classifier.probabilities(torch.from_numpy(embeddings), predictor=predictor), embeddings, label_names
-    )
-    return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
+    return source, documents
 
 
 def _name(label: Any) -> str:
@@ -162,7 +205,7 @@ def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, sc
         corpus.label_names,
         settings,
         folder=where,
-        callbacks=[screen.watch(lambda history: runfolder.write_metrics(folder, history))],
+        callbacks=[screen.watch(lambda history: runfolder.write_metrics(folder, history))] if processes.first() else [],
         progress=screen.shows(len(corpus.train)),
     )
     return TextClassifier.of(settings, fitted, corpus.label_names)
@@ -187,12 +230,13 @@ def _conclude(
         f"Scoring {len(judged):,} {name} documents, by the model and by a linear probe of the untouched encoder"
     )
     shows = screen.shows(len(judged))
-    tuned = classifier.encode(judged.texts, progress=shows)
+    tuned = classifier.encode(judged.texts, progress=shows, shared=True)
     untouched = load(encoder_source, max_length=classifier.max_length)
-    before = encode(untouched, judged.texts, progress=shows)
-    probe = linear_probe(
-        encode(untouched, known.texts, progress=screen.shows(len(known))), known.labels, len(corpus.label_names)
-    )
+    before = encode(untouched, judged.texts, progress=shows, shared=True)
+    start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
+    if not processes.first():
+        return begun | {"run": str(folder)}
+    probe = linear_probe(start, known.labels, len(corpus.label_names))
     probabilities = classifier.probabilities(torch.from_numpy(tuned))
     info = (
         begun

@@ -17,6 +17,8 @@ from itertools import chain, pairwise
 
 import numpy as np
 
+from graphloss import processes
+
 Batch = dict[int, list[int]]
 """The labelled documents of a batch, by class."""
 
@@ -53,9 +55,12 @@ class ClassAwareBatchSampler:
         hidden: unlabelled documents, or all where there are fewer, drawn anew into each batch beside its labelled ones,
             of which there are then `ceil(l / batch_size)` batches for l labelled documents: an epoch is one over these.
             When None, every unlabelled document stands in one batch, and counts among its `batch_size`.
+        part: (i, W): of every batch only the i-th of W parts, for the i-th of W processes. The parts of a batch make it
+            up in their order, share no document, and differ in size by one at most.
 
     Raises:
-        ValueError: `batch_size` or `group_size` is below 1, `hidden` below 0, or a label below -1.
+        ValueError: `batch_size` or `group_size` is below 1, `hidden` below 0, a label below -1, or there is no such
+            part.
 
     Example:
         >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, -1, -1], batch_size=5)
@@ -73,6 +78,7 @@ class ClassAwareBatchSampler:
         seed: int = 0,
         group_size: int | None = None,
         hidden: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)  # (n,)
         if batch_size < 1 or (group_size is not None and group_size < 1):
@@ -81,7 +87,10 @@ class ClassAwareBatchSampler:
             raise ValueError(f"expected hidden >= 0 unlabelled documents a batch, not {hidden}")
         if self.labels.size and self.labels.min() < -1:
             raise ValueError(f"expected class indices, or -1 for an unlabelled document, not {self.labels.min()}")
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"expected part (i, W) with 0 <= i < W, not {part}")
         self.batch_size = batch_size
+        self.part = part
         self.seed = seed
         self.epoch = 0
         self.hidden = hidden
@@ -116,7 +125,7 @@ class ClassAwareBatchSampler:
             others = [rng.choice(self._unlabelled, share, replace=False) for _ in labelled]
         for batch, more in zip(labelled, others, strict=True):
             documents = np.array([*chain.from_iterable(batch.values()), *more], dtype=np.int64)
-            yield rng.permutation(documents).tolist()
+            yield rng.permutation(documents)[processes.share(len(documents), *self.part)].tolist()
 
     def _labelled_batches(self, rng: np.random.Generator) -> tuple[list[Batch], np.ndarray]:
         """The labelled documents of each batch, and how many unlabelled ones it takes."""

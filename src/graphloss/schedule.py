@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+from graphloss import processes
 from graphloss.config import TrainSettings
+from graphloss.errors import InputError
 
 LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
 FEW_LABELS, BLEND = 2048, 0.5
@@ -26,6 +28,28 @@ def batch_size_for(count: int, settings: TrainSettings) -> int:
 def graph_size_for(count: int, settings: TrainSettings) -> int:
     """Documents of one graph: as asked, or those of a batch."""
     return settings.graph_size or batch_size_for(count, settings)
+
+
+def check_processes(count: int, labelled: int, settings: TrainSettings) -> None:
+    """Refuse more processes than the documents of one graph, or all labels, can keep busy.
+
+    Args:
+        count: documents of an epoch.
+        labelled: those with a label.
+        settings: the size of a graph.
+
+    Raises:
+        InputError: with the number of processes that fits.
+    """
+    world, size = processes.world(), graph_size_for(count, settings)
+    graph = count // max(1, math.ceil(count / size))  # they differ by a few documents
+    if world > min(graph, labelled):
+        what = f"graphs of {graph:,} documents" if graph <= labelled else f"{labelled:,} labelled documents"
+        larger = f" or give --graph-size {world} or more" if graph < world <= count else ""
+        raise InputError(
+            f"{world} processes cannot share {what}, each must embed one at least; start {min(graph, labelled)} "
+            f"at most (torchrun --nproc-per-node),{larger or ' or label more'}"
+        )
 
 
 def said_graphs(graph_size: int, batch_size: int) -> str:

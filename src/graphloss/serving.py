@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graphloss import runfolder
+from graphloss import processes, runfolder
 from graphloss.config import PREDICTORS
 from graphloss.data import read_texts
 from graphloss.errors import InputError
 
-PREDICT_AT_ONCE = 256  # texts: enough for sorting by length to pay
+PREDICT_AT_ONCE = 256  # texts a process: enough for sorting by length to pay
 
 
 def predict(
@@ -26,6 +26,8 @@ def predict(
     explain: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
+
+    In several processes all call this: the first one reads and answers, and each embeds a part of the texts.
 
     Args:
         folder: a finished run.
@@ -47,20 +49,13 @@ def predict(
 
     from graphloss.classifier import TextClassifier
 
-    runfolder.read_info(folder)
-    if predictor is not None and predictor not in PREDICTORS:
-        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
-    if explain and not (folder / runfolder.TEXTS).exists():
-        raise InputError(f"{folder}: keeps no training texts ({runfolder.TEXTS}) to explain by; train anew")
-    texts = read_texts(source, text=column)
-    first = next(texts, None)  # a file that cannot be read is said before a model is loaded
-    if first is None:
-        raise InputError(f"{_name(source)} holds no text: nothing to classify")
-    classifier = TextClassifier.from_pretrained(folder)
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE)
-    threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
-    while batch := _arrived(waiting):
-        z = torch.from_numpy(classifier.encode([text for _, text in batch]))
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * processes.world())
+    processes.first_does(lambda: _begin(folder, source, waiting, column=column, predictor=predictor, explain=explain))
+    classifier = processes.all_do(lambda: TextClassifier.from_pretrained(folder))
+    while batch := processes.first_does(lambda: _arrived(waiting)):
+        z = torch.from_numpy(classifier.encode([text for _, text in batch], shared=True))
+        if not processes.first():
+            continue
         probabilities = classifier.probabilities(z, predictor=predictor)
         said = zip(*classifier.explanations(z, predictor=predictor), strict=True) if explain else ()
         why = [
@@ -75,6 +70,28 @@ def predict(
                 "probability": round(float(each.max()), 6),
                 **because,
             }
+
+
+def _begin(
+    folder: Path,
+    source: str | list[str],
+    waiting: queue.Queue[Any],
+    *,
+    column: str | None,
+    predictor: str | None,
+    explain: bool,
+) -> None:
+    """Check everything, and let texts come into the queue."""
+    runfolder.read_info(folder)
+    if predictor is not None and predictor not in PREDICTORS:
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
+    if explain and not (folder / runfolder.TEXTS).exists():
+        raise InputError(f"{folder}: keeps no training texts ({runfolder.TEXTS}) to explain by; train anew")
+    texts = read_texts(source, text=column)
+    first = next(texts, None)  # a file that cannot be read is said before a model is loaded
+    if first is None:
+        raise InputError(f"{_name(source)} holds no text: nothing to classify")
+    threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
 
 
 def _name(source: str | list[str]) -> str:
@@ -96,7 +113,7 @@ def _feed(texts: Iterator[tuple[int, str]], waiting: queue.Queue[Any]) -> None:
 def _arrived(waiting: queue.Queue[Any]) -> list[tuple[int, str]]:
     """At least one text, and those behind it that are there already; nothing at the end."""
     batch: list[tuple[int, str]] = []
-    while not batch or (len(batch) < PREDICT_AT_ONCE and not waiting.empty()):
+    while not batch or (len(batch) < waiting.maxsize and not waiting.empty()):
         item = waiting.get()
         if item is None or isinstance(item, Exception):
             if batch or item is None:

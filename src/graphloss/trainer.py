@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from graphloss import checkpoints
+from graphloss import checkpoints, processes
 from graphloss.config import TrainSettings
 from graphloss.documents import Collator, Documents, Rows
 from graphloss.encoder import encode
@@ -82,13 +83,18 @@ class GraphTrainer(Trainer):
         return Path(self.args.output_dir)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches by class; every labelled document once an epoch."""
+        """Batches by class, this process's part of each; every labelled document once an epoch."""
         size = graph_size_for(self.documents.known, self.settings)
         sampler = ClassAwareBatchSampler(
-            self.documents.labels, size, seed=self.settings.seed, hidden=self.settings.hidden
+            self.documents.labels,
+            size,
+            seed=self.settings.seed,
+            hidden=self.settings.hidden,
+            part=processes.part(),
         )
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
+        # as one process would: accelerate's own sharding deals out whole batches, and repeats documents to even them
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW: decay on the encoder's matrices alone, a rate of their own for head and σ, which start afresh."""
@@ -122,7 +128,7 @@ class GraphTrainer(Trainer):
         if len(self.validation):
             truth = np.asarray(self.validation.labels)
             with self.blend.applied(), self.autocast_smart_context_manager():
-                z = encode(self.module.encoder, self.validation.texts)
+                z = encode(self.module.encoder, self.validation.texts, shared=True)
                 probabilities = self.probabilities(z)
             scores = score(truth, probabilities, z.numpy(), self.class_names)
             log_loss = -float(np.log(probabilities[np.arange(len(truth)), truth] + 1e-12).mean())
@@ -148,19 +154,24 @@ class GraphTrainer(Trainer):
         if (head := self.module.head) is not None:
             with torch.no_grad():
                 return (z.to(head.weight) @ head.weight.T + head.bias).softmax(1).cpu().numpy()
-        seen = encode(self.module.encoder, self.sample.texts)
+        seen = encode(self.module.encoder, self.sample.texts, shared=True)
         return linear_probe(seen, self.sample.labels, len(self.class_names)).probabilities(z).numpy()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint under a hidden name, then rename it: a kill never leaves half of one."""
         run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         writing = run / ".writing"
-        shutil.rmtree(writing, ignore_errors=True)
+        processes.first_does(lambda: shutil.rmtree(writing, ignore_errors=True))
         self.args.output_dir = str(writing)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(run)
+        self.accelerator.wait_for_everyone()  # each process writes its random state
+        processes.first_does(lambda: self._keep_checkpoint(run, writing, name))
+
+    def _keep_checkpoint(self, run: Path, writing: Path, name: str) -> None:
+        """Give a written checkpoint its name; of the others the best stays."""
         (writing / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         shutil.rmtree(run / name, ignore_errors=True)
         (writing / name).replace(run / name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from graphloss import checkpoints
+from graphloss import checkpoints, processes
 from graphloss.catalogue import check_memory
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
@@ -24,7 +24,7 @@ from graphloss.encoder import encode
 from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
-from graphloss.schedule import blend_for, epochs_for, graph_size_for, steps_of_epoch
+from graphloss.schedule import blend_for, check_processes, epochs_for, graph_size_for, steps_of_epoch
 from graphloss.teaching import Taught, teach
 from graphloss.trainer import GraphTrainer
 
@@ -65,6 +65,8 @@ def fit(
 ) -> Fitted:
     """Train an encoder; go on from the last checkpoint in `folder` where there is one.
 
+    In several processes all call this with the same arguments: they train one model together, which all return.
+
     Args:
         encoder: a sentence-transformers model; it is changed in place.
         documents: the training documents, labelled or not.
@@ -79,9 +81,11 @@ def fit(
         The encoder of the best epoch, with what predicts from its embeddings.
 
     Raises:
-        InputError: the memory would be too large.
+        InputError: the memory would be too large, or there are more processes than a graph has documents.
     """
     began = time.perf_counter()
+    processes.join()
+    check_processes(len(documents), len(documents.labelled()), settings)
     check_memory(settings.memory, len(label_names), encoder.get_embedding_dimension() or 1)
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
@@ -119,9 +123,10 @@ def _trainer(
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     sample = documents.labelled(SAMPLE, seed=settings.seed)
-    if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch
+    if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
+        # by each process, for any document may come to it
         encode(encoder, (documents if settings.hidden else documents.labelled()).texts, progress=progress)
-    start = encode(encoder, sample.texts, progress=progress)
+    start = encode(encoder, sample.texts, progress=progress, shared=True)
     share = blend_for(documents.known, settings)
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
@@ -137,6 +142,8 @@ def _trainer(
         callbacks=[*callbacks, *early],
     )
     trainer.remove_callback(PrinterCallback)
+    if processes.world() > 1:
+        torch.manual_seed(settings.seed + processes.rank())  # dropout drops something else in each process
     return trainer
 
 
@@ -161,7 +168,7 @@ def _arguments(
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs_for(count, settings),
         per_device_train_batch_size=graph_size_for(count, settings),
@@ -185,7 +192,10 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_broadcast_buffers=False,  # every process remembers the same embeddings by itself
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # on several GPUs without a launcher the library would cut the graph
+    return arguments
 
 
 def _least_gain(settings: TrainSettings) -> float:

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-from graphloss import __version__
+from graphloss import __version__, processes
 from graphloss.cli import datasets, learning, using
 from graphloss.errors import InputError
+
+SHARED = ("train", "evaluate", "predict")
+"""Commands whose work several processes share."""
 
 app = typer.Typer(
     help="Fine-tune text encoders with a loss that sees a graph of documents.",
@@ -40,11 +43,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
     """Fine-tune text encoders with a loss that sees a graph of documents."""
+    try:
+        processes.join()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    processes.first_does(lambda: _check_shared(context.invoked_subcommand))
+
+
+def _check_shared(command: str | None) -> None:
+    """Refuse to do in each of several processes what one should do."""
+    if processes.world() > 1 and command not in SHARED:
+        raise InputError(
+            f"`graphloss {command}` runs in one process, and {processes.world()} were launched; start it without a "
+            f"launcher: processes share {', '.join(SHARED[:-1])} and {SHARED[-1]}"
+        )
 
 
 def main() -> None:
@@ -52,8 +70,11 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not getattr(error, "elsewhere", False):  # else the first of several processes says it
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone, as in `graphloss predict … | head`
         sys.stderr.close()
         sys.exit(0)
+    finally:
+        processes.leave()

@@ -31,10 +31,10 @@ def train(
     **given: Any,
 ) -> None:
     """Fine-tune an encoder on labelled texts and leave a run folder."""
-    from graphloss import presets, runs
+    from graphloss import presets, processes, runs
     from graphloss.console import Screen
 
-    data, settings = settings_of(config, given)
+    data, settings = processes.first_does(lambda: settings_of(config, given))
     if source is not None:  # a run that is resumed has its settings already
         settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
@@ -46,9 +46,10 @@ def train(
             "or from the start if there is none yet"
         )
         raise typer.Exit(130) from None
-    screen.result(info)
-    if as_json:
-        print_json(info)
+    if processes.first():
+        screen.result(info)
+        if as_json:
+            print_json(info)
 
 
 @with_settings

@@ -27,15 +27,15 @@ def evaluate(
     """Score a run: accuracy, macro-F1, silhouettes, calibration, and every class."""
     from rich.console import Console
 
-    from graphloss import runs
+    from graphloss import processes, runs
     from graphloss.console import Screen, scores_table
 
     scores = runs.evaluate(
         run, source, split=split, text=text, label=label, predictor=predictor, screen=Screen(quiet=quiet)
     )
-    if as_json:
+    if as_json and processes.first():
         print_json(scores)
-    else:
+    elif processes.first():
         Console().print(scores_table(scores))
 
 
