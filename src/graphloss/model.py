@@ -83,11 +83,12 @@ class GraphModel(nn.Module):
         return {"loss": parts["loss"]}
 
     def _embedded(self, features: dict[str, Any], count: int) -> torch.Tensor:
-        """Embeddings (count, d); none, but with a gradient, where this process has no part in a small batch."""
+        """Embeddings (count, d); in several processes a small batch may leave this one none."""
         if count or processes.world() == 1:
             return embed(self.encoder, features, at_once=self.at_once)
-        width = self.encoder.get_embedding_dimension() or 0
-        return torch.zeros(0, width, device=self.encoder.device, requires_grad=True)
+        weight = next(p for p in self.encoder.parameters() if p.requires_grad)
+        nothing = weight.new_zeros(0, self.encoder.get_embedding_dimension() or 0)
+        return nothing + weight.sum()  # without any gradient here the distributed wrapper would wait for ever
 
     def averages(self) -> dict[str, float]:
         """Means over the batches since the last call."""

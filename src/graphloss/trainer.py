@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -60,6 +61,8 @@ class GraphTrainer(Trainer):
         self.sample, self.blend, self.settings = sample, blend, settings
         self.few = documents.known <= FEW_LABELS
         self.clock, self.processor_clock = time.perf_counter(), time.process_time()
+        # every process remembers the same embeddings by itself: nothing need be sent before a step
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
         super().__init__(
             model,
             args,

@@ -192,7 +192,6 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        ddp_broadcast_buffers=False,  # every process remembers the same embeddings by itself
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # on several GPUs without a launcher the library would cut the graph
     return arguments
