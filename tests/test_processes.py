@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Toy
-from test_training import QUICK, Interrupt, same
+from test_training import QUICK, Interrupt
 from together import together
 from torch import nn
 
-from graphloss import processes
+from graphloss import InputError, TextClassifier, cli, neighbours, processes
 from graphloss.catalogue import build
 from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.losses import Combined
 from graphloss.model import GraphModel
-from graphloss.training import Fitted, fit
+from graphloss.sampling import ClassAwareBatchSampler
+from graphloss.training import fit
 
 pytestmark = pytest.mark.xdist_group("processes")  # they share the process that imports
 
@@ -96,8 +106,214 @@ def test_every_loss_has_the_gradients_and_weights_of_one_process(count: int, tmp
         for place in range(3):  # two steps, then what is left
             for name, x in expected[place].items():
                 for other in found:
-                    torch.testing.assert_close(other[title][place][name], x, rtol=2e-5, atol=2e-6, msg=f"{title} {name}")
+                    torch.testing.assert_close(
+                        other[title][place][name], x, rtol=2e-5, atol=2e-6, msg=f"{title} {name}"
+                    )
                 if ".memory." in name or place == 0:
                     assert all(torch.equal(other[title][place][name], found[0][title][place][name]) for other in found)
             moved += sum(bool(x.abs().max() > 1e-4) for name, x in expected[place].items() if "words" in name)
         assert moved >= 6, title
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "learned sigma, memory, accumulated": {"sigma": "learned", "memory": 3, "accumulate": 2, "epochs": 2},
+    "alone, cached, frozen": {"mode": "standalone", "graph_size": 24, "batch_size": 5, "freeze": 1, "epochs": 2},
+    "drawn": {"loss": "gloss-paper", "epochs": 1},
+}
+FIRST = next(iter(RUNS))
+
+
+@pytest.fixture(scope="module")
+def still_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder without dropout, whose random numbers belong to a process."""
+    folder = tmp_path_factory.mktemp("encoders") / "still"
+    shutil.copytree(tiny_encoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["hidden_dropout_prob"] > 0
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
+    return folder
+
+
+def parts_of(toy: Toy) -> tuple[Documents, Documents, list[str]]:
+    """47 training documents, eight of them unlabelled, for ragged batches, and 17 to judge by."""
+    labels = [-1 if row % 6 == 0 else label for row, label in enumerate(toy.indices)]
+    return Documents(toy.texts[:47], labels[:47]), Documents(toy.texts[47:], toy.indices[47:]), toy.names
+
+
+def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None = None, **given: Any) -> dict[str, Any]:
+    """What a training leaves, as plain tensors and numbers."""
+    settings = TrainSettings(**(QUICK | {"predictor": "mix"} | given))
+    loaded = load(str(encoder), max_length=settings.max_length, device="cpu")
+    fitted = fit(loaded, *parts_of(toy), settings, folder=folder, callbacks=callbacks)
+    names = ("support", "support_labels", *(("weight", "bias") if settings.mode == "combined" else ()))
+    history = [{key: x for key, x in row.items() if not key.endswith("seconds")} for row in fitted.history]
+    return {
+        "history": history,
+        "weights": {name: x.clone() for name, x in fitted.encoder.state_dict().items()},
+        "predictor": {name: getattr(fitted.predictor, name) for name in names},
+        "answers": fitted.predictor.probabilities(fitted.predictor.support),
+        "sigma": fitted.predictor.sigma,
+    }
+
+
+def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
+    """Trainings; shared encoding and search; of two processes also one that is cut and resumed, and what is refused."""
+    found: dict[str, Any] = {title: trained(encoder, toy, folder / title, **given) for title, given in RUNS.items()}
+    found["left"] = sorted(path.name for path in (folder / FIRST).iterdir())
+    loaded = load(str(encoder), device="cpu")
+    found["encoded"] = [encode(loaded, toy.texts[:count], shared=True) for count in (0, 1, 2, 3, 10)]
+    torch.manual_seed(0)
+    z = torch.nn.functional.normalize(torch.randn(2500, 6), dim=1)  # three blocks of rows
+    found["near"] = tuple(neighbours.nearest(z, 4, shared=True))
+    if processes.world() < 3:
+        model = TextClassifier(model=str(encoder), epochs=1, batch_size=16).fit(toy.texts, toy.labels)
+        found["classifier"] = model.predict_proba(toy.texts[:5])
+    if processes.world() == 2:
+        with pytest.raises(KeyboardInterrupt):
+            trained(encoder, toy, folder / "cut", [Interrupt(3)], **RUNS[FIRST])
+        found["resumed"] = trained(encoder, toy, folder / "cut", **RUNS[FIRST])
+        with pytest.raises(ZeroDivisionError) as broken:
+            processes.first_does(lambda: 1 // int(not processes.first()))
+        found["elsewhere"] = getattr(broken.value, "elsewhere", None)
+    if processes.world() == 3:
+        with pytest.raises(
+            InputError, match=r"3 processes cannot share graphs of 2 documents.* --graph-size 3 or more"
+        ):
+            trained(encoder, toy, folder / "starved", batch_size=2)
+        assert not (folder / "starved").exists()
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(still_encoder: Path, toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same work in one process."""
+    return everything(still_encoder, toy, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_training_ends_as_in_one_process(
+    count: int, alone: dict[str, Any], still_encoder: Path, toy: Toy, tmp_path: Path
+) -> None:
+    found = together(count, everything, tmp_path, still_encoder, toy, tmp_path / "runs")
+    untouched = load(str(still_encoder), device="cpu").state_dict()
+    for title in RUNS:
+        expected = alone[title]
+        for one in (each[title] for each in found):
+            for part in ("weights", "predictor"):
+                for name, x in expected[part].items():
+                    torch.testing.assert_close(one[part][name], x, rtol=1e-3, atol=2e-4, msg=f"{title}: {name}")
+            torch.testing.assert_close(one["answers"], expected["answers"], rtol=0, atol=2e-3, msg=title)
+            assert one["sigma"] == pytest.approx(expected["sigma"], rel=1e-4)
+            assert len(one["history"]) == len(expected["history"]) > 0
+            for row, wanted in zip(one["history"], expected["history"], strict=True):
+                assert row == pytest.approx(wanted, rel=1e-3, abs=1e-3), title
+        moved = [x for name, x in expected["weights"].items() if (x - untouched[name]).abs().max() > 1e-3]
+        assert len(moved) > 4, title
+    for each in found:
+        assert each["left"] == alone["left"] and len(each["left"]) in (1, 2)
+        for x, wanted in zip(each["encoded"], alone["encoded"], strict=True):
+            torch.testing.assert_close(x, wanted, rtol=1e-5, atol=1e-6)
+        assert all(torch.equal(x, wanted) for x, wanted in zip(each["near"], alone["near"], strict=True))
+        if count > 2:
+            continue
+        for name, x in each["resumed"]["weights"].items():  # to the bit: the same processes do the same
+            assert torch.equal(x, found[0][FIRST]["weights"][name]), name
+        assert each["resumed"]["history"] == found[0][FIRST]["history"]
+        np.testing.assert_allclose(each["classifier"], alone["classifier"], atol=1e-3)
+    if count == 2:
+        assert [each["elsewhere"] for each in found] == [False, True]
+
+
+def test_no_two_processes_embed_the_same_document(toy: Toy) -> None:
+    for count, size in ((2, 16), (3, 10), (4, 3)):
+        whole = [list(ClassAwareBatchSampler(toy.indices, size, seed=1))]
+        parts = [list(ClassAwareBatchSampler(toy.indices, size, seed=1, part=(i, count))) for i in range(count)]
+        for batch, *shares in zip(*whole, *parts, strict=True):
+            assert [document for share in shares for document in share] == batch
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    with pytest.raises(ValueError, match="part"):
+        ClassAwareBatchSampler([0, 1], 2, part=(2, 2))
+
+
+def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
+    """Exit code and what was said, of each command."""
+    os.chdir(folder)
+    leave, processes.leave = processes.leave, lambda: None  # the next command finds the same processes
+    said = []
+    for words in lines:
+        sys.argv = ["graphloss", *words]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        said.append((code, out.getvalue(), err.getvalue()))
+    processes.leave = leave
+    return said
+
+
+def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    data, more = tmp_path / "toy.csv", tmp_path / "more.csv"
+    for path, rows in ((data, slice(0, 48)), (more, slice(48, 64))):
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("text", "label"), *zip(toy.texts[rows], toy.labels[rows], strict=True)])
+    settings = ["--model", str(still_encoder), "--epochs", "2", "--batch-size", "15", "--learning-rate", "1e-3"]
+    lines = [
+        ["train", str(data), *settings, "--json"],  # into the first free folder under runs/
+        ["train", str(data), *settings, "--out", "runs/toy-gloss-combined-seed0"],
+        ["predict", "runs/toy-gloss-combined-seed0", str(more), "--json"],
+        ["predict", "runs/toy-gloss-combined-seed0", "nowhere.csv"],
+        ["evaluate", "runs/toy-gloss-combined-seed0", str(more), "--split", "test", "--json"],
+        ["report", "runs/toy-gloss-combined-seed0"],
+    ]
+    (tmp_path / "two").mkdir()
+    first, second = together(2, typed, tmp_path, lines, tmp_path / "two")
+    assert [code for code, _, _ in first] == [code for code, _, _ in second] == [0, 2, 0, 2, 0, 2], first
+    assert {(out, err) for _, out, err in second} == {("", "")}, second
+    assert "shared by 2 processes" in first[0][2] and json.loads(first[0][1])["status"] == "finished"
+    assert "holds another run" in first[1][2] and "nowhere" in first[3][2] and "runs in one process" in first[5][2]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
+    assert [path.name for path in (tmp_path / "two" / "runs").iterdir()] == ["toy-gloss-combined-seed0"]
+
+    starved = ["train", str(data), *settings, "--batch-size", "2", "--out", "starved"]
+    said = [found[0] for found in together(3, typed, tmp_path, [starved], tmp_path / "two")]
+    assert [code for code, _, _ in said] == [2, 2, 2] and said[1][2] == said[2][2] == ""
+    assert "3 processes cannot share graphs of 2 documents" in said[0][2]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
+
+    (tmp_path / "one").mkdir()
+    alone = together(1, typed, tmp_path, [lines[0], lines[2], lines[4]], tmp_path / "one")[0]
+    assert [code for code, _, _ in alone] == [0, 0, 0], alone
+    rows = [[json.loads(line) for line in said[1].splitlines()] for said in (first[2], alone[1])]
+    assert len(rows[0]) == 16 and [row["row"] for row in rows[0]] == list(range(1, 17))
+    for row, wanted in zip(*rows, strict=True):
+        assert row["text"] == wanted["text"] and row["label"] == wanted["label"]
+        assert row["probability"] == pytest.approx(wanted["probability"], abs=1e-3)
+    scores = [json.loads(said[1]) for said in (first[4], alone[2])]
+    assert scores[0]["accuracy"] == scores[1]["accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it(still_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    data = tmp_path / "toy.csv"
+    with data.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("text", "label"), *zip(toy.texts, toy.labels, strict=True)])
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "graphloss",
+    ]
+    command = ["train", data, "--model", still_encoder, "--epochs", "1", "--out", tmp_path / "run", "--json"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, *command], capture_output=True, text=True, check=False, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "run") and done.stderr.count("trains on") == 1

@@ -15,7 +15,13 @@ from typing import Any
 
 import torch
 
-PRELOADED = ["pytorch_metric_learning.losses", "graphloss.training", "graphloss.classifier", "graphloss.report", "together"]
+PRELOADED = [
+    "pytorch_metric_learning.losses",
+    "graphloss.training",
+    "graphloss.classifier",
+    "graphloss.report",
+    "together",
+]
 
 
 def together(count: int, action: Callable[..., Any], folder: Path, *given: Any) -> list[Any]:
@@ -50,8 +56,6 @@ def _one(rank: int, count: int, port: int, action: Callable[..., Any], folder: P
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "CUDA_VISIBLE_DEVICES": ""}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    import faulthandler
-    faulthandler.dump_traceback_later(25, file=open(f"/tmp/fh.{rank}", "w"))
     from graphloss import processes
 
     try:

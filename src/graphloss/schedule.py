@@ -35,14 +35,14 @@ def check_processes(count: int, labelled: int, settings: TrainSettings) -> None:
 
     Args:
         count: documents of an epoch.
-        labelled: those with a label.
+        labelled: how many have a label.
         settings: the size of a graph.
 
     Raises:
         InputError: with the number of processes that fits.
     """
     world, size = processes.world(), graph_size_for(count, settings)
-    graph = count // max(1, math.ceil(count / size))  # they differ by a few documents
+    graph = math.ceil(count / max(1, math.ceil(count / size)))  # of even batches
     if world > min(graph, labelled):
         what = f"graphs of {graph:,} documents" if graph <= labelled else f"{labelled:,} labelled documents"
         larger = f" or give --graph-size {world} or more" if graph < world <= count else ""
