@@ -22,7 +22,7 @@ from test_training import QUICK, Interrupt
 from together import together
 from torch import nn
 
-from graphloss import InputError, TextClassifier, cli, neighbours, processes
+from graphloss import InputError, TextClassifier, cli, neighbours, processes, serving
 from graphloss.catalogue import build
 from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
@@ -243,6 +243,11 @@ def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
     for words in lines:
         sys.argv = ["graphloss", *words]
         out, err = io.StringIO(), io.StringIO()
+        if words[0] == "glance":  # at the first answer, as `| head -1` does
+            rows = serving.predict(Path(words[1]), words[2], column=None)
+            said.append((0, str(next(rows, {}).get("row", "")), ""))
+            rows.close()
+            continue
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 cli.main()
@@ -265,15 +270,17 @@ def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_p
         ["train", str(data), *settings, "--out", "runs/toy-gloss-combined-seed0"],
         ["predict", "runs/toy-gloss-combined-seed0", str(more), "--json"],
         ["predict", "runs/toy-gloss-combined-seed0", "nowhere.csv"],
+        ["glance", "runs/toy-gloss-combined-seed0", str(more)],
         ["evaluate", "runs/toy-gloss-combined-seed0", str(more), "--split", "test", "--json"],
         ["report", "runs/toy-gloss-combined-seed0"],
     ]
     (tmp_path / "two").mkdir()
     first, second = together(2, typed, tmp_path, lines, tmp_path / "two")
-    assert [code for code, _, _ in first] == [code for code, _, _ in second] == [0, 2, 0, 2, 0, 2], first
+    assert [code for code, _, _ in first] == [code for code, _, _ in second] == [0, 2, 0, 2, 0, 0, 2], first
     assert {(out, err) for _, out, err in second} == {("", "")}, second
     assert "shared by 2 processes" in first[0][2] and json.loads(first[0][1])["status"] == "finished"
-    assert "holds another run" in first[1][2] and "nowhere" in first[3][2] and "runs in one process" in first[5][2]
+    assert first[4][1] == "1"
+    assert "holds another run" in first[1][2] and "nowhere" in first[3][2] and "runs in one process" in first[6][2]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
     assert [path.name for path in (tmp_path / "two" / "runs").iterdir()] == ["toy-gloss-combined-seed0"]
 
@@ -284,14 +291,14 @@ def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_p
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
 
     (tmp_path / "one").mkdir()
-    alone = together(1, typed, tmp_path, [lines[0], lines[2], lines[4]], tmp_path / "one")[0]
+    alone = together(1, typed, tmp_path, [lines[0], lines[2], lines[5]], tmp_path / "one")[0]
     assert [code for code, _, _ in alone] == [0, 0, 0], alone
     rows = [[json.loads(line) for line in said[1].splitlines()] for said in (first[2], alone[1])]
     assert len(rows[0]) == 16 and [row["row"] for row in rows[0]] == list(range(1, 17))
     for row, wanted in zip(*rows, strict=True):
         assert row["text"] == wanted["text"] and row["label"] == wanted["label"]
         assert row["probability"] == pytest.approx(wanted["probability"], abs=1e-3)
-    scores = [json.loads(said[1]) for said in (first[4], alone[2])]
+    scores = [json.loads(said[1]) for said in (first[5], alone[2])]
     assert scores[0]["accuracy"] == scores[1]["accuracy"] > 0.5
 
 

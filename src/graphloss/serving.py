@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphloss import processes, runfolder
 from graphloss.config import PREDICTORS
 from graphloss.data import read_texts
 from graphloss.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graphloss.classifier import TextClassifier
 
 PREDICT_AT_ONCE = 256  # texts a process: enough for sorting by length to pay
 
@@ -24,7 +29,7 @@ def predict(
     column: str | None,
     predictor: str | None = None,
     explain: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
 
     In several processes all call this: the first one reads and answers, and each embeds a part of the texts.
@@ -54,22 +59,32 @@ def predict(
     classifier = processes.all_do(lambda: TextClassifier.from_pretrained(folder))
     while batch := processes.first_does(lambda: _arrived(waiting)):
         z = torch.from_numpy(classifier.encode([text for _, text in batch], shared=True))
-        if not processes.first():
-            continue
-        probabilities = classifier.probabilities(z, predictor=predictor)
-        said = zip(*classifier.explanations(z, predictor=predictor), strict=True) if explain else ()
-        why = [
-            {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
-            for evidence, head in said
-        ] or [{}] * len(batch)
-        for (row, text), each, because in zip(batch, probabilities, why, strict=True):
-            yield {
-                "row": row,
-                "text": text,
-                "label": str(classifier.classes_[each.argmax()]),
-                "probability": round(float(each.max()), 6),
-                **because,
-            }
+        if processes.first():
+            try:
+                yield from _answers(classifier, batch, z, predictor=predictor, explain=explain)
+            except GeneratorExit:  # nobody reads on
+                processes.first_does(list)
+                raise
+
+
+def _answers(
+    classifier: TextClassifier, batch: list[tuple[int, str]], z: Tensor, *, predictor: str | None, explain: bool
+) -> Generator[dict[str, Any], None, None]:
+    """What is said of texts with embeddings z (n, d)."""
+    probabilities = classifier.probabilities(z, predictor=predictor)
+    said = zip(*classifier.explanations(z, predictor=predictor), strict=True) if explain else ()
+    why = [
+        {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
+        for evidence, head in said
+    ] or [{}] * len(batch)
+    for (row, text), each, because in zip(batch, probabilities, why, strict=True):
+        yield {
+            "row": row,
+            "text": text,
+            "label": str(classifier.classes_[each.argmax()]),
+            "probability": round(float(each.max()), 6),
+            **because,
+        }
 
 
 def _begin(

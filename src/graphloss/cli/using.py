@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -64,13 +65,14 @@ def predict(
     if (source is None) == (not text):
         raise InputError("expected a FILE, or - for standard input, or --text TEXT: one of them")
     texts = source if source is not None else list(text or [])
-    for row in serving.predict(run, texts, column=column, predictor=predictor, explain=explain):
-        if as_json:
-            print_json(row)
-        else:
-            print(f"{row['label']}\t{row['probability']:.3f}\t{' '.join(row['text'].split())}", flush=True)
-            for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
-                print(line, flush=True)
+    with closing(serving.predict(run, texts, column=column, predictor=predictor, explain=explain)) as rows:
+        for row in rows:
+            if as_json:
+                print_json(row)
+            else:
+                print(f"{row['label']}\t{row['probability']:.3f}\t{' '.join(row['text'].split())}", flush=True)
+                for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
+                    print(line, flush=True)
 
 
 def audit(
