@@ -116,9 +116,15 @@ def test_every_loss_has_the_gradients_and_weights_of_one_process(count: int, tmp
 
 
 RUNS: dict[str, dict[str, Any]] = {
-    "learned sigma, memory, accumulated": {"sigma": "learned", "memory": 3, "accumulate": 2, "epochs": 2},
+    "learned sigma, memory, hidden documents, accumulated": {
+        "sigma": "learned",
+        "memory": 3,
+        "accumulate": 2,
+        "epochs": 2,
+        "hidden": 5,
+    },
     "alone, cached, frozen": {"mode": "standalone", "graph_size": 24, "batch_size": 5, "freeze": 1, "epochs": 2},
-    "drawn": {"loss": "gloss-paper", "epochs": 1},
+    "drawn, softly taught": {"loss": "gloss-paper", "hidden": 3, "soft_weight": 0.5, "epochs": 2},
 }
 FIRST = next(iter(RUNS))
 
@@ -177,7 +183,7 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
         found["elsewhere"] = getattr(broken.value, "elsewhere", None)
     if processes.world() == 3:
         with pytest.raises(
-            InputError, match=r"3 processes cannot share graphs of 2 documents.* --graph-size 3 or more"
+            InputError, match=r"3 processes cannot share graphs of 2 labelled documents.* --graph-size 3 or more"
         ):
             trained(encoder, toy, folder / "starved", batch_size=2)
         assert not (folder / "starved").exists()
@@ -287,7 +293,7 @@ def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_p
     starved = ["train", str(data), *settings, "--batch-size", "2", "--out", "starved"]
     said = [found[0] for found in together(3, typed, tmp_path, [starved], tmp_path / "two")]
     assert [code for code, _, _ in said] == [2, 2, 2] and said[1][2] == said[2][2] == ""
-    assert "3 processes cannot share graphs of 2 documents" in said[0][2]
+    assert "3 processes cannot share graphs of 2 labelled documents" in said[0][2]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
 
     (tmp_path / "one").mkdir()

@@ -102,7 +102,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             f"{source}: no document is left to score the model on, neither for validation nor for a test; "
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
-    check_processes(len(corpus.train), sum(label is not None for label in corpus.train.labels), settings)
+    check_processes(corpus.train.known, settings)
     return Work(source, data, settings, corpus, out or claim.free_folder(corpus.name, settings), encoder_source)
 
 

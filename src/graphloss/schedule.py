@@ -30,25 +30,19 @@ def graph_size_for(count: int, settings: TrainSettings) -> int:
     return settings.graph_size or batch_size_for(count, settings)
 
 
-def check_processes(count: int, labelled: int, settings: TrainSettings) -> None:
-    """Refuse more processes than the documents of one graph, or all labels, can keep busy.
-
-    Args:
-        count: documents of an epoch.
-        labelled: how many have a label.
-        settings: the size of a graph.
+def check_processes(count: int, settings: TrainSettings) -> None:
+    """Refuse more processes than a graph of labelled documents, `count` of them in an epoch, can keep busy.
 
     Raises:
         InputError: with the number of processes that fits.
     """
     world, size = processes.world(), graph_size_for(count, settings)
     graph = math.ceil(count / max(1, math.ceil(count / size)))  # of even batches
-    if world > min(graph, labelled):
-        what = f"graphs of {graph:,} documents" if graph <= labelled else f"{labelled:,} labelled documents"
-        larger = f" or give --graph-size {world} or more" if graph < world <= count else ""
+    if world > graph:
+        remedy = f"give --graph-size {world} or more" if world <= count else "label more documents"
         raise InputError(
-            f"{world} processes cannot share {what}, each must embed one at least; start {min(graph, labelled)} "
-            f"at most (torchrun --nproc-per-node),{larger or ' or label more'}"
+            f"{world} processes cannot share graphs of {graph:,} labelled documents: each embeds one at least; "
+            f"start at most {graph} (torchrun --nproc-per-node), or {remedy}"
         )
 
 

@@ -47,7 +47,7 @@ class Taught:
 
 
 def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
-    """Let unlabelled documents teach the head of a predictor.
+    """Let unlabelled documents teach the head of a predictor; several processes share the search for neighbours.
 
     The head answers alone in the mix from then on: it has learnt from a graph of all documents, to which that of the
     labelled ones has nothing to add (docs/experiments.md).
@@ -61,7 +61,7 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     """
     z = torch.cat([predictor.support, unlabelled.to(predictor.support)])  # (n + m, d)
     labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabelled),), -1)])  # (n + m,)
-    learnt = lesson(z, labels, len(predictor.weight))
+    learnt = lesson(z, labels, len(predictor.weight), shared=True)
     probe = head(z, learnt)
     taught = replace(predictor, weight=probe.weight, bias=probe.bias, graph_share=0.0)
     return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist())
@@ -85,8 +85,8 @@ class SoftTargets:
         """Ask the graph of the encoder's embeddings; from now on the targets have `share` of the weight."""
         self.share = share
         if share > 0:
-            z, labels = encode(encoder, self.documents.texts), torch.tensor(self.documents.labels)
-            self.targets = lesson(z, labels, self.classes).targets
+            z, labels = encode(encoder, self.documents.texts, shared=True), torch.tensor(self.documents.labels)
+            self.targets = lesson(z, labels, self.classes, shared=True).targets
 
     def loss(self, logits: Tensor, labels: Tensor, documents: Tensor) -> Tensor:
         """The weighted cross-entropy of the unlabelled documents of a batch; 0 where there are none.

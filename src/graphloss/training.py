@@ -85,7 +85,7 @@ def fit(
     """
     began = time.perf_counter()
     processes.join()
-    check_processes(len(documents), len(documents.labelled()), settings)
+    check_processes(documents.known, settings)
     check_memory(settings.memory, len(label_names), encoder.get_embedding_dimension() or 1)
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
@@ -97,7 +97,7 @@ def fit(
         )
         taught = None
         if settings.corpus_graph == "auto" and (rest := documents.unlabelled().texts):
-            predictor, taught = teach(predictor, encode(encoder, rest, progress=progress))
+            predictor, taught = teach(predictor, encode(encoder, rest, progress=progress, shared=True))
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(

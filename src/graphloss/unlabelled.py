@@ -88,6 +88,7 @@ def lesson(
     *,
     graph: CorpusGraph | None = None,
     alpha: float = ALPHA,
+    shared: bool = False,
 ) -> Lesson:
     """Soft targets and weights for every document from the labels of some.
 
@@ -97,12 +98,13 @@ def lesson(
         num_classes: C.
         graph: of the embeddings; made when left out.
         alpha: of the spreading.
+        shared: see `corpus_graph.corpus_graph`.
 
     Raises:
         ValueError: shapes disagree, a class is out of range, or nothing is labelled.
     """
     z = _checked(embeddings, labels, num_classes)
-    graph = corpus_graph(z) if graph is None else graph
+    graph = corpus_graph(z, shared=shared) if graph is None else graph
     given, hidden = labels >= 0, labels < 0
     y = one_hot(labels, num_classes, z.dtype)  # (n, C)
     even = _even(y)
