@@ -115,14 +115,9 @@ def test_every_loss_has_the_gradients_and_weights_of_one_process(count: int, tmp
         assert moved >= 6, title
 
 
+REMEMBERING: dict[str, Any] = {"sigma": "learned", "memory": 3, "hidden": 5, "accumulate": 2, "corpus_graph": "off"}
 RUNS: dict[str, dict[str, Any]] = {
-    "learned sigma, memory, hidden documents, accumulated": {
-        "sigma": "learned",
-        "memory": 3,
-        "accumulate": 2,
-        "epochs": 2,
-        "hidden": 5,
-    },
+    "learned sigma, memory, hidden documents, accumulated": REMEMBERING | {"epochs": 2},
     "alone, cached, frozen": {"mode": "standalone", "graph_size": 24, "batch_size": 5, "freeze": 1, "epochs": 2},
     "drawn, softly taught": {"loss": "gloss-paper", "hidden": 3, "soft_weight": 0.5, "epochs": 2},
 }
@@ -151,7 +146,10 @@ def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None =
     settings = TrainSettings(**(QUICK | {"predictor": "mix"} | given))
     loaded = load(str(encoder), max_length=settings.max_length, device="cpu")
     fitted = fit(loaded, *parts_of(toy), settings, folder=folder, callbacks=callbacks)
-    names = ("support", "support_labels", *(("weight", "bias") if settings.mode == "combined" else ()))
+    solved = (
+        settings.mode == "standalone" or settings.corpus_graph == "auto"
+    )  # a head fitted after training, to a tolerance
+    names = ("support", "support_labels", *(() if solved else ("weight", "bias")))
     history = [{key: x for key, x in row.items() if not key.endswith("seconds")} for row in fitted.history]
     return {
         "history": history,
@@ -207,8 +205,9 @@ def test_a_training_ends_as_in_one_process(
         for one in (each[title] for each in found):
             for part in ("weights", "predictor"):
                 for name, x in expected[part].items():
-                    torch.testing.assert_close(one[part][name], x, rtol=1e-3, atol=2e-4, msg=f"{title}: {name}")
-            torch.testing.assert_close(one["answers"], expected["answers"], rtol=0, atol=2e-3, msg=title)
+                    assert torch.allclose(one[part][name], x, rtol=1e-3, atol=2e-4), (title, name)
+            far = (one["answers"] - expected["answers"]).abs().max()
+            assert far < 2e-3, title
             assert one["sigma"] == pytest.approx(expected["sigma"], rel=1e-4)
             assert len(one["history"]) == len(expected["history"]) > 0
             for row, wanted in zip(one["history"], expected["history"], strict=True):

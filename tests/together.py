@@ -45,7 +45,7 @@ def together(count: int, action: Callable[..., Any], folder: Path, *given: Any) 
     for process in started:
         process.start()
     for process in started:
-        process.join(timeout=120)
+        process.join(timeout=600)
         process.kill()
     said = [path.read_text() for rank in range(count) if (path := folder / f"{rank}.failed").exists()]
     assert not said, "\n".join(said)
