@@ -194,7 +194,7 @@ def alone(still_encoder: Path, toy: Toy, tmp_path_factory: pytest.TempPathFactor
     return everything(still_encoder, toy, tmp_path_factory.mktemp("alone"))
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_ends_as_in_one_process(
     count: int, alone: dict[str, Any], still_encoder: Path, toy: Toy, tmp_path: Path
 ) -> None:
@@ -264,6 +264,7 @@ def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
     return said
 
 
+@pytest.mark.slow
 def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_path: Path) -> None:
     data, more = tmp_path / "toy.csv", tmp_path / "more.csv"
     for path, rows in ((data, slice(0, 48)), (more, slice(48, 64))):
@@ -325,7 +326,7 @@ def test_torchrun_starts_it(still_encoder: Path, toy: Toy, tmp_path: Path) -> No
     command = ["train", data, "--model", still_encoder, "--epochs", "1", "--out", tmp_path / "run", "--json"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*launcher, *command], capture_output=True, text=True, check=False, timeout=300, env=environment
+        [*launcher, *command], capture_output=True, text=True, check=False, timeout=600, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == str(tmp_path / "run") and done.stderr.count("trains on") == 1
