@@ -12,15 +12,19 @@ import io
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 from graphloss import processes
 from graphloss.errors import InputError
 from graphloss.gradcache import in_pieces
 from graphloss.graph import unit
+from graphloss.lower import transformer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -187,13 +191,14 @@ def embed(
 
     def in_chunks(rows: torch.Tensor) -> torch.Tensor:
         parts = []
-        for few in rows.split(chunk):
-            used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
-            cut = {
-                name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
-                for name, value in features.items()
-            }
-            parts.append(encoder(cut)["sentence_embedding"])
+        with _words_once(encoder, features, rows):
+            for few in rows.split(chunk):
+                used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
+                cut = {
+                    name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
+                    for name, value in features.items()
+                }
+                parts.append(encoder(cut)["sentence_embedding"])
         return torch.cat(parts)
 
     shuffled = in_chunks(order) if piece == len(mask) else in_pieces(in_chunks, order, piece)
@@ -234,6 +239,33 @@ def encode(
     finally:
         encoder.train(training)
     return unit(found.float().cpu())
+
+
+@contextlib.contextmanager
+def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: torch.Tensor) -> Iterator[None]:
+    """Look the words of all chunks up together, so that the gradient of the word table, half of a small encoder, is
+    filled once and not once a chunk."""
+    ids, transformer = features.get("input_ids"), transformer_of(encoder)
+    table = transformer.get_input_embeddings() if hasattr(transformer, "get_input_embeddings") else None
+    if (
+        type(table) is not nn.Embedding  # a class of its own may do more than look up
+        or ids is None
+        or "forward" in vars(table)  # somebody has replaced it already
+        or table.max_norm is not None
+        or table.scale_grad_by_freq
+        or table.sparse
+        or not (table.weight.requires_grad and torch.is_grad_enabled())
+    ):
+        yield
+        return
+    used = ids[rows].unique()  # (w,)
+    words = table(used)  # (w, d)
+    place = ids.new_zeros(table.num_embeddings).index_copy(0, used, torch.arange(len(used), device=ids.device))
+    table.forward = lambda ids: functional.embedding(place[ids], words)
+    try:
+        yield
+    finally:
+        del table.forward  # the class's own shows again
 
 
 def quiet_libraries() -> None:
