@@ -3,9 +3,10 @@
     python benchmarks/step_speed.py [--data banking77 mr r8] [--remembered 65536] [--threads N] [--repeats N]
         [--published N]
 
-Whole steps of all-MiniLM-L6-v2 with a head, on 128 real texts of at most 128 tokens: tokens, forward, backward, clipping,
-optimiser. Every repeat draws a batch as the training draws it and gives it to each case in turn, the first one changing,
-so that a busy machine slows all of them; what is reported is the median over the repeats of the ratios within one:
+Whole steps of all-MiniLM-L6-v2 with a head, on 128 real texts of at most 128 tokens: tokens, forward, backward,
+clipping, optimiser. Every repeat draws a batch as the training draws it and gives it to each case in turn, another one
+first each time, so that a busy machine slows all of them; what is reported is the median over the repeats of the ratios
+within one:
 
     cross-entropy   the model of `graphloss train --loss ce`
     gloss           the same with G-Loss beside cross-entropy

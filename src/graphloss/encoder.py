@@ -243,8 +243,7 @@ def encode(
 
 @contextlib.contextmanager
 def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: torch.Tensor) -> Iterator[None]:
-    """Look the words of all chunks up together, so that the gradient of the word table, half of a small encoder, is
-    filled once and not once a chunk."""
+    """Look the words of all chunks up together: the word table is half of a small encoder, its gradient is large."""
     ids, transformer = features.get("input_ids"), transformer_of(encoder)
     table = transformer.get_input_embeddings() if hasattr(transformer, "get_input_embeddings") else None
     if (
@@ -261,11 +260,11 @@ def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: to
     used = ids[rows].unique()  # (w,)
     words = table(used)  # (w, d)
     place = ids.new_zeros(table.num_embeddings).index_copy(0, used, torch.arange(len(used), device=ids.device))
-    table.forward = lambda ids: functional.embedding(place[ids], words)
+    vars(table)["forward"] = lambda ids: functional.embedding(place[ids], words)
     try:
         yield
     finally:
-        del table.forward  # the class's own shows again
+        del vars(table)["forward"]  # the class's own shows again
 
 
 def quiet_libraries() -> None:
