@@ -17,7 +17,8 @@ within one:
                     in how many of the repeats it takes part: it is slow
 
 Seconds of the processor come first: they are what a busy machine blurs least. Data sets are found as `graphloss train`
-finds them. Written to benchmarks/results/step_speed.json with its environment.
+finds them. Written to benchmarks/results/step_speed.json with its environment, in place of the rows of the same data
+sets; those of others stay.
 """
 
 import argparse
@@ -202,6 +203,8 @@ def main() -> None:
             ]
             table.add_row(name, row["case"], str(row["repeats"]), *cells)
     Console(width=120).print(table)
+    kept = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    rows = [row for row in kept if row["data"] not in options.data] + rows
     result = {
         "settings": {"documents": DOCUMENTS, "tokens": LENGTH, "sigma": SIGMA, "gamma": GAMMA, "weight": WEIGHT},
         "rows": rows,
