@@ -81,8 +81,9 @@ def _check_graph(settings: TrainSettings, device: torch.device, labelled: int) -
     fits = math.floor(count * math.sqrt(free / needed)) - settings.hidden
     option = "--graph-size" if settings.graph_size else "--batch-size"
     raise InputError(
-        f"{option} {asked}: the loss on a graph of {count:,} documents needs about {_gib(needed)}, and {_gib(free)} are "
-        f"free on {device.type}; " + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
+        f"{option} {asked}: the loss on a graph of {count:,} documents needs about {_gib(needed)}, and "
+        f"{_gib(free)} are free on {device.type}; "
+        + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
     )
 
 
