@@ -17,8 +17,8 @@ within one:
                     in how many of the repeats it takes part: it is slow
 
 Seconds of the processor come first: they are what a busy machine blurs least. Still two whole steps differ by chance
-more than by their loss, so that the loss is also timed inside its step, from the embeddings to the gradient that arrives
-back at them: `1 + loss` is one plus the median of that, above cross-entropy's own, over the median step of
+more than by their loss, so that the loss is also timed inside its step, from the embeddings to the gradient that
+arrives back at them: `1 + loss` is one plus the median of that, above cross-entropy's own, over the median step of
 cross-entropy.
 
 Data sets are found as `graphloss train` finds them. Written to benchmarks/results/step_speed.json with its environment,
