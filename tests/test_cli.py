@@ -475,6 +475,10 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     data.write_text(data.read_text() + "the moon,space\n")
     code, _, error = call("audit", folder)
     assert code == 2 and "has changed since the training" in error
+    data.unlink()
+    code, out, error = call("audit", folder)
+    assert code == 2 and out == "" and error.startswith("error: ")
+    assert "its data cannot be read any more; name labelled documents: `graphloss audit" in error
 
 
 @pytest.mark.parametrize(
