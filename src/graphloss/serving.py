@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graphloss.classifier import TextClassifier
 
 PREDICT_AT_ONCE = 1024
-"""Texts a process, if so many are there: sorted by length, they have hardly more pad tokens than a whole file sorted."""
+"""Texts a process, if so many are there: sorted by length, they have hardly more pad tokens than a whole file has."""
 
 
 def predict(
