@@ -199,7 +199,8 @@ def show(title: str, rows: list[dict[str, float]]) -> None:
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in row.values()))
+        cells = [row[name] for name in rows[0]]
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in cells))
     Console(width=140).print(table)
 
 
