@@ -365,6 +365,30 @@ def test_bad_input_is_refused_with_code_2_before_a_model_is_loaded(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "free", "said"),
+    [
+        (["--graph-size", "4096"], 10_000, "error: --graph-size 4096: the loss on a graph of"),
+        (["--shots", "4", "--keep-unlabeled"], 1_000_000, "error: the corpus graph over"),
+        (["--memory", "90000000"], 2**40, "error: --memory 90000000: a memory of 90,000,000 documents"),
+    ],
+)
+def test_what_does_not_fit_into_memory_is_refused_before_a_folder_is_claimed(
+    call: Call,
+    table: Path,
+    quick: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    free: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr("graphloss.room.available", lambda device: free)
+    code, out, error = call("train", table, "--out", tmp_path / "run", *quick, *options)
+    assert code == 2 and out == "" and error.startswith(said), error
+    assert not (tmp_path / "run").exists()
+
+
 def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy) -> None:
     words = ["predict", run, "--text", "goal referee penalty", "--explain"]
     code, out, _ = call(*words, "--json", "--predictor", "graph")
@@ -451,6 +475,10 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     data.write_text(data.read_text() + "the moon,space\n")
     code, _, error = call("audit", folder)
     assert code == 2 and "has changed since the training" in error
+    data.unlink()
+    code, out, error = call("audit", folder)
+    assert code == 2 and out == "" and error.startswith("error: ")
+    assert "its data cannot be read any more; name labelled documents: `graphloss audit" in error
 
 
 @pytest.mark.parametrize(

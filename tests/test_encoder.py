@@ -17,6 +17,7 @@ from conftest import Toy
 from graphloss.documents import Collator
 from graphloss.encoder import check_length, embed, encode, load, resolve, tokenise
 from graphloss.errors import InputError
+from graphloss.graph import unit
 
 TEXTS = [
     "goal",
@@ -43,6 +44,44 @@ def test_chunks_do_not_change_the_embedding_or_its_gradient(tiny_encoder: Path) 
         torch.testing.assert_close(grads, results[0][1], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(results[0][0], encode(encoder, TEXTS), rtol=1e-5, atol=1e-6)
     assert results[0][0].norm(dim=1).sub(1).abs().max() < 1e-5
+
+
+def test_words_are_looked_up_once_with_the_gradient_of_every_look(tiny_encoder: Path) -> None:
+    encoder = load(str(tiny_encoder)).eval()
+    table = encoder[0].auto_model.get_input_embeddings()
+    looked: list[int] = []
+    table.register_forward_pre_hook(lambda module, args: looked.append(args[0].numel()))
+    features = encoder.preprocess(TEXTS)
+    weight = torch.randn(len(TEXTS), 32, generator=torch.Generator().manual_seed(0))
+    grads = []
+    for text in (False, True):  # all together, and each text by itself as a reference
+        encoder.zero_grad()
+        parts = [encoder.preprocess([each]) for each in TEXTS] if text else [features]
+        z = [unit(encoder(part)["sentence_embedding"]) for part in parts] if text else [embed(encoder, features)]
+        (torch.cat(z) * weight).sum().backward()
+        grads.append(table.weight.grad.clone())
+    words = features["input_ids"].unique()
+    assert looked[0] == len(words) < features["attention_mask"].sum() and len(looked) == 2 + len(TEXTS)
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
+    used = torch.zeros(len(table.weight), dtype=torch.bool).index_fill(0, words, True)
+    used[table.padding_idx] = False
+    assert (grads[0].norm(dim=1) > 0).equal(used)
+    assert "forward" not in vars(table)
+
+
+def test_a_table_that_does_more_than_look_up_is_asked_for_every_chunk(tiny_encoder: Path) -> None:
+    class Louder(torch.nn.Embedding):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return 3.0 * super().forward(ids)
+
+    encoder = load(str(tiny_encoder)).eval()
+    plain = embed(encoder, encoder.preprocess(TEXTS)).detach()
+    old = encoder[0].auto_model.get_input_embeddings()
+    louder = Louder(*old.weight.shape)
+    with torch.no_grad():
+        louder.weight.copy_(old.weight / 3.0)
+    encoder[0].auto_model.set_input_embeddings(louder)
+    torch.testing.assert_close(embed(encoder, encoder.preprocess(TEXTS)), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_on_the_left_is_cut_too(tiny_encoder: Path) -> None:

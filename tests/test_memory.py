@@ -16,7 +16,7 @@ from torch import Tensor
 from graphloss import graph
 from graphloss.graph import MASKED, unit
 from graphloss.losses import Combined, GLoss, GLossResult, gloss
-from graphloss.memory import UNKNOWN, Boundary, Memory, check_size, log_mass
+from graphloss.memory import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
 
 WAYS = ["one", "batch"]
 
@@ -122,6 +122,20 @@ class TestOracles:
             assert torch.allclose(mass[:, c], w.log(), rtol=1e-9)
         assert (mass[:, 3] == MASKED).all()
         assert torch.autograd.gradcheck(lambda z, s: log_mass(z, kept, s)[:, :3], (z, sigma))
+
+    @pytest.mark.parametrize("tile", [1, 300])
+    def test_classes_in_tiles_are_as_all_together(self, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+        x, _, remembered, kinds = case()
+        kept, weight = boundary(remembered, kinds, 4), torch.randn(len(x), 3, dtype=torch.float64)
+        found = []
+        for size in (TILE, tile):
+            monkeypatch.setattr("graphloss.memory.TILE", size)
+            leaf = unit(x).requires_grad_()
+            mass = log_mass(leaf, kept, 0.3)
+            (mass[:, :3] * weight).sum().backward()
+            found.append((mass.detach(), leaf.grad))
+        assert len(x) * kept.shown.numel() > tile and found[0][1].norm() > 0
+        torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
 
     @quick
     @given(batches())
@@ -334,6 +348,15 @@ class TestIdentity:
         memory = Memory(b.num_classes, 40, b.embeddings.shape[1]).double()
         memory.add(b.embeddings, labels, numbers)
         return memory
+
+    def test_a_document_is_looked_for_in_the_ring_of_its_class_alone(self) -> None:
+        memory = Memory(3, 4, 2)
+        numbers = torch.tensor([5, 6, 5, UNKNOWN, 9])
+        memory.add(torch.randn(5, 2), torch.tensor([0, 0, 1, 1, 2]), numbers)  # 5 stands twice: the last one counts
+        rows, places = memory._found(torch.tensor([1, 0, 2, 1, 0]), torch.tensor([5, 5, 9, UNKNOWN, 6]))
+        assert rows.tolist() == [0, 2, 4] and places.tolist() == [0, 0, 0]
+        shown = memory.boundary(torch.tensor([0, -1]), torch.tensor([6, 9])).shown
+        assert shown.sum(dim=1).tolist() == [0, 2, 1]
 
     @pytest.mark.parametrize("leave_out", WAYS)
     def test_a_batch_sees_nothing_of_its_own_documents(self, leave_out: str) -> None:

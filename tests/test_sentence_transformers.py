@@ -106,6 +106,44 @@ def features(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     return model.preprocess(texts)
 
 
+OPTIONS: dict[type[BatchLoss], dict[str, Any]] = {
+    PaperGLoss: {"num_labels": 4, "sigma": 0.5},
+    TripletLoss: {"margin": 0.5},
+    CrossEntropyLoss: {"num_labels": 4},
+    CombinedLoss: {"num_labels": 4},
+}
+
+
+@pytest.mark.parametrize("name", list(CLASSES))
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(model: SentenceTransformer, toy: Toy, name: str) -> None:
+    model.double().eval()
+    tokens, labels = features(model, toy.texts[:16]), torch.tensor(toy.indices[:16])
+    labels[3] = -1
+    made = CLASSES[name]
+    whole = made(model, **OPTIONS.get(made, {})).double()
+    pieces = made(model, **OPTIONS.get(made, {}), mini_batch_size=5).double()
+    pieces.load_state_dict(whole.state_dict())
+    calls: list[int] = []
+    model.register_forward_pre_hook(lambda module, args: calls.append(len(args[0]["input_ids"])))
+    found = []
+    for loss in (whole, pieces):
+        loss.zero_grad()
+        value = loss([dict(tokens)], labels)
+        value.backward()
+        found.append((value.detach(), [p.grad.clone() for p in loss.parameters() if p.grad is not None]))
+    assert calls == [16, 5, 5, 5, 1, 1, 5, 5, 5]  # forth, and once more on the way back, the last piece first
+    assert sum(float(grad.norm()) for grad in found[0][1]) > 0 and len(found[0][1]) > 10
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+    assert pieces.get_config_dict()["mini_batch_size"] == 5 and "mini_batch_size" not in whole.get_config_dict()
+
+
+def test_a_combination_takes_the_pieces_of_the_loss_in_it(model: SentenceTransformer) -> None:
+    assert CombinedLoss(model, 4, loss=SupConLoss(model, mini_batch_size=8)).mini_batch_size == 8
+    assert CombinedLoss(model, 4, loss=SupConLoss(model, mini_batch_size=8), mini_batch_size=4).mini_batch_size == 4
+    with pytest.raises(ValueError, match="mini_batch_size must be at least 1 text, got 0"):
+        GLoss(model, mini_batch_size=0)
+
+
 def test_every_class_is_seen() -> None:
     assert set(CLASSES) == {name.split(",")[0] for name in MAKE} and len(CLASSES) == 8
     assert all(issubclass(kind, BatchLoss) for kind in CLASSES.values())

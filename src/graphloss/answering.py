@@ -127,7 +127,7 @@ class Answering:
         ]
 
     def encode(
-        self, texts: Sequence[str], *, batch_size: int = 32, progress: bool = False, shared: bool = False
+        self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool = False, shared: bool = False
     ) -> np.ndarray:
         """Unit-length embeddings (n, d), float32; `shared` where all processes of a launcher call it and share them."""
         from graphloss.encoder import encode

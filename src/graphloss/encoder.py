@@ -12,15 +12,19 @@ import io
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 from graphloss import processes
 from graphloss.errors import InputError
 from graphloss.gradcache import in_pieces
 from graphloss.graph import unit
+from graphloss.lower import transformer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -187,13 +191,14 @@ def embed(
 
     def in_chunks(rows: torch.Tensor) -> torch.Tensor:
         parts = []
-        for few in rows.split(chunk):
-            used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
-            cut = {
-                name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
-                for name, value in features.items()
-            }
-            parts.append(encoder(cut)["sentence_embedding"])
+        with _words_once(encoder, features, rows):
+            for few in rows.split(chunk):
+                used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
+                cut = {
+                    name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
+                    for name, value in features.items()
+                }
+                parts.append(encoder(cut)["sentence_embedding"])
         return torch.cat(parts)
 
     shuffled = in_chunks(order) if piece == len(mask) else in_pieces(in_chunks, order, piece)
@@ -204,7 +209,7 @@ def encode(
     encoder: SentenceTransformer,
     texts: list[str],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: bool = False,
     shared: bool = False,
 ) -> torch.Tensor:
@@ -213,7 +218,7 @@ def encode(
     Args:
         encoder: a sentence-transformers model.
         texts: n of them.
-        batch_size: texts at once.
+        batch_size: texts at once; by default 16 on a CPU, where more are no faster and only bring pad tokens, else 32.
         progress: draw a bar, in the first process.
         shared: all processes call this with the same texts, and each embeds a part of them.
 
@@ -227,6 +232,7 @@ def encode(
         dealt = torch.cat([torch.arange(first, len(texts), world) for first in range(world)])  # (n,)
         return processes.gather(own)[dealt.argsort()]
     training = encoder.training
+    batch_size = batch_size or (16 if encoder.device.type == "cpu" else 32)
     try:
         found = encoder.encode(
             texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=progress and processes.first()
@@ -234,6 +240,32 @@ def encode(
     finally:
         encoder.train(training)
     return unit(found.float().cpu())
+
+
+@contextlib.contextmanager
+def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: torch.Tensor) -> Iterator[None]:
+    """Look the words of all chunks up together: the word table is half of a small encoder, its gradient is large."""
+    ids, transformer = features.get("input_ids"), transformer_of(encoder)
+    table = transformer.get_input_embeddings() if hasattr(transformer, "get_input_embeddings") else None
+    if (
+        type(table) is not nn.Embedding  # a class of its own may do more than look up
+        or ids is None
+        or "forward" in vars(table)  # somebody has replaced it already
+        or table.max_norm is not None
+        or table.scale_grad_by_freq
+        or table.sparse
+        or not (table.weight.requires_grad and torch.is_grad_enabled())
+    ):
+        yield
+        return
+    used = ids[rows].unique()  # (w,)
+    words = table(used)  # (w, d)
+    place = ids.new_zeros(table.num_embeddings).index_copy(0, used, torch.arange(len(used), device=ids.device))
+    vars(table)["forward"] = lambda ids: functional.embedding(place[ids], words)
+    try:
+        yield
+    finally:
+        del vars(table)["forward"]  # the class's own shows again
 
 
 def quiet_libraries() -> None:

@@ -25,6 +25,9 @@ from graphloss.graph import MASKED, exact, unit
 MOST_BYTES = 2**30
 """A larger memory is refused: every checkpoint holds all of it, and every step reads it twice."""
 
+TILE = 2**20
+"""Similarities that are computed together, of as many classes as they cover: 4 MB stay in a processor's cache."""
+
 UNKNOWN = -1
 """Number of a document that never comes again, as in a stream; and what an empty place holds."""
 
@@ -47,15 +50,22 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, t: Tensor, b: Tensor, shown: Tensor) -> Tensor:
-        hidden = torch.where(shown, 0.0, MASKED).to(z.dtype)  # (C, r)
-        scaled = (t[:, None] * z).expand(b.shape[0], *z.shape)  # (C, n, d)
-        x = torch.baddbmm(hidden[:, None, :], scaled, b.transpose(1, 2))  # (C, n, r)
-        top = x.amax(dim=2, keepdim=True)  # (C, n, 1)
-        x.sub_(top).exp_()  # in place: fresh memory of this size costs as much as the arithmetic
-        total = x.sum(dim=2, keepdim=True)  # (C, n, 1), at least 1
-        mass = (top + total.log())[:, :, 0].T - t[:, None]  # (n, C)
-        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            ctx.save_for_backward(z, t, torch.bmm(x, b) / total)  # (C, n, d)
+        hidden = torch.where(shown, 0.0, MASKED).to(z.dtype)[:, None]  # (C, 1, r)
+        scaled = t[:, None] * z  # (n, d)
+        learns = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        masses, means = [], []
+        together = max(1, TILE // max(1, len(z) * b.shape[1]))  # classes
+        for rings, mask in zip(b.split(together), hidden.split(together), strict=True):  # (c, r, d), a view
+            x = scaled.expand(len(rings), *z.shape).bmm(rings.transpose(1, 2)).add_(mask)  # (c, n, r)
+            top = x.amax(dim=2, keepdim=True)  # (c, n, 1)
+            x.sub_(top).exp_()  # in place: fresh memory of this size costs as much as the arithmetic
+            total = x.sum(dim=2, keepdim=True)  # (c, n, 1), at least 1
+            masses.append((top + total.log())[:, :, 0])
+            if learns:
+                means.append(x.bmm(rings).div_(total))  # (c, n, d)
+        if learns:
+            ctx.save_for_backward(z, t, torch.cat(means))  # (C, n, d)
+        mass = torch.cat(masses).T - t[:, None]  # (n, C)
         return mass.masked_fill(~shown.any(dim=1), MASKED)
 
     @staticmethod
@@ -157,10 +167,11 @@ class Memory(nn.Module):
         finite = embeddings.isfinite().all(dim=1)  # one overflow in half precision would spoil every batch to come
         kept = ((labels >= 0) & finite & ~twin.triu(1).any(dim=1)).nonzero()[:, 0]  # (l,)
         z, y, names = unit(embeddings[kept]), labels[kept], documents[kept]
-        places = self._places(y, names)  # (l, r)
-        known = places.any(dim=1)
-        self._write(z[known], y[known], names[known], places[known].to(torch.uint8).argmax(dim=1))
-        z, y, names = z[~known], y[~known], names[~known]
+        again, places = self._found(y, names)
+        self._write(z[again], y[again], names[again], places)
+        new = torch.ones_like(y, dtype=torch.bool)  # (l,)
+        new[again] = False
+        z, y, names = z[new], y[new], names[new]
         count = torch.bincount(y, minlength=self.num_classes)  # (C,)
         order = y.argsort(stable=True)
         rank = torch.empty_like(y)  # how many newcomers of its class come before it
@@ -187,9 +198,9 @@ class Memory(nn.Module):
         self._check(labels, documents)
         given = labels >= 0
         y = labels[given]
-        own = torch.zeros_like(self.documents, dtype=torch.float32)  # (C, r)
-        own.index_add_(0, y, self._places(y, documents[given]).float())
-        shown = self._in_use() & (own == 0)
+        rows, places = self._found(y, documents[given])
+        shown = self._in_use()  # (C, r)
+        shown[y[rows], places] = False
         return Boundary(self.embeddings, shown) if bool(shown.any()) else None
 
     def remembered(self) -> tuple[Tensor, Tensor]:
@@ -204,9 +215,16 @@ class Memory(nn.Module):
     def _in_use(self) -> Tensor:
         return torch.arange(self.each, device=self.filled.device) < self.filled[:, None]  # (C, r)
 
-    def _places(self, labels: Tensor, documents: Tensor) -> Tensor:
-        """(l, r) boolean: where in the ring of its class a document is remembered."""
-        return (self.documents[labels] == documents[:, None]) & (documents != UNKNOWN)[:, None]
+    def _found(self, labels: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of l documents are remembered, (m,) rows, and where in the ring of their class, (m,) places."""
+        if not len(documents):
+            return labels, labels
+        names = documents.sort().values  # (l,), in which each remembered number is looked up: r times l would be much
+        near = names[torch.searchsorted(names, self.documents).clamp_max(len(names) - 1)]  # (C, r)
+        ring, place = ((near == self.documents) & (near != UNKNOWN)).nonzero(as_tuple=True)
+        same = (documents[:, None] == self.documents[ring, place]) & (labels[:, None] == ring)  # a class's own ring
+        row, which = same.nonzero(as_tuple=True)
+        return row, place[which]
 
     def _write(self, z: Tensor, labels: Tensor, documents: Tensor, places: Tensor) -> None:
         self.embeddings[labels, places] = z.to(self.embeddings.dtype)

@@ -52,6 +52,7 @@ def train(
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
+    from graphloss import room
     from graphloss.encoder import load
     from graphloss.lower import check_freeze
     from graphloss.plan import size_up
@@ -66,6 +67,9 @@ def train(
     def loaded() -> Any:
         encoder = load(work.encoder, max_length=work.settings.max_length)
         check_freeze(encoder, work.settings.freeze)
+        train = work.corpus.train
+        counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+        room.check(work.settings, encoder, **counts, classes=len(work.corpus.label_names))
         return encoder
 
     encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail

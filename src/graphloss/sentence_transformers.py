@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from graphloss import losses, rivals
+from graphloss.gradcache import in_pieces
 from graphloss.graph import exact, working
 
 if TYPE_CHECKING:
@@ -84,18 +85,36 @@ class BatchLoss(nn.Module):
         model: a SentenceTransformer.
         objective: a module (embeddings (n, d), labels (n,)) -> scalar.
         settings: what the model card shall say of the loss.
+        mini_batch_size: texts whose activations are kept at once; a larger batch is embedded in pieces, and each piece
+            once more on the way back: its exact gradient, in the memory of a piece (`gradcache`). None keeps all.
+
+    Raises:
+        ValueError: `mini_batch_size` is below 1.
     """
 
     citation = GLOSS_PAPER
     """BibTeX, for the model card."""
 
-    def __init__(self, model: SentenceTransformer, objective: nn.Module, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        objective: nn.Module,
+        settings: dict[str, Any],
+        mini_batch_size: int | None = None,
+    ) -> None:
         super().__init__()
+        if mini_batch_size is not None and mini_batch_size < 1:
+            raise ValueError(
+                f"mini_batch_size must be at least 1 text, got {mini_batch_size}; leave it out to embed all at once"
+            )
         self.model = model
         self.objective = objective
+        self.mini_batch_size = mini_batch_size
         self.settings = {
             name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()
         }
+        if mini_batch_size is not None:
+            self.settings["mini_batch_size"] = mini_batch_size
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor | None) -> Tensor:
         """Loss of a batch, 0-d.
@@ -125,7 +144,24 @@ class BatchLoss(nn.Module):
                 f'{tuple(labels.shape)}; dataset.class_encode_column("label") makes indices of names'
             )
         self.objective.train(self.model.training)  # the trainer switches the model alone
-        return self.compute(self.model(columns[0])["sentence_embedding"], labels)
+        return self.compute(self._embeddings(columns[0], labels), labels)
+
+    def _embeddings(self, features: dict[str, Any], labels: Tensor) -> Tensor:
+        """Embeddings (n, d) of the tokens of n texts, at once or in pieces."""
+        n = len(labels)
+        if self.mini_batch_size is None or n <= self.mini_batch_size:
+            whole: Tensor = self.model(features)["sentence_embedding"]
+            return whole
+
+        def embed(rows: Tensor) -> Tensor:
+            of_rows = {
+                name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (n,) else value
+                for name, value in features.items()
+            }
+            piece: Tensor = self.model(of_rows)["sentence_embedding"]
+            return piece
+
+        return in_pieces(embed, torch.arange(n, device=labels.device), self.mini_batch_size)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss, 0-d, of embeddings (n, d) as the encoder gives them."""
@@ -145,15 +181,24 @@ class GLoss(BatchLoss):
         sigma: a number, "auto", "learned", or a rule, which is computed from the first batch.
         **options: alpha, q, k, perplexity, class_weights, num_classes of `graphloss.GLoss`. A memory is not among them:
             that trainer does not say which documents a batch holds.
+        mini_batch_size: see `BatchLoss`.
     """
 
-    def __init__(self, model: SentenceTransformer, sigma: float | str = "auto", **options: Any) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        sigma: float | str = "auto",
+        *,
+        mini_batch_size: int | None = None,
+        **options: Any,
+    ) -> None:
         if options.get("memory") is not None:
             raise ValueError(
                 "the trainer of sentence-transformers does not say which documents a batch holds, which a memory must "
                 "know; use graphloss.TextClassifier(memory=64), or graphloss.GLoss in a loop of your own"
             )
-        super().__init__(model, losses.GLoss(mode="loo", sigma=sigma, **options), {"sigma": sigma, **options})
+        objective = losses.GLoss(mode="loo", sigma=sigma, **options)
+        super().__init__(model, objective, {"sigma": sigma, **options}, mini_batch_size)
 
 
 class PaperGLoss(BatchLoss):
@@ -164,6 +209,7 @@ class PaperGLoss(BatchLoss):
         num_labels: C, which enters the loss.
         sigma: as in `GLoss`.
         gamma: share of the labels that is shown.
+        mini_batch_size: see `BatchLoss`.
         **options: perplexity, class_weights, seed, double_division of `graphloss.GLoss`.
     """
 
@@ -173,10 +219,13 @@ class PaperGLoss(BatchLoss):
         num_labels: int,
         sigma: float | str = "auto",
         gamma: float = 0.7,
+        *,
+        mini_batch_size: int | None = None,
         **options: Any,
     ) -> None:
         objective = losses.GLoss(mode="paper", num_classes=num_labels, sigma=sigma, gamma=gamma, **options)
-        super().__init__(model, objective, {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options})
+        said = {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options}
+        super().__init__(model, objective, said, mini_batch_size)
 
 
 class SupConLoss(BatchLoss):
@@ -184,8 +233,10 @@ class SupConLoss(BatchLoss):
 
     citation = SUPCON_PAPER
 
-    def __init__(self, model: SentenceTransformer, temperature: float = 0.1) -> None:
-        super().__init__(model, rivals.SupCon(temperature), {"temperature": temperature})
+    def __init__(
+        self, model: SentenceTransformer, temperature: float = 0.1, *, mini_batch_size: int | None = None
+    ) -> None:
+        super().__init__(model, rivals.SupCon(temperature), {"temperature": temperature}, mini_batch_size)
 
 
 class NCALoss(BatchLoss):
@@ -193,8 +244,10 @@ class NCALoss(BatchLoss):
 
     citation = NCA_PAPER
 
-    def __init__(self, model: SentenceTransformer, temperature: float = 0.1) -> None:
-        super().__init__(model, rivals.NCA(temperature), {"temperature": temperature})
+    def __init__(
+        self, model: SentenceTransformer, temperature: float = 0.1, *, mini_batch_size: int | None = None
+    ) -> None:
+        super().__init__(model, rivals.NCA(temperature), {"temperature": temperature}, mini_batch_size)
 
 
 class TripletLoss(BatchLoss):
@@ -202,15 +255,15 @@ class TripletLoss(BatchLoss):
 
     citation = TRIPLET_PAPER
 
-    def __init__(self, model: SentenceTransformer, margin: float = 5.0) -> None:
-        super().__init__(model, rivals.Triplet(margin), {"margin": margin})
+    def __init__(self, model: SentenceTransformer, margin: float = 5.0, *, mini_batch_size: int | None = None) -> None:
+        super().__init__(model, rivals.Triplet(margin), {"margin": margin}, mini_batch_size)
 
 
 class CosineLoss(BatchLoss):
     """Squared error of every pair's cosine against 1 or 0, see `rivals.Cosine`; a batch needs two documents."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
-        super().__init__(model, rivals.Cosine(), {})
+    def __init__(self, model: SentenceTransformer, *, mini_batch_size: int | None = None) -> None:
+        super().__init__(model, rivals.Cosine(), {}, mini_batch_size)
 
 
 class CrossEntropyLoss(BatchLoss):
@@ -222,14 +275,23 @@ class CrossEntropyLoss(BatchLoss):
         model: a SentenceTransformer.
         num_labels: C.
         class_weights: (C,), for example `losses.balanced_class_weights`.
+        mini_batch_size: see `BatchLoss`.
 
     Raises:
         ValueError: the encoder does not say the dimension of its embeddings.
     """
 
-    def __init__(self, model: SentenceTransformer, num_labels: int, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        num_labels: int,
+        class_weights: Tensor | None = None,
+        *,
+        mini_batch_size: int | None = None,
+    ) -> None:
         objective = losses.Combined(None, class_weights=class_weights)
-        super().__init__(model, objective, {"num_labels": num_labels, "class_weights": class_weights})
+        said = {"num_labels": num_labels, "class_weights": class_weights}
+        super().__init__(model, objective, said, mini_batch_size)
         self.head = _head(model, num_labels)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -250,6 +312,7 @@ class CombinedLoss(CrossEntropyLoss):
             `GLoss(model)` when left out.
         weight: λ, the share of `loss`.
         class_weights: (C,) of the cross-entropy; `loss` has its own.
+        mini_batch_size: see `BatchLoss`; that of `loss` when left out.
 
     Raises:
         ValueError: `loss` has a head already, or the encoder does not say the dimension of its embeddings.
@@ -262,9 +325,13 @@ class CombinedLoss(CrossEntropyLoss):
         loss: nn.Module | None = None,
         weight: float = 0.5,
         class_weights: Tensor | None = None,
+        *,
+        mini_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, num_labels, class_weights)
         other = GLoss(model) if loss is None else loss
+        if mini_batch_size is None and isinstance(other, BatchLoss):
+            mini_batch_size = other.mini_batch_size
+        super().__init__(model, num_labels, class_weights, mini_batch_size=mini_batch_size)
         if isinstance(other, CrossEntropyLoss):
             raise ValueError(
                 f"CombinedLoss brings its own cross-entropy, and {type(other).__name__} has one too; "

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from graphloss import checkpoints, processes
-from graphloss.catalogue import check_memory
+from graphloss import checkpoints, processes, room
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode
@@ -81,12 +80,14 @@ def fit(
         The encoder of the best epoch, with what predicts from its embeddings.
 
     Raises:
-        InputError: the memory would be too large, or there are more processes than a graph has documents.
+        InputError: what the settings ask for would not fit into memory, or there are more processes than a graph has
+            documents.
     """
     began = time.perf_counter()
     processes.join()
-    check_processes(documents.known, settings)
-    check_memory(settings.memory, len(label_names), encoder.get_embedding_dimension() or 1)
+    known = documents.known
+    check_processes(known, settings)
+    room.check(settings, encoder, labelled=known, unlabelled=len(documents) - known, classes=len(label_names))
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)

@@ -1,0 +1,260 @@
+"""Does it scale? From the start to the first step, predicting beside plain encoding, the graph of 100,000 documents.
+
+    python benchmarks/scale.py start [--rows 25000 50000 100000] [--threads N]
+    python benchmarks/scale.py predict [--data banking77] [--repeats N] [--threads N]
+    python benchmarks/scale.py corpus [--rows 100000] [--threads N]
+
+    start     `graphloss train FILE` on a CSV file of so many rows of 12 words in 20 classes, made on the spot: seconds
+              until the first optimiser step has been taken, beyond loading the encoder with its libraries, and the most
+              memory that the process had resident by then
+    predict   texts a second of `graphloss predict` (the model is loaded) and of `encode` of sentence-transformers, in
+              turn, with the same encoder on the same 1,536 texts of the test split, more than are answered together;
+              the graph has as many documents as the train split
+    corpus    nearest neighbours and graph of random embeddings of 384 numbers around 77 centres, and one spreading of 8
+              labels a class over it
+
+Each size is a process of its own. Seconds of the processor stand beside the wall's, which a busy machine makes longer.
+Written to benchmarks/results/scale.json, each question with its environment.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from loss_speed import processor
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+WORDS, CLASSES = 12, 20
+TEXTS = 1536
+DIMENSIONS, CENTRES, LABELS = 384, 77, 8
+
+
+def mebibytes() -> float:
+    """The most memory that this process had resident so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def clocked(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What the work gives, its wall-clock and its processor seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    given = work()
+    return given, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """A CSV file of documents that a third of the words tells the class of, out of the encoder's own vocabulary."""
+    from graphloss.encoder import load, resolve
+
+    rng = random.Random(0)
+    words = sorted(word for word in load(resolve(None), device="cpu").tokenizer.get_vocab() if word.isalpha())
+    vocabulary = rng.sample(words, 8000)
+    own = [rng.sample(vocabulary, 40) for _ in range(CLASSES)]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["text", "label"])
+        for row in range(rows):
+            here = own[row % CLASSES]
+            text = [rng.choice(here if rng.random() < 0.33 else vocabulary) for _ in range(WORDS)]
+            table.writerow([" ".join(text), f"class {row % CLASSES}"])
+
+
+class FirstStep(BaseException):
+    """Thrown when the first step has been taken, through whatever catches exceptions."""
+
+
+def start(path: str, rows: int) -> dict[str, float]:
+    """The command until its first optimiser step."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    began, began_cpu = time.perf_counter(), time.process_time()
+    import graphloss.encoder
+    from graphloss.cli.application import app
+
+    load, spent = graphloss.encoder.load, [0.0, 0.0]
+
+    def timed(*args: Any, **options: Any) -> Any:
+        encoder, wall, cpu = clocked(lambda: load(*args, **options))
+        spent[0], spent[1] = spent[0] + wall, spent[1] + cpu
+        return encoder
+
+    def stop(*_: Any) -> None:
+        raise FirstStep
+
+    graphloss.encoder.load = timed
+    register_optimizer_step_post_hook(stop)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            app(["train", path, "--out", f"{folder}/run", "--quiet"], standalone_mode=False)
+        except FirstStep:
+            wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    return {
+        "rows": rows,
+        "wall": wall - spent[0],
+        "cpu": cpu - spent[1],
+        "load_wall": spent[0],
+        "load_cpu": spent[1],
+        "mib": mebibytes(),
+    }
+
+
+def predict(data: str, repeats: int) -> list[dict[str, float]]:
+    """Predicting and encoding in turn: a row for each repeat."""
+    from graphloss import TextClassifier, serving
+    from graphloss.data import load_corpus, load_split
+    from graphloss.encoder import load, resolve
+    from graphloss.evaluation import linear_probe
+    from graphloss.prediction import Predictor
+
+    corpus = load_corpus(data)
+    texts = load_split(data, "test").texts[:TEXTS]
+    encoder = load(resolve(None), device="cpu").eval()
+    classifier = TextClassifier()
+    labels = corpus.indices(corpus.train)
+    generator = torch.Generator().manual_seed(0)
+    # the time does not depend on what the numbers are: head and graph of the size that this corpus gives
+    z = torch.nn.functional.normalize(torch.randn(len(labels), DIMENSIONS, generator=generator))
+    probe = linear_probe(z[:500], labels[:500], len(corpus.label_names))
+    import numpy as np
+
+    classifier.classes_ = np.array(corpus.label_names)
+    classifier.encoder_ = encoder
+    classifier.predictor_ = Predictor(probe.weight, probe.bias, z, torch.tensor(labels), 0.3, graph_share=0.5)
+    classifier.texts_ = corpus.train.texts
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        classifier.history_, classifier.best_epoch_, classifier.seconds_ = [], None, 0.0
+        classifier.taught_ = None
+        classifier.save_pretrained(run)
+        kept = TextClassifier.from_pretrained(run)
+        serving_from, TextClassifier.from_pretrained = TextClassifier.from_pretrained, lambda folder: kept  # type: ignore[assignment,method-assign]
+        path = Path(folder) / "texts.csv"
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([["text"], *([text] for text in texts)])
+        kept.encoder_.encode(texts[:32])  # warms caches
+        for repeat in range(repeats):
+            sides = {
+                "predict": lambda: sum(1 for _ in serving.predict(run, str(path), column="text")),
+                "encode": lambda: len(kept.encoder_.encode(texts, batch_size=32)),
+            }
+            row: dict[str, float] = {}
+            for name in sorted(sides, reverse=bool(repeat % 2)):
+                count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
+                assert count == len(texts)
+            found.append(row | {"texts": len(texts), "support": len(labels)})
+        TextClassifier.from_pretrained = serving_from  # type: ignore[method-assign]
+    return found
+
+
+def corpus(rows: int) -> dict[str, float]:
+    """The graph over random embeddings, and one spreading."""
+    from graphloss.corpus_graph import corpus_graph, spread
+    from graphloss.room import of_corpus_graph
+
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.nn.functional.normalize(torch.randn(CENTRES, DIMENSIONS, generator=generator))
+    y = torch.arange(rows) % CENTRES
+    z = torch.nn.functional.normalize(centres[y] + 0.08 * torch.randn(rows, DIMENSIONS, generator=generator))
+    labels = torch.where(torch.arange(rows) < LABELS * CENTRES, y, -1)
+    before = mebibytes()
+    graph, wall, cpu = clocked(lambda: corpus_graph(z))
+    f, spread_wall, spread_cpu = clocked(lambda: spread(graph, labels, CENTRES))
+    return {
+        "rows": rows,
+        "graph_wall": wall,
+        "graph_cpu": cpu,
+        "spread_wall": spread_wall,
+        "spread_cpu": spread_cpu,
+        "right": float((f.argmax(1) == y).float().mean()),
+        "mib_above_embeddings": mebibytes() - before,
+        "mib_estimated": of_corpus_graph(rows, DIMENSIONS, CENTRES) / 2**20,
+    }
+
+
+def alone(question: str, threads: int, **case: Any) -> Any:
+    """The answer to one case from a process of its own."""
+    command = [sys.executable, __file__, question, "--threads", str(threads), "--case", json.dumps(case)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def show(title: str, rows: list[dict[str, float]]) -> None:
+    """A table of all that was measured."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        cells = [row[name] for name in rows[0]]
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in cells))
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Measure, print the table, write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("question", choices=("start", "predict", "corpus"))
+    parser.add_argument("--rows", type=int, nargs="+", default=None)
+    parser.add_argument("--data", default="banking77")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "scale.json")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.case:
+        print(json.dumps(globals()[options.question](**options.case)))
+        return
+
+    answer: dict[str, Any] = {}
+    if options.question == "start":
+        with tempfile.TemporaryDirectory() as folder:
+            rows = []
+            for count in options.rows or [25_000, 50_000, 100_000]:
+                path = Path(folder) / f"{count}.csv"
+                write_rows(path, count)
+                rows.append(alone("start", options.threads, path=str(path), rows=count))
+        if len(rows) > 1:
+            kib = 1024 * (rows[-1]["mib"] - rows[0]["mib"]) / (rows[-1]["rows"] - rows[0]["rows"])
+            answer["kib_a_row"] = kib
+    elif options.question == "predict":
+        rows = alone("predict", options.threads, data=options.data, repeats=options.repeats)
+        for clock in ("cpu", "wall"):
+            ratios = [row[f"encode_{clock}"] / row[f"predict_{clock}"] for row in rows]
+            answer[f"throughput_{clock}"] = statistics.median(ratios)
+    else:
+        rows = [alone("corpus", options.threads, rows=count) for count in options.rows or [100_000]]
+    show(f"{options.question}, {options.threads} threads", rows)
+    for name, value in answer.items():
+        print(f"{name.replace('_', ' ')}: {value:.3f}")
+    environment = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": options.threads,
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+    kept = json.loads(options.out.read_text()) if options.out.exists() else {}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    kept[options.question] = answer | {"rows": rows, "environment": environment}
+    options.out.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Is there room: estimates that cover what is really held, what is free, and a refusal before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from graphloss import room
+from graphloss.catalogue import build
+from graphloss.config import TrainSettings
+from graphloss.encoder import load
+from graphloss.errors import InputError
+from graphloss.unlabelled import head, lesson
+
+CPU = torch.device("cpu")
+
+
+def peak(work: Callable[[], Any]) -> int:
+    """The most bytes of tensors that the work held at once, by what torch's profiler saw allocated and freed."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    held = most = 0
+    for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    assert most > 0
+    return most
+
+
+@pytest.mark.parametrize(
+    ("values", "unlabelled"),
+    [
+        ({}, 0.0),
+        ({"k": 5}, 0.0),
+        ({"hidden": 120}, 0.3),
+        ({"alpha": 0.9}, 0.0),
+        ({"loss": "gloss-paper"}, 0.0),
+        ({"loss": "supcon"}, 0.0),
+        ({"loss": "nca"}, 0.0),
+        ({"loss": "cosine"}, 0.0),
+    ],
+)
+def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabelled: float) -> None:
+    settings = TrainSettings(**values)
+    generator = torch.Generator().manual_seed(0)
+    n = 600
+    labels = torch.randint(4, (n,), generator=generator)
+    x = torch.randn(n, 16, generator=generator, requires_grad=True)
+    labels[torch.rand(n, generator=generator) < unlabelled] = -1
+    loss = build(settings.loss, vars(settings), num_classes=4)
+    assert loss is not None
+    estimate = room.of_graph(n, settings)
+    assert 0.4 * estimate < peak(lambda: loss(x, labels).backward()) < 1.1 * estimate
+    assert x.grad is not None and x.grad.norm() > 0
+
+
+def test_the_corpus_graph_holds_what_was_estimated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n, d, classes = 6000, 64, 20
+    labels = torch.randint(classes, (n,), generator=generator)
+    z = torch.randn(n, d, generator=generator) + torch.randn(classes, d, generator=generator)[labels]
+    labels[200:] = -1
+    estimate = room.of_corpus_graph(n, d, classes)
+    assert 0.3 * estimate < peak(lambda: head(z, lesson(z, labels, classes))) < estimate
+
+
+def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       2000 kB\nMemAvailable:     1000 kB\n")
+    assert room._of_machine(meminfo) == 1000 * 1024
+    for name, text in (("memory.max", "5000\n"), ("memory.current", "3000\n"), ("memory.stat", "inactive_file 500\n")):
+        (tmp_path / name).write_text(text)
+    assert room._of_container(tmp_path) == 2500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room._of_container(tmp_path) is None and room._of_container(tmp_path / "none") is None
+    free = room.available(CPU)
+    assert free is None or 2**24 < free < 2**50
+
+
+def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "available", lambda device: None)
+    settings = TrainSettings(graph_size=10**6)
+    room.check(settings, load(str(tiny_encoder)), labelled=100_000, unlabelled=20_000, classes=9)
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "said"),
+    [
+        (
+            {"graph_size": 50_000},
+            (90_000, 0),
+            r"--graph-size 50000: .* 50,000 documents needs about 65.2 GiB, and 1.0 GiB are free on cpu",
+        ),
+        ({"graph_size": 50_000}, (90_000, 0), r"give --graph-size 6192 or less"),
+        ({"batch_size": 50_000}, (90_000, 0), r"--batch-size 50000: .* give --batch-size 6192 or less"),
+        ({"graph_size": 128, "hidden": 20_000}, (90_000, 30_000), r"20,128 documents .* give a smaller --hidden"),
+        ({}, (1000, 119_000), r"the corpus graph over 120,000 documents needs about 1.\d GiB, and 1.0 GiB are free"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], counts: tuple[int, int], said: str
+) -> None:
+    monkeypatch.setattr(room, "available", lambda device: 2**30)
+    settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
+    with pytest.raises(InputError, match=said):
+        room.check(settings, encoder, labelled=counts[0], unlabelled=counts[1], classes=300)
+
+
+def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "available", lambda device: 2**30)
+    room.check(TrainSettings(graph_size=50_000), load(str(tiny_encoder)), labelled=3000, unlabelled=0, classes=9)
+    room.check(
+        TrainSettings(loss="ce", graph_size=50_000), load(str(tiny_encoder)), labelled=90_000, unlabelled=0, classes=9
+    )
+
+
+def test_without_the_index_a_very_large_corpus_graph_is_refused(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"130,000 documents, more than 120,000, .* pip install 'graphloss\[large\]'"):
+        room.check(TrainSettings(), load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
+    settings = TrainSettings(corpus_graph="off")
+    room.check(settings, load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
