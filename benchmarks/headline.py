@@ -187,11 +187,13 @@ def teach_anew() -> None:
     """The results with unlabelled text once more, on the embeddings that are kept; memory is that of the training."""
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")
+        if not file_of(task, int(shots), int(seed), "gloss").exists():
+            continue
         alone = json.loads(file_of(task, int(shots), int(seed), "gloss").read_text())
         path, cell = file_of(task, int(shots), int(seed), TAUGHT), drawn(task, int(shots), int(seed))
         before = json.loads(path.read_text()) if path.exists() else {}
         note(cell, task, int(shots), int(seed), TAUGHT, taught(cell, kept, alone))
-        peak = before.get("peak_mib", alone["peak_mib"])
+        peak = max(before.get("peak_mib", 0), alone["peak_mib"])
         write_json(path, json.loads(path.read_text()) | {"peak_mib": peak})
 
 

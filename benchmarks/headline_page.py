@@ -65,13 +65,14 @@ def row_of(cells: Cells, method: str, of: Callable[[dict[str, Any]], float]) -> 
 def table(cells: Cells, key: str) -> list[str]:
     """A row a method, a column a data set and number of labels a class."""
     columns = columns_of(cells)
-    lines = ["| | " + " | ".join(f"{task} {shots}" for task, shots in columns) + " | seeds |"]
-    lines.append("| --- |" + " ---: |" * (len(columns) + 1))
+    lines = ["| | " + " | ".join(f"{task} {shots}" for task, shots in columns) + " | mean | seeds |"]
+    lines.append("| --- |" + " ---: |" * (len(columns) + 2))
     for method, name in NAMES.items():
         values = row_of(cells, method, lambda cell: 100 * cell[key])
         if not any(values):
             continue
         shown = [f"{np.mean(seeds):.1f}" if seeds else "–" for seeds in values]
+        shown.append(f"{np.mean([np.mean(seeds) for seeds in values]):.1f}" if all(values) else "–")
         most = {len(seeds) for seeds in values if seeds}
         count = str(min(most)) if len(most) == 1 else f"{min(most)} to {max(most)}"
         name = f"**{name}**" if method == OURS else name
@@ -88,13 +89,12 @@ def differences(cells: Cells, key: str) -> list[str]:
         if rival == OURS or not common:
             continue
         gap = {cell: 100 * (cells[OURS][cell][key] - cells[rival][cell][key]) for cell in common}
-        seeds = sorted({seed for _, _, seed in common})
-        full = {c[:2] for c in common if all((*c[:2], seed) in gap for seed in seeds)}
-        by_seed = [float(np.mean([gap[*column, seed] for column in full])) for seed in seeds] if full else []
         means = {
             column: float(np.mean([gap[cell] for cell in common if cell[:2] == column]))
             for column in {cell[:2] for cell in common}
         }
+        whole = [s for s in sorted({seed for _, _, seed in common}) if all((*column, s) in gap for column in means)]
+        by_seed = [float(np.mean([gap[*column, seed] for column in means])) for seed in whole]
         worst = min(means, key=lambda column: means[column])
         ahead = sum(value > 0 for value in means.values())
         mean = interval(by_seed) if by_seed else f"{np.mean(list(means.values())):.1f}"
