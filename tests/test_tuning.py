@@ -104,7 +104,12 @@ def test_given_settings_are_not_searched() -> None:
 
 def test_the_search_begins_with_the_settings_as_they_are() -> None:
     space = space_for("gloss", "combined")
-    assert start_of(space, TrainSettings()) == {"learning_rate": 1e-4, "weight": 0.5, "sigma": 0.3, "alpha": 1.0}
+    assert start_of(space, TrainSettings()) == {
+        "learning_rate": TrainSettings().learning_rate,
+        "weight": 0.5,
+        "sigma": 0.3,
+        "alpha": 1.0,
+    }
     far = TrainSettings(learning_rate=1.0, sigma="root", alpha=0.95)
     assert start_of(space, far) == {"weight": 0.5}
     assert 0.5 in Choices((0.5, 1.0)) and 0.6 not in Choices((0.5, 1.0)) and "root" not in Range(0, 1)
@@ -339,7 +344,10 @@ def test_a_study_can_be_repeated(parts: Any, toy: Toy, tiny_encoder: Path) -> No
         return [asdict(row) | {"seconds": None} for row in tuned.rows]
 
     assert timeless(first) == timeless(again)
-    assert len({row.settings["sigma"] for row in first.rows}) == 4 and first.rows[0].settings["learning_rate"] == 1e-4
+    assert (
+        len({row.settings["sigma"] for row in first.rows}) == 4
+        and first.rows[0].settings["learning_rate"] == TrainSettings().learning_rate
+    )
     assert (first.best, first.value) == (again.best, again.value)
     assert other.rows[1].settings != first.rows[1].settings
     assert first.settings == replace(settings, **first.best)
@@ -610,7 +618,9 @@ def test_ctrl_c_leaves_the_best_so_far(
     assert (
         code == 130 and said == "" and f"the best so far is in {out / 'best.toml'}; the same command goes on" in error
     )
-    assert tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["learning_rate"] == 1e-4
+    assert (
+        tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["learning_rate"] == TrainSettings().learning_rate
+    )
     monkeypatch.setattr(crossval, "try_settings", real)
     code, said, _ = call(*asked)
     assert code == 0 and json.loads(said)["trials"] == 2 and json.loads(said)["failed"] == 1
@@ -619,7 +629,7 @@ def test_ctrl_c_leaves_the_best_so_far(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--learning-rate", 1e-4, "--weight", 0.5, "--sigma", 0.3, "--alpha", 1], "nothing is left to search"),
+        (["--learning-rate", 2e-4, "--weight", 0.5, "--sigma", 0.3, "--alpha", 1], "nothing is left to search"),
         (["--storage", "study.db"], "expected the URL of a data base"),
         (["--temperature", 0.5], "loss 'gloss' has no setting 'temperature'"),
         (["--model", "/no/such/encoder"], "no such folder"),
