@@ -145,6 +145,12 @@ def test_reliability_puts_each_confidence_into_its_bin() -> None:
     assert expected_calibration_error(reliability([0.75] * 4, [True, True, True, False])) == pytest.approx(0.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_probe_takes_one_label_a_class_without_a_warning() -> None:
+    z = np.eye(30, 32, dtype=np.float32)
+    assert linear_probe(z, np.arange(30), 30).probabilities(z).argmax(1).tolist() == list(range(30))
+
+
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_the_probe_is_scikit_learns_regression_on_unit_length(classes: int) -> None:
     x, y = clusters(90, classes)

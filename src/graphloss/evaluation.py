@@ -12,6 +12,7 @@ Every figure is a fraction of one, never a percentage. The metrics themselves ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -255,9 +256,10 @@ def linear_probe(
         bias[present] = 0.0
     else:
         # At the default tolerance of 1e-4, probabilities of 77 classes are still 0.07 from the optimum; here 0.002.
-        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed).fit(
-            unit_rows(x), y
-        )
+        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed)
+        with warnings.catch_warnings():  # one label a class is no regression problem, as scikit-learn suspects
+            warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+            model.fit(unit_rows(x), y)
         w, b = model.coef_, model.intercept_
         if (
             len(present) == 2
