@@ -15,8 +15,6 @@ busy machine blurs least. Written to benchmarks/results/gradient_caching.json wi
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_speed import processor
+from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
@@ -109,15 +107,7 @@ def main() -> None:
         costs = (f"{found['mib']:,.0f}", f"{found['mib_ratio']:.2f}", f"{found['cpu_ms']:.1f}")
         table.add_row(name, f"{case['graph']:,}", f"{case['batch']:,}", *costs, f"{found['cpu_ratio']:.2f}")
     Console().print(table)
-    environment = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": options.threads,
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+    environment = environment_of(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(
         json.dumps({"tokens": options.tokens, "cases": rows, "environment": environment}, indent=2) + "\n"

@@ -31,6 +31,19 @@ from graphloss.losses import gloss, paper_loss  # noqa: E402
 DIMENSIONS, CLASSES, SIGMA, GAMMA = 384, 20, 0.3, 0.7
 
 
+def environment_of(threads: int) -> dict[str, object]:
+    """The machine, as far as it explains a time."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": threads,
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
 def processor() -> str:
     """Model name of the processor, as the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -98,16 +111,7 @@ def main() -> None:
             f"{ratio['loo']:.1f}x",
         )
     Console().print(table)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    environment = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": options.threads,
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "load_average_at_end": load,
-    }
+    environment = environment_of(options.threads)
     settings = {"d": DIMENSIONS, "classes": CLASSES, "sigma": SIGMA, "gamma": GAMMA, "repeats": options.repeats}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(

@@ -10,15 +10,13 @@ step with the loss costs in steps with cross-entropy: 1 + loss / encoder step.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from loss_speed import processor
+from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
@@ -114,14 +112,7 @@ def main() -> None:
         "encoder_ms": ms["encoder"],
         "rows": rows,
         "repeats": options.repeats,
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "cpu": processor(),
-            "cores": os.cpu_count(),
-            "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        },
+        "environment": environment_of(options.threads),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -20,8 +20,6 @@ Written to benchmarks/results/scale.json, each question with its environment.
 import argparse
 import csv
 import json
-import os
-import platform
 import random
 import resource
 import statistics
@@ -34,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_speed import processor
+from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
@@ -241,15 +239,7 @@ def main() -> None:
     show(f"{options.question}, {options.threads} threads", rows)
     for name, value in answer.items():
         print(f"{name.replace('_', ' ')}: {value:.3f}")
-    environment = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": options.threads,
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+    environment = environment_of(options.threads)
     kept = json.loads(options.out.read_text()) if options.out.exists() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     kept[options.question] = answer | {"rows": rows, "environment": environment}

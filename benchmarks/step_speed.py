@@ -27,8 +27,6 @@ in place of the rows of the same data set and case; others stay.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -37,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_speed import processor
+from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
@@ -240,15 +238,7 @@ def main() -> None:
     result = {
         "settings": {"documents": DOCUMENTS, "tokens": LENGTH, "sigma": SIGMA, "gamma": GAMMA, "weight": WEIGHT},
         "rows": rows,
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "cpu": processor(),
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-            "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        },
+        "environment": environment_of(options.threads),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

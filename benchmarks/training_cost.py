@@ -19,8 +19,6 @@ benchmarks/results/training_cost.json with its environment.
 import argparse
 import contextlib
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_speed import processor
+from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
@@ -141,15 +139,7 @@ def main() -> None:
             f"{row['wall_ratio']:.2f}",
         )
     Console().print(table)
-    environment = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": options.threads,
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "load_average_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+    environment = environment_of(options.threads)
     result = {"data": options.data, "documents": DOCUMENTS, "repeats": options.repeats, "cases": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result | {"environment": environment}, indent=2) + "\n")
