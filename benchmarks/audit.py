@@ -36,7 +36,8 @@ def embeddings(data: str, cache: Path) -> tuple[np.ndarray, np.ndarray, int]:
     path = cache / f"{data}.npz"
     if not path.exists():
         from graphloss.data import load_corpus
-        from graphloss.encoder import encode, load, resolve
+        from graphloss.encoder import encode, load
+        from graphloss.encoder_files import resolve
 
         corpus = load_corpus(data)
         labels = np.array(corpus.indices(corpus.train))

@@ -24,7 +24,8 @@ from graphloss.claim import environment
 from graphloss.config import TrainSettings
 from graphloss.data import load_corpus
 from graphloss.documents import Documents
-from graphloss.encoder import encode, load, resolve
+from graphloss.encoder import encode, load
+from graphloss.encoder_files import resolve
 from graphloss.evaluation import linear_probe, score
 from graphloss.training import fit
 

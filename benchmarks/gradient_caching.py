@@ -27,7 +27,8 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.encoder import load, resolve
+from graphloss.encoder import load
+from graphloss.encoder_files import resolve
 from graphloss.losses import Combined, GLoss
 from graphloss.model import GraphModel
 

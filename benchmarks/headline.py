@@ -39,7 +39,8 @@ from graphloss.bench.folder import locked, write_json
 from graphloss.config import TrainSettings, make
 from graphloss.data import load_corpus
 from graphloss.documents import Documents
-from graphloss.encoder import encode, load, resolve
+from graphloss.encoder import encode, load
+from graphloss.encoder_files import resolve
 from graphloss.evaluation import linear_probe, score
 from graphloss.prediction import Predictor
 from graphloss.teaching import teach

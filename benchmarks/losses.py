@@ -30,7 +30,7 @@ from graphloss.bench.draws import corpus_of
 from graphloss.bench.folder import asked_of, locked, write_json
 from graphloss.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
 from graphloss.config import LOSSES
-from graphloss.encoder import resolve
+from graphloss.encoder_files import resolve
 
 RESULTS = Path(__file__).parent / "results" / "losses"
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-losses"

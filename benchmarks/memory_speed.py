@@ -20,7 +20,8 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.encoder import embed, load, resolve
+from graphloss.encoder import embed, load
+from graphloss.encoder_files import resolve
 from graphloss.losses import GLoss, Memory
 
 HERE = Path(__file__).resolve().parent

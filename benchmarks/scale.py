@@ -57,7 +57,8 @@ def clocked(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def write_rows(path: Path, rows: int) -> None:
     """A CSV file of documents that a third of the words tells the class of, out of the encoder's own vocabulary."""
-    from graphloss.encoder import load, resolve
+    from graphloss.encoder import load
+    from graphloss.encoder_files import resolve
 
     rng = random.Random(0)
     words = sorted(word for word in load(resolve(None), device="cpu").tokenizer.get_vocab() if word.isalpha())
@@ -115,7 +116,8 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
     """Predicting and encoding in turn: a row for each repeat."""
     from graphloss import TextClassifier, serving
     from graphloss.data import load_corpus, load_split
-    from graphloss.encoder import load, resolve
+    from graphloss.encoder import load
+    from graphloss.encoder_files import resolve
     from graphloss.evaluation import linear_probe
     from graphloss.prediction import Predictor
 

@@ -41,7 +41,8 @@ from rich.table import Table
 
 from graphloss.data import load_corpus
 from graphloss.documents import Collator
-from graphloss.encoder import load, resolve
+from graphloss.encoder import load
+from graphloss.encoder_files import resolve
 from graphloss.losses import Combined, GLoss, Memory
 from graphloss.model import GraphModel
 from graphloss.sampling import ClassAwareBatchSampler

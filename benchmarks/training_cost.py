@@ -10,9 +10,10 @@ of the ratios within one turn is reported, in seconds of the processor and of th
     freeze N       `--freeze N` from the second epoch on, when the lower layers' results are remembered
     bf16           `--precision bf16`
     half length    texts cut to half the tokens that the longest of them has
+    LoRA           all weights stay as they are beside low-rank updates of rank 16 of every linear layer (needs peft)
     compile        torch.compile of the transformer; its first step is the time of compiling
 
-What each does to accuracy is another question: docs/experiments.md has it for the frozen layers. Written to
+What each does to accuracy is another question: docs/experiments.md has it for frozen layers and LoRA. Written to
 benchmarks/results/training_cost.json with its environment.
 """
 
@@ -32,7 +33,8 @@ from rich.table import Table
 
 from graphloss.data import load_corpus
 from graphloss.documents import Collator
-from graphloss.encoder import load, resolve
+from graphloss.encoder import load
+from graphloss.encoder_files import resolve
 from graphloss.losses import Combined, GLoss
 from graphloss.lower import frozen
 from graphloss.model import GraphModel
@@ -47,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "freeze 4": {"freeze": 4},
     "bf16": {"bf16": True},
     "half length": {"half": True},
+    "LoRA": {"rank": 16},
     "compile": {"compile": True},
 }
 Batch = list[tuple[str, int, int]]
@@ -60,12 +63,17 @@ def stepper(
     freeze: int = 0,
     bf16: bool = False,
     half: bool = False,
+    rank: int = 0,
     compile: bool = False,
 ) -> Callable[[Batch], None]:
     """The step of one case, with an encoder of its own."""
     torch.manual_seed(0)
     encoder = load(resolve(None), device="cpu", max_length=max(4, longest // 2) if half else LENGTH).train()
     held.enter_context(frozen(encoder, freeze))
+    if rank:
+        from peft import LoraConfig
+
+        encoder.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
     if compile:
         encoder[0].auto_model.forward = torch.compile(encoder[0].auto_model.forward, dynamic=True)
     model = GraphModel(encoder, torch.nn.Linear(encoder.get_embedding_dimension() or 0, classes), Combined(GLoss()))

@@ -15,7 +15,8 @@ import torch
 from conftest import Toy
 
 from graphloss.documents import Collator
-from graphloss.encoder import check_length, embed, encode, load, resolve, tokenise
+from graphloss.encoder import embed, encode, load, tokenise
+from graphloss.encoder_files import check_length, resolve
 from graphloss.errors import InputError
 from graphloss.graph import unit
 
@@ -318,6 +319,6 @@ def test_a_download_shows_its_bar_and_a_model_that_is_here_loads_in_silence(
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", noisy)
     load(str(tiny_encoder))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("graphloss.encoder._is_cached", lambda source: False)
+    monkeypatch.setattr("graphloss.encoder.is_cached", lambda source: False)
     load(str(tiny_encoder))
     assert "bars on" in capsys.readouterr().err

@@ -155,7 +155,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         """
         from graphloss.console import Screen
         from graphloss.documents import Documents
-        from graphloss.encoder import check_length, load, resolve
+        from graphloss.encoder import load
+        from graphloss.encoder_files import check_length, resolve
         from graphloss.training import fit
 
         settings, source = self.settings(), resolve(self.model)

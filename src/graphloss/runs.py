@@ -82,7 +82,7 @@ def train(
 
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
-    from graphloss.encoder import check_length, resolve
+    from graphloss.encoder_files import check_length, resolve
     from graphloss.schedule import check_processes
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})

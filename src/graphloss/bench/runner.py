@@ -50,7 +50,7 @@ def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     Raises:
         InputError: a data set, the encoder, the folder or a file in it cannot be used; nothing has been trained then.
     """
-    from graphloss.encoder import check_length, resolve
+    from graphloss.encoder_files import check_length, resolve
 
     before = place.recorded(out)
     if before is None and asked is None:

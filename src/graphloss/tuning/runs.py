@@ -64,7 +64,7 @@ def tune_corpus(
         InputError: the data, the settings, the encoder, the storage or the folder cannot be used; nothing has been
             trained then.
     """
-    from graphloss.encoder import check_length, resolve
+    from graphloss.encoder_files import check_length, resolve
     from graphloss.tuning.storage import library, open_storage
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
