@@ -106,7 +106,7 @@ def differences(cells: Cells, key: str) -> list[str]:
 
 
 def costs(cells: Cells) -> list[str]:
-    """Seconds of the processor and peak memory."""
+    """Seconds of the processor, those of a whole epoch by its steps where one was cut, and peak memory."""
     columns = columns_of(cells)
     lines = ["| | " + " | ".join(f"{task} {shots}" for task, shots in columns) + " | peak MiB, most |"]
     lines.append("| --- |" + " ---: |" * (len(columns) + 1))
@@ -116,9 +116,10 @@ def costs(cells: Cells) -> list[str]:
         shown = []
         for task, shots in columns:
             mine = [cell for (t, s, _), cell in cells[method].items() if (t, s) == (task, shots)]
-            cut = any(cell.get("steps", 0) < cell.get("steps_of_an_epoch", 0) for cell in mine)
             seconds = [cell.get("processor_seconds", cell["seconds"]) for cell in mine]
-            shown.append(f"{np.mean(seconds):.0f}{' (cut)' if cut else ''}" if mine else "–")
+            shares = [cell["steps_of_an_epoch"] / cell["steps"] for cell in mine if "steps" in cell]
+            cut = f" (cut; whole ≈ {np.mean(seconds) * np.mean(shares):,.0f})" if any(x > 1 for x in shares) else ""
+            shown.append(f"{np.mean(seconds):.0f}{cut}" if mine else "–")
         peak = max(cell["peak_mib"] for cell in cells[method].values())
         lines.append(f"| {name} | " + " | ".join(shown) + f" | {peak:,} |")
     return lines

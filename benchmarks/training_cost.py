@@ -10,7 +10,8 @@ of the ratios within one turn is reported, in seconds of the processor and of th
     freeze N       `--freeze N` from the second epoch on, when the lower layers' results are remembered
     bf16           `--precision bf16`
     half length    texts cut to half the tokens that the longest of them has
-    LoRA           all weights stay as they are beside low-rank updates of rank 16 of every linear layer (needs peft)
+    LoRA           the weights stay as they are beside updates of rank 16 of every linear layer, or of queries and
+                   values alone (needs peft)
     compile        torch.compile of the transformer; its first step is the time of compiling
 
 What each does to accuracy is another question: docs/experiments.md has it for frozen layers and LoRA. Written to
@@ -49,7 +50,8 @@ CASES: dict[str, dict[str, Any]] = {
     "freeze 4": {"freeze": 4},
     "bf16": {"bf16": True},
     "half length": {"half": True},
-    "LoRA": {"rank": 16},
+    "LoRA": {"adapted": "all-linear"},
+    "LoRA, q and v": {"adapted": ["query", "value"]},
     "compile": {"compile": True},
 }
 Batch = list[tuple[str, int, int]]
@@ -63,17 +65,17 @@ def stepper(
     freeze: int = 0,
     bf16: bool = False,
     half: bool = False,
-    rank: int = 0,
+    adapted: str | list[str] | None = None,
     compile: bool = False,
 ) -> Callable[[Batch], None]:
     """The step of one case, with an encoder of its own."""
     torch.manual_seed(0)
     encoder = load(resolve(None), device="cpu", max_length=max(4, longest // 2) if half else LENGTH).train()
     held.enter_context(frozen(encoder, freeze))
-    if rank:
+    if adapted is not None:
         from peft import LoraConfig
 
-        encoder.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        encoder.add_adapter(LoraConfig(r=16, lora_alpha=32, target_modules=adapted))
     if compile:
         encoder[0].auto_model.forward = torch.compile(encoder[0].auto_model.forward, dynamic=True)
     model = GraphModel(encoder, torch.nn.Linear(encoder.get_embedding_dimension() or 0, classes), Combined(GLoss()))

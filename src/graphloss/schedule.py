@@ -46,6 +46,19 @@ def check_processes(count: int, settings: TrainSettings) -> None:
         )
 
 
+def check_hidden(unlabelled: int, settings: TrainSettings) -> None:
+    """Refuse hidden documents in a batch where none is unlabelled.
+
+    Raises:
+        InputError: there is nothing to hide.
+    """
+    if settings.hidden and not unlabelled:
+        raise InputError(
+            f"hidden {settings.hidden}: asks for unlabelled documents in each batch, and every document is labelled; "
+            "give some (--unlabeled FILE, --keep-unlabeled, fit(unlabeled=...)), or leave --hidden away"
+        )
+
+
 def said_graphs(graph_size: int, batch_size: int) -> str:
     """The size of a graph, and of its batches where it is made of several, in words."""
     return f"graphs of {graph_size:,}" + (f" in batches of {batch_size:,}" if batch_size < graph_size else "")

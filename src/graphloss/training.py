@@ -23,7 +23,7 @@ from graphloss.encoder import encode
 from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
-from graphloss.schedule import blend_for, check_processes, epochs_for, graph_size_for, steps_of_epoch
+from graphloss.schedule import blend_for, check_hidden, check_processes, epochs_for, graph_size_for, steps_of_epoch
 from graphloss.teaching import Taught, teach
 from graphloss.trainer import GraphTrainer
 
@@ -80,13 +80,14 @@ def fit(
         The encoder of the best epoch, with what predicts from its embeddings.
 
     Raises:
-        InputError: what the settings ask for would not fit into memory, or there are more processes than a graph has
-            documents.
+        InputError: what the settings ask for would not fit into memory, there are more processes than a graph has
+            documents, or documents are to be hidden where all are labelled.
     """
     began = time.perf_counter()
     processes.join()
     known = documents.known
     check_processes(known, settings)
+    check_hidden(len(documents) - known, settings)
     room.check(settings, encoder, labelled=known, unlabelled=len(documents) - known, classes=len(label_names))
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
