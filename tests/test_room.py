@@ -127,3 +127,16 @@ def test_without_the_index_a_very_large_corpus_graph_is_refused(
         room.check(TrainSettings(), load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
     settings = TrainSettings(corpus_graph="off")
     room.check(settings, load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
+
+
+def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_of_machine", lambda path: 8_000_000)
+    monkeypatch.setattr(room, "_of_container", lambda path: None)
+    assert room.available(CPU) == 8_000_000
+    launched = {"RANK": 0, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, str(value))
+    assert room.available(CPU) == 2_000_000
+    encoder = load(str(tiny_encoder), device="cpu")
+    with pytest.raises(InputError, match="are free on cpu for each of 4 processes"):
+        room.check(TrainSettings(batch_size=300), encoder, labelled=900, unlabelled=0, classes=4)

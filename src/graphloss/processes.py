@@ -70,6 +70,11 @@ def launched() -> int:
     return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in LAUNCHED) else 1
 
 
+def on_this_machine() -> int:
+    """How many of the processes share the memory of this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launched() > 1 else 1
+
+
 def world() -> int:
     """W, the number of processes that have found one another."""
     distributed = _connected()

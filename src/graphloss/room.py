@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from graphloss import neighbours
+from graphloss import neighbours, processes
 from graphloss.catalogue import check_memory
 from graphloss.config import TrainSettings
 from graphloss.corpus_graph import K
@@ -64,12 +64,12 @@ def of_corpus_graph(count: int, dimensions: int, classes: int) -> int:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not say."""
+    """Bytes free on a device for this process, beside the others; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     said = [_of_machine(Path("/proc/meminfo")), _of_container(Path("/sys/fs/cgroup"))]
     known = [bytes_ for bytes_ in said if bytes_ is not None]
-    return min(known) if known else None
+    return min(known) // processes.on_this_machine() if known else None
 
 
 def _check_graph(settings: TrainSettings, device: torch.device, labelled: int) -> None:
@@ -82,7 +82,7 @@ def _check_graph(settings: TrainSettings, device: torch.device, labelled: int) -
     option = "--graph-size" if settings.graph_size else "--batch-size"
     raise InputError(
         f"{option} {asked}: the loss on a graph of {count:,} documents needs about {_gib(needed)}, and "
-        f"{_gib(free)} are free on {device.type}; "
+        f"{_gib(free)} are free on {device.type}{_each()}; "
         + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
     )
 
@@ -97,9 +97,9 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
     needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
     if free is not None and needed > free:
         raise InputError(
-            f"the corpus graph over {count:,} documents needs about {_gib(needed)}, and {_gib(free)} are free: about "
-            f"{int(count * free / needed):,} documents would fit; leave unlabelled documents away, or give "
-            "--corpus-graph off"
+            f"the corpus graph over {count:,} documents needs about {_gib(needed)}, and {_gib(free)} are free"
+            f"{_each()}: about {int(count * free / needed):,} documents would fit; leave unlabelled documents away, or "
+            "give --corpus-graph off"
         )
 
 
@@ -122,6 +122,11 @@ def _of_container(group: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return None if most == "max" else max(int(most) - used + int(stat.get("inactive_file", 0)), 0)
+
+
+def _each() -> str:
+    """What a figure is for, where processes share a machine."""
+    return f" for each of {count} processes" if (count := processes.on_this_machine()) > 1 else ""
 
 
 def _gib(count: int) -> str:
