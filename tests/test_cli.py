@@ -402,7 +402,7 @@ def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy)
     assert code == 0 and first.startswith("football\t") and rest and all(line.startswith("    ") for line in rest)
     _, out, _ = call(*words, "--predictor", "head")
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["100.0%", "(head)", *"asks no document; --predictor graph asks them all".split()]
+        ["100.0%", "(head)", "asks", "no", "document;", "--predictor", "graph", "asks", "them", "all"]
     ]
     code, _, error = call(*words, "--predictor", "vote")
     assert code == 2 and "expected one of mix, head, graph, knn" in error
