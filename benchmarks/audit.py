@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def confusable(z: np.ndarray, y: np.ndarray, classes: int, cache: Path, data: st
     return np.load(path)
 
 
-def measure(data: str, kind: str, rate: float, seed: int, cache: Path, cleanlab: str | None) -> dict[str, object]:
+def measure(data: str, kind: str, rate: float, seed: int, cache: Path, cleanlab: str | None) -> dict[str, Any]:
     """One cell: our score and cleanlab's, of the same probabilities."""
     import torch
     from sklearn.metrics import average_precision_score
@@ -86,7 +87,7 @@ def measure(data: str, kind: str, rate: float, seed: int, cache: Path, cleanlab:
     found = suspicion(torch.from_numpy(z), torch.from_numpy(given), classes, sigma=SIGMA, seed=seed)
     seconds, listed = time.process_time() - began, np.array(found.ranked())
     p = {"both": (found.probe + found.graph) / 2, "probe": found.probe}
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "data": data,
         "kind": kind,
         "rate": rate,
@@ -100,13 +101,14 @@ def measure(data: str, kind: str, rate: float, seed: int, cache: Path, cleanlab:
     }
     if cleanlab:
         path = cache / "cell.npz"
-        np.savez(path, given=given, wrong=wrong, **{name: each.numpy() for name, each in p.items()})
+        arrays: dict[str, Any] = {"given": given, "wrong": wrong} | {name: each.numpy() for name, each in p.items()}
+        np.savez(path, **arrays)
         said = subprocess.run([cleanlab, __file__, "--score", path], capture_output=True, text=True, check=True).stdout
         row |= json.loads(said)
     return row
 
 
-def score(path: Path) -> dict[str, object]:
+def score(path: Path) -> dict[str, Any]:
     """Average precision of cleanlab's scores; run by the interpreter that has cleanlab, and perhaps not graphloss."""
     try:
         import cleanlab
@@ -127,9 +129,9 @@ def score(path: Path) -> dict[str, object]:
     return {"cleanlab": found, "cleanlab_version": cleanlab.__version__}
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Average precision by data set, kind and rate, means over the seeds; then what the list holds."""
-    keys = list(rows[0].get("cleanlab", {}))  # type: ignore[attr-defined]
+    keys = list(rows[0].get("cleanlab", {}))
     parts = ["### Average precision (%)", ""]
     columns = [(data, kind) for data in DATA for kind in KINDS]
     parts.append("| score | " + " | ".join(f"{data}, {kind}" for data, kind in columns) + " | mean |")
@@ -140,7 +142,7 @@ def table(rows: list[dict[str, object]]) -> str:
             found = []
             for rate in RATES:
                 mine = [r for r in rows if (r["data"], r["kind"], r["rate"]) == (data, kind, rate)]
-                values = [100 * (r["audit"] if key == "audit" else r["cleanlab"][key]) for r in mine]  # type: ignore[index, operator]
+                values = [100 * (r["audit"] if key == "audit" else r["cleanlab"][key]) for r in mine]
                 found.append(f"{np.mean(values):.1f}" if values else "–")
                 means += [np.mean(values)] if values else []
             cells.append(" / ".join(found))
@@ -155,8 +157,8 @@ def table(rows: list[dict[str, object]]) -> str:
         for rate in RATES:
             mine = [r for r in rows if (r["data"], r["kind"], r["rate"]) == (data, kind, rate)]
             if mine:
-                mean = {name: np.mean([r[name] for r in mine]) for name in ("listed", "precision", "recall")}  # type: ignore[misc]
-                right = np.mean([r["proposed_right"] for r in mine])  # type: ignore[misc]
+                mean = {name: np.mean([r[name] for r in mine]) for name in ("listed", "precision", "recall")}
+                right = np.mean([r["proposed_right"] for r in mine])
                 parts.append(
                     f"| {data} | {kind} | {rate:.0%} | {mean['listed']:.0f} | {mean['precision']:.1%} | "
                     f"{mean['recall']:.1%} | {right:.1%} |"

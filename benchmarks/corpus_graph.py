@@ -24,10 +24,11 @@ from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, f1_score
 
 from graphloss import corpus_graph as cg
-from graphloss import encoder as encoders
 from graphloss import unlabelled as un
+from graphloss.encoder import encode, load
+from graphloss.encoder_files import resolve
 from graphloss.evaluation import Probe
-from graphloss.propagation import normalised
+from graphloss.propagation import normalised, one_hot
 from graphloss.soft_probe import soft_probe
 
 RESULTS = Path(__file__).parent / "results" / "corpus_graph.jsonl"
@@ -45,9 +46,9 @@ def embedded(task: str, split: str, cache: Path) -> tuple[torch.Tensor, np.ndarr
     if not file.exists():
         rows = pyarrow.parquet.read_table(Path(os.environ["GRAPHLOSS_DATA"]) / task / f"{split}.parquet").to_pandas()
         rows = rows.sample(MOST[split], random_state=0) if len(rows) > MOST[split] else rows
-        model = encoders.load(encoders.resolve(None), max_length=TASKS[task], device="cpu")
+        model = load(resolve(None), max_length=TASKS[task], device="cpu")
         cache.mkdir(parents=True, exist_ok=True)
-        np.savez(file, z=encoders.encode(model, rows.text.tolist()).numpy(), label=rows.label.to_numpy().astype(str))
+        np.savez(file, z=encode(model, rows.text.tolist()).numpy(), label=rows.label.to_numpy().astype(str))
     kept = np.load(file)
     return torch.from_numpy(kept["z"]), kept["label"]
 
@@ -96,7 +97,7 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     z, y, z_test, y_test, _ = parts(task, cache)
     num_classes, labels = int(y.max()) + 1, drawn(y, shots, seed)
     given, hidden = labels >= 0, labels < 0
-    one_hot = cg.one_hot(labels, num_classes, torch.float32)
+    y_given = one_hot(labels, num_classes, torch.float32)
     even = torch.full((num_classes,), 1 / num_classes)
     began = process_time()
     graph = cg.corpus_graph(z)
@@ -114,7 +115,7 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
         return f
 
     ones = torch.ones(int(given.sum()))
-    head("regression, C = 1", soft_probe(z[given], one_hot[given], ones, inverse_regularization=1.0))
+    head("regression, C = 1", soft_probe(z[given], y_given[given], ones, inverse_regularization=1.0))
 
     f = cg.spread(graph, labels, num_classes)
     guess("spreading", f)
@@ -135,7 +136,7 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     kept = (regression.weight, regression.bias)
 
     def plain(targets: torch.Tensor, c: float) -> Probe:
-        t = torch.where(given[:, None], one_hot, normalised(targets**2, even))
+        t = torch.where(given[:, None], y_given, normalised(targets**2, even))
         w = torch.where(hidden, cg.certainty(t), 0.0)
         w = torch.where(given, w.sum() * un.GIVEN / (1 - un.GIVEN) / given.sum(), w)
         return soft_probe(z, t, w, inverse_regularization=c)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,15 @@ DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; ep
     "r8": (8, 8, 40, 6),
     "mr": (2, 32, 40, 6),
 }
-BASE = {"blend": 1.0, "learning_rate": 1e-4, "sigma": 0.3, "weight": 0.5, "alpha": 1.0, "batch_size": 64}
-VARIANTS = {
+BASE: dict[str, Any] = {
+    "blend": 1.0,
+    "learning_rate": 1e-4,
+    "sigma": 0.3,
+    "weight": 0.5,
+    "alpha": 1.0,
+    "batch_size": 64,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "cross-entropy": {"loss": "ce", "sigma": "auto"},  # a loss takes no setting of another
     "sigma 0.2": {"sigma": 0.2},
@@ -61,10 +69,11 @@ VARIANTS = {
 }
 
 
-def cell(variant: str, data: str, seed: int) -> dict[str, object]:
+def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     """Train and score one cell."""
     classes, shots, tokens, epochs = DATA[data]
     corpus = load_corpus(data, shots=shots, seed=seed)
+    assert corpus.test is not None
     names = sorted(np.random.default_rng(seed).permutation(corpus.label_names)[:classes].tolist())
     test = some(corpus.test.texts, corpus.test.labels, names)
     chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:TEST_DOCUMENTS])
@@ -72,7 +81,7 @@ def cell(variant: str, data: str, seed: int) -> dict[str, object]:
     settings = TrainSettings(**(BASE | VARIANTS[variant] | {"epochs": epochs, "max_length": tokens, "seed": seed}))
     encoder = load(resolve(None), max_length=tokens)
     train = some(corpus.train.texts, corpus.train.labels, names)
-    row: dict[str, object] = {"variant": variant, "data": data, "seed": seed, "settings": BASE | VARIANTS[variant]}
+    row: dict[str, Any] = {"variant": variant, "data": data, "seed": seed, "settings": BASE | VARIANTS[variant]}
     if variant == "base":
         probe = linear_probe(encode(encoder, train.texts), train.labels, len(names))
         row["untouched"] = figures(truth, probe.probabilities(encode(encoder, texts)).numpy(), names)
@@ -102,18 +111,18 @@ def figures(truth: np.ndarray, probabilities: np.ndarray, names: list[str]) -> d
     return {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "ece": scores.ece}
 
 
-def table(rows: list[dict[str, object]], metric: str = "accuracy", predictor: str = "head") -> str:
+def table(rows: list[dict[str, Any]], metric: str = "accuracy", predictor: str = "head") -> str:
     """Mean over seeds a data set, and the paired difference from the base over all cells with its 95% interval."""
     from scipy.stats import t
 
-    def value(row: dict[str, object]) -> float:
-        return 100 * row[predictor][metric]  # type: ignore[index]
+    def value(row: dict[str, Any]) -> float:
+        return 100 * row[predictor][metric]
 
     base = {(row["data"], row["seed"]): value(row) for row in rows if row["variant"] == "base"}
     lines = ["| setting moved | " + " | ".join(DATA) + " | mean | difference from the base (95% interval) | seeds |"]
     lines.append("| --- |" + " ---: |" * (len(DATA) + 3))
     untouched = [row for row in rows if "untouched" in row]
-    means = [np.mean([100 * row["untouched"][metric] for row in untouched if row["data"] == data]) for data in DATA]  # type: ignore[index]
+    means = [np.mean([100 * row["untouched"][metric] for row in untouched if row["data"] == data]) for data in DATA]
     lines.append(
         "| (untouched encoder, linear probe) | "
         + " | ".join(f"{x:.1f}" for x in means)
@@ -142,7 +151,7 @@ def table(rows: list[dict[str, object]], metric: str = "accuracy", predictor: st
     return "\n".join(lines)
 
 
-def page(rows: list[dict[str, object]]) -> str:
+def page(rows: list[dict[str, Any]]) -> str:
     """The page docs/defaults.md: how it was measured, and a table for each way to predict."""
     data = ", ".join(
         f"{name} ({classes} classes, {shots} labels each, {tokens} tokens, {epochs} epochs)"
@@ -159,7 +168,7 @@ def page(rows: list[dict[str, object]]) -> str:
         f"{TEST_DOCUMENTS} texts of the test split are scored. There is no validation split, so no row gains by "
         "choosing its epoch. The last columns are paired: each seed's mean over the data sets minus the base's, with "
         "the 95% interval of a t-test, not corrected for the number of rows. "
-        f"Encoder: all-MiniLM-L6-v2, {versions['cpus']} CPU cores, one thread a cell. "  # type: ignore[index]
+        f"Encoder: all-MiniLM-L6-v2, {versions['cpus']} CPU cores, one thread a cell. "
         "Rows with fewer seeds than the base average over their own: read the paired column.",
     ]
     for predictor, metric, title in (
@@ -199,7 +208,7 @@ def main() -> None:
         print(
             f"{key}: head {row['head']['accuracy']:.3f}, mix {row['mix']['accuracy']:.3f}, {row['seconds']:.0f} s",
             flush=True,
-        )  # type: ignore[index]
+        )
 
 
 if __name__ == "__main__":

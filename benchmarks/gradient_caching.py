@@ -45,7 +45,7 @@ def mebibytes() -> float:
 def run(graph: int, batch: int, steps: int, tokens: int) -> dict[str, float]:
     """Take training steps, and say what they cost; one step is taken before the clock starts."""
     encoder = load(resolve(None), device="cpu").train()
-    head = torch.nn.Linear(encoder.get_embedding_dimension(), CLASSES)
+    head = torch.nn.Linear(encoder.get_embedding_dimension() or 0, CLASSES)
     model = GraphModel(encoder, head, Combined(GLoss()), at_once=batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     generator = torch.Generator().manual_seed(0)

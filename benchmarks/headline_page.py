@@ -116,7 +116,7 @@ def costs(cells: Cells) -> list[str]:
         shown = []
         for task, shots in columns:
             mine = [cell for (t, s, _), cell in cells[method].items() if (t, s) == (task, shots)]
-            seconds = [cell.get("processor_seconds", cell["seconds"]) for cell in mine]
+            seconds = [float(cell.get("processor_seconds") or cell["seconds"]) for cell in mine]
             shares = [cell["steps_of_an_epoch"] / cell["steps"] for cell in mine if "steps" in cell]
             cut = f" (cut; whole ≈ {np.mean(seconds) * np.mean(shares):,.0f})" if any(x > 1 for x in shares) else ""
             shown.append(f"{np.mean(seconds):.0f}{cut}" if mine else "–")

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from loss_speed import environment_of
@@ -46,7 +47,7 @@ def encoder_step(classes: int) -> Callable[[], None]:
     return step
 
 
-def loss_step(remembered: int, classes: int, leave_out: str) -> Callable[[], None]:
+def loss_step(remembered: int, classes: int, leave_out: Literal["one", "batch"]) -> Callable[[], None]:
     """One step of the loss on random embeddings, with a full memory of so many documents."""
     generator = torch.Generator().manual_seed(0)
     each = remembered // classes
@@ -79,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    cases = [
+    cases: list[tuple[int, Literal["one", "batch"]]] = [
         (remembered, leave_out)
         for remembered in options.remembered
         for leave_out in (("one", "batch") if remembered else ("one",))

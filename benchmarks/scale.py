@@ -143,7 +143,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
         classifier.taught_ = None
         classifier.save_pretrained(run)
         kept = TextClassifier.from_pretrained(run)
-        serving_from, TextClassifier.from_pretrained = TextClassifier.from_pretrained, lambda folder: kept  # type: ignore[assignment,method-assign]
+        serving_from, TextClassifier.from_pretrained = TextClassifier.from_pretrained, lambda folder: kept  # type: ignore[assignment,method-assign,misc]
         path = Path(folder) / "texts.csv"
         with path.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([["text"], *([text] for text in texts)])

@@ -77,7 +77,8 @@ def stepper(
 
         encoder.add_adapter(LoraConfig(r=16, lora_alpha=32, target_modules=adapted))
     if compile:
-        encoder[0].auto_model.forward = torch.compile(encoder[0].auto_model.forward, dynamic=True)
+        transformer: Any = encoder[0].auto_model
+        transformer.forward = torch.compile(transformer.forward, dynamic=True)
     model = GraphModel(encoder, torch.nn.Linear(encoder.get_embedding_dimension() or 0, classes), Combined(GLoss()))
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
