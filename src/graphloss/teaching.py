@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from graphloss.corpus_graph import certainty
@@ -67,8 +67,10 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist())
 
 
-class SoftTargets:
+class SoftTargets(nn.Module):
     """What the corpus graph says of the unlabelled documents at the moment, as targets for those in a batch.
+
+    They are part of a checkpoint: a training that is resumed within an epoch goes on with those that it began with.
 
     Args:
         documents: all n training documents.
@@ -76,17 +78,23 @@ class SoftTargets:
         weight: s, of their cross-entropy in the last epoch.
     """
 
+    targets: Tensor
+    """(n, C), zeros in the first epoch."""
+    share: Tensor
+    """Of the weight, in this epoch; 0-d."""
+
     def __init__(self, documents: Documents, classes: int, weight: float) -> None:
+        super().__init__()
         self.documents, self.classes, self.weight = documents, classes, weight
-        self.share = 0.0  # of the weight, in this epoch
-        self.targets = torch.zeros(0, classes)  # (n, C) from the second epoch on
+        self.register_buffer("targets", torch.zeros(len(documents), classes))
+        self.register_buffer("share", torch.zeros(()))
 
     def rebuild(self, encoder: SentenceTransformer, share: float) -> None:
         """Ask the graph of the encoder's embeddings; from now on the targets have `share` of the weight."""
-        self.share = share
+        self.share.fill_(share)
         if share > 0:
             z, labels = encode(encoder, self.documents.texts, shared=True), torch.tensor(self.documents.labels)
-            self.targets = lesson(z, labels, self.classes, shared=True).targets
+            self.targets.copy_(lesson(z, labels, self.classes, shared=True).targets)
 
     def loss(self, logits: Tensor, labels: Tensor, documents: Tensor) -> Tensor:
         """The weighted cross-entropy of the unlabelled documents of a batch; 0 where there are none.
@@ -99,6 +107,6 @@ class SoftTargets:
         hidden = labels < 0
         if self.share == 0 or not bool(hidden.any()):
             return logits.sum() * 0.0
-        t = self.targets[documents[hidden].cpu()].to(logits)  # (h, C)
+        t = self.targets[documents[hidden]].to(logits)  # (h, C)
         each = -(t * functional.log_softmax(logits[hidden], dim=1)).sum(dim=1)  # (h,)
         return self.weight * self.share * (certainty(t) * each).mean()

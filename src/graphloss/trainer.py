@@ -36,9 +36,11 @@ class Rebuild(TrainerCallback):
         self.model = model
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Rebuild the soft targets on the encoder as it is now."""
+        """Rebuild the soft targets on the encoder as it is now; within an epoch that is resumed they are there."""
         assert self.model.soft is not None
-        self.model.soft.rebuild(self.model.encoder, int(state.epoch or 0) / max(state.num_train_epochs, 1))
+        epoch = state.epoch or 0
+        if epoch == int(epoch):
+            self.model.soft.rebuild(self.model.encoder, epoch / max(state.num_train_epochs, 1))
 
 
 class GraphTrainer(Trainer):
