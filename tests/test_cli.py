@@ -186,6 +186,20 @@ def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[obj
     assert sizes["labelled"] == 12 and sizes["train"] == 58
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--corpus-graph", "off"], "46 unlabelled documents are not used"),
+        (["--predictor", "knn"], "46 unlabelled documents teach the head, which predictor 'knn' does not ask"),
+    ],
+)
+def test_unlabelled_text_that_no_answer_hears_of_is_said(
+    call: Call, table: Path, quick: list[object], tmp_path: Path, options: list[str], said: str
+) -> None:
+    code, _, error = call("train", table, "--shots", 3, "--keep-unlabeled", "--out", tmp_path / "run", *options, *quick)
+    assert code == 0 and f"warning: {said}" in error
+
+
 def test_unlabelled_text_of_a_file_of_its_own(
     call: Call, table: Path, toy_maker: Any, quick: list[object], tmp_path: Path
 ) -> None:

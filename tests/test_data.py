@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -557,3 +558,16 @@ def test_the_known_data_sets_have_their_published_sizes(name):
     assert sizes == SIZES[name]
     listed = {entry.name: entry for entry in list_corpora()}[name]
     assert tuple(listed.documents.values()) == SIZES[name][:3]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"texts{suffix}"
+    table = pa.table({"text": [f"document {row}" for row in range(500)], "label": ["a", "b"] * 250})
+    (pacsv.write_csv if suffix == ".csv" else pq.write_table)(table, path)
+    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.data.splits.rows", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(InputError, match=rf"texts{suffix}: .* in memory, and 0.0 GiB are free; give a part of it"):
+        load_corpus(str(path))

@@ -33,8 +33,8 @@ LAYERS = tuple(
     line.split()
     for line in (
         "errors",
-        "processes graph solvers neighbours propagation corpus_graph objectives losses prediction memory gradcache "
-        "rivals",
+        "processes machine graph solvers neighbours propagation corpus_graph objectives losses prediction memory "
+        "gradcache rivals",
         "config presets catalogue encoder encoder_files sampling documents schedule lower room data",
         "evaluation soft_probe unlabelled teaching leftout audit model checkpoints trainer training given answering "
         "classifier sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from graphloss import room
+from graphloss import machine, room
 from graphloss.catalogue import build
 from graphloss.config import TrainSettings
 from graphloss.encoder import load
 from graphloss.errors import InputError
+from graphloss.losses import GLoss
 from graphloss.unlabelled import head, lesson
 
 CPU = torch.device("cpu")
@@ -54,9 +55,22 @@ def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabelled: f
     labels[torch.rand(n, generator=generator) < unlabelled] = -1
     loss = build(settings.loss, vars(settings), num_classes=4)
     assert loss is not None
-    estimate = room.of_graph(n, settings)
+    estimate = room.of_graph(n, settings, 4, 16)
     assert 0.4 * estimate < peak(lambda: loss(x, labels).backward()) < 1.1 * estimate
     assert x.grad is not None and x.grad.norm() > 0
+
+
+def test_a_memory_holds_what_was_estimated() -> None:
+    settings, (n, classes, d) = TrainSettings(memory=4), (128, 200, 64)
+    generator = torch.Generator().manual_seed(0)
+    loss = build(settings.loss, vars(settings), num_classes=classes, dimensions=d)
+    assert isinstance(loss, GLoss) and loss.memory is not None
+    earlier = torch.arange(4 * classes)
+    loss.memory.add(torch.randn(len(earlier), d, generator=generator), earlier % classes, earlier)
+    x = torch.randn(n, d, generator=generator, requires_grad=True)
+    documents = torch.arange(n) + len(earlier)
+    estimate = room.of_graph(n, settings, classes, d)
+    assert 0.4 * estimate < peak(lambda: loss(x, documents % classes, documents).backward()) < 1.1 * estimate
 
 
 def test_the_corpus_graph_holds_what_was_estimated() -> None:
@@ -72,12 +86,12 @@ def test_the_corpus_graph_holds_what_was_estimated() -> None:
 def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       2000 kB\nMemAvailable:     1000 kB\n")
-    assert room._of_machine(meminfo) == 1000 * 1024
+    assert machine._of_machine(meminfo) == 1000 * 1024
     for name, text in (("memory.max", "5000\n"), ("memory.current", "3000\n"), ("memory.stat", "inactive_file 500\n")):
         (tmp_path / name).write_text(text)
-    assert room._of_container(tmp_path) == 2500
+    assert machine._of_container(tmp_path) == 2500
     (tmp_path / "memory.max").write_text("max\n")
-    assert room._of_container(tmp_path) is None and room._of_container(tmp_path / "none") is None
+    assert machine._of_container(tmp_path) is None and machine._of_container(tmp_path / "none") is None
     free = room.available(CPU)
     assert free is None or 2**24 < free < 2**50
 
@@ -99,6 +113,16 @@ def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, mon
         ({"graph_size": 50_000}, (90_000, 0), r"give --graph-size 6192 or less"),
         ({"batch_size": 50_000}, (90_000, 0), r"--batch-size 50000: .* give --batch-size 6192 or less"),
         ({"graph_size": 128, "hidden": 20_000}, (90_000, 30_000), r"20,128 documents .* give a smaller --hidden"),
+        (
+            {"memory": 9, "batch_size": 20_000},
+            (90_000, 0),
+            r"needs about 11.9 GiB, .* give --batch-size 1686 or",
+        ),
+        (
+            {"loss": "ce"},
+            (9_000_000, 0),
+            r"embeddings of 9,000,000 labelled .* about 3.2 GiB, .* 2,796,202",
+        ),
         ({}, (1000, 119_000), r"the corpus graph over 120,000 documents needs about 1.\d GiB, and 1.0 GiB are free"),
     ],
 )
@@ -130,8 +154,8 @@ def test_without_the_index_a_very_large_corpus_graph_is_refused(
 
 
 def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_of_machine", lambda path: 8_000_000)
-    monkeypatch.setattr(room, "_of_container", lambda path: None)
+    monkeypatch.setattr(machine, "_of_machine", lambda path: 8_000_000)
+    monkeypatch.setattr(machine, "_of_container", lambda path: None)
     assert room.available(CPU) == 8_000_000
     launched = {"RANK": 0, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
     for name, value in launched.items():

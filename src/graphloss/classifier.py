@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -157,6 +158,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         from graphloss.documents import Documents
         from graphloss.encoder import load
         from graphloss.encoder_files import check_length, resolve
+        from graphloss.schedule import said_unused
         from graphloss.training import fit
 
         settings, source = self.settings(), resolve(self.model)
@@ -177,6 +179,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = given.held_out(train, self.validation, self.seed)
+        if unused := said_unused(len(train) - train.known, settings):
+            warnings.warn(unused, UserWarning, stacklevel=2)
         processes.join()
         with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
             folder = processes.first_does(lambda: own)

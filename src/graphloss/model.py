@@ -120,7 +120,7 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    at_once = batch_size_for(documents.known, settings) + settings.hidden
+    at_once = batch_size_for(documents.known, settings) + (0 if settings.graph_size else settings.hidden)
     loss = build(
         settings.loss,
         asdict(settings),

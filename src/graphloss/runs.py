@@ -83,7 +83,7 @@ def train(
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
     from graphloss.encoder_files import check_length, resolve
-    from graphloss.schedule import check_hidden, check_processes
+    from graphloss.schedule import check_hidden, check_processes, said_unused
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
@@ -107,7 +107,9 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
     check_processes(corpus.train.known, settings)
-    check_hidden(len(corpus.train) - corpus.train.known, settings)
+    check_hidden(unlabelled := len(corpus.train) - corpus.train.known, settings)
+    if unused := said_unused(unlabelled, settings):
+        screen.warn(unused)
     return Work(source, data, settings, corpus, out or claim.free_folder(corpus.name, settings), encoder_source)
 
 

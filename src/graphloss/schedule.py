@@ -59,6 +59,20 @@ def check_hidden(unlabelled: int, settings: TrainSettings) -> None:
         )
 
 
+def said_unused(unlabelled: int, settings: TrainSettings) -> str | None:
+    """What is said where unlabelled documents are there that the settings leave out of the answers; else None."""
+    if not unlabelled or settings.hidden:
+        return None
+    if settings.corpus_graph == "off":
+        return f"{unlabelled:,} unlabelled documents are not used: corpus_graph is off, and hidden is 0"
+    if settings.predictor in ("graph", "knn"):
+        return (
+            f"{unlabelled:,} unlabelled documents teach the head, which predictor '{settings.predictor}' does not ask; "
+            "leave it at mix, or choose head"
+        )
+    return None
+
+
 def said_graphs(graph_size: int, batch_size: int) -> str:
     """The size of a graph, and of its batches where it is made of several, in words."""
     return f"graphs of {graph_size:,}" + (f" in batches of {batch_size:,}" if batch_size < graph_size else "")

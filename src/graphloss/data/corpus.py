@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphloss.data.formats import check_file, column_names
+from graphloss.data.formats import check_file, check_room, column_names
 from graphloss.data.selection import few_shots, hold_out
 from graphloss.data.sources import SPLITS
 from graphloss.data.splits import Split, labelled_only, read_splits
@@ -147,6 +147,7 @@ def _further(file: str, text: str | None) -> list[str]:
     path = Path(file).expanduser()
     if path.suffix.lower() != ".txt" or not path.is_file():
         check_file(path)
+        check_room(path)
         text = text if text in column_names(path) else None
     if not (texts := [document for _, document in read_texts(path, text=text)]):
         raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")

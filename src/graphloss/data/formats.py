@@ -11,11 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from graphloss import machine
 from graphloss.data.columns import did_you_mean
 from graphloss.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold a table, in lower case."""
+
+IN_MEMORY = 2
+"""Bytes that a byte of a table takes as texts in memory, where short ones have half of it as overhead."""
 
 
 def check_file(path: Path) -> None:
@@ -35,6 +39,24 @@ def check_file(path: Path) -> None:
         raise InputError(
             f"{path}: the ending {path.suffix!r} is unknown. Expected one of {', '.join(SUFFIXES)}: "
             "rename the file, or save the table as one of these."
+        )
+
+
+def check_room(path: Path) -> None:
+    """Complain about a table whose texts would not fit into memory, judged by its size, before they are read.
+
+    Raises:
+        InputError: with what is needed and what is free.
+    """
+    size = path.stat().st_size
+    if path.suffix.lower() == ".parquet":
+        about = _parquet(path).metadata
+        size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    left = machine.free()
+    if left is not None and IN_MEMORY * size > left:
+        raise InputError(
+            f"{path}: its {machine.gib(size)} need about {machine.gib(IN_MEMORY * size)} in memory, and "
+            f"{machine.said_free(left)}; give a part of it, about {left / (IN_MEMORY * size):.0%} would fit."
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.data.columns import as_label, as_text, choose_column
-from graphloss.data.formats import check_file, class_names, column_names, rows
+from graphloss.data.formats import check_file, check_room, class_names, column_names, rows
 from graphloss.data.sources import SPLITS, from_hub, locate, split_of
 from graphloss.errors import InputError
 
@@ -84,6 +84,7 @@ def _read_files(source: str, text: str | None, label: str | None, only: str | No
         pieces = []
         for path in files[split]:
             check_file(path)
+            check_room(path)
             columns = column_names(path)
             own = _columns(columns, path, (text, label), found, judged=bool(only) or split == "train")
             pieces.append(_read_file(path, *own))
