@@ -75,7 +75,6 @@ def test_the_index_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
 
 
 def test_the_approximate_index_finds_nearly_the_same() -> None:
-    pytest.importorskip("faiss")
     z = torch.cat([cloud(600, 32), cloud(5, 32, seed=1).repeat(8, 1)])
     found, true = nearest(z, 5, approximate=True), nearest(z, 5)
     assert not (found.places == torch.arange(len(z))[:, None]).any()
