@@ -24,8 +24,8 @@ Cell = Mapping[str, Any]
 TOP = """# Which loss is best where labels are few?
 
 Written by `python benchmarks/losses.py page` from the files in `benchmarks/results/losses`, one a training; `tune`
-and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md). Here everything is learnt from
-the labels alone; beside SetFit, and with unlabelled text: [few_labels.md](few_labels.md).
+and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md). Here everything is
+learnt from the labels alone; beside SetFit, and with unlabelled text: [few_labels.md](few_labels.md).
 
 G-Loss was published (arXiv 2604.25853) with three claims against cross-entropy, contrastive, triplet and supervised
 contrastive losses: higher accuracy, faster convergence, more coherent embeddings. They were shown on whole data sets
