@@ -230,8 +230,9 @@ def test_the_memory_is_that_of_a_piece(encoder: SentenceTransformer, batch: dict
         {"sigma": "learned", "accumulate": 2},
         {"loss": "gloss-paper", "mode": "standalone", "sigma": "root"},
         {"loss": "supcon", "class_weights": "balanced", "freeze": 1},
+        {"memory": 4},
     ],
-    ids=lambda settings: settings.get("loss", "gloss"),
+    ids=["learned sigma, accumulated", "gloss-paper", "supcon", "memory"],
 )
 def test_a_training_in_pieces_ends_like_one_without(
     tiny_encoder: Path, toy: Toy, tmp_path: Path, settings: dict[str, Any]
