@@ -14,7 +14,8 @@ import numpy as np
 from scipy.stats import t as student_t
 
 PAGE = Path(__file__).parent.parent / "docs" / "few_labels.md"
-MARK = "<!-- tables -->"
+README = Path(__file__).parent.parent / "README.md"
+MARK, SHORT = "<!-- tables -->", "<!-- few labels -->"
 NAMES = {
     "probe": "untouched encoder, regression",
     "setfit": "SetFit 1.2",
@@ -29,20 +30,25 @@ Cells = dict[str, dict[Key, dict[str, Any]]]
 
 
 def read(results: Path) -> Cells:
-    """Result files by method and cell."""
+    """Result files by method and cell; of a draw that some method has not had, SetFit aside, none counts."""
     found: Cells = {name: {} for name in NAMES}
     for path in sorted(results.glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         found[cell["method"]][cell["task"], cell["shots"], cell["seed"]] = cell
-    return found
+    whole = set.intersection(*(set(cells) for method, cells in found.items() if method != "setfit"))
+    return {method: {key: cell for key, cell in cells.items() if key in whole} for method, cells in found.items()}
 
 
-def interval(values: list[float]) -> str:
-    """Mean and half of the 95% interval of a t-test, in words; the mean alone of a single value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
+def interval(columns: list[list[float]]) -> str:
+    """Mean of the columns' means, and half of its 95% interval: the columns are fixed, the draws within each by chance.
+
+    The mean alone where a column has a single draw.
+    """
+    mean = float(np.mean([np.mean(draws) for draws in columns]))
+    if min(map(len, columns)) < 2:
         return f"{mean:.1f}"
-    half = float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    error = np.sqrt(sum(np.var(draws, ddof=1) / len(draws) for draws in columns)) / len(columns)
+    half = float(student_t.ppf(0.975, sum(len(draws) - 1 for draws in columns)) * error)
     return f"{mean:.1f} ± {half:.1f}"
 
 
@@ -73,10 +79,8 @@ def table(cells: Cells, key: str) -> list[str]:
             continue
         shown = [f"{np.mean(seeds):.1f}" if seeds else "–" for seeds in values]
         shown.append(f"{np.mean([np.mean(seeds) for seeds in values]):.1f}" if all(values) else "–")
-        most = {len(seeds) for seeds in values if seeds}
-        count = str(min(most)) if len(most) == 1 else f"{min(most)} to {max(most)}"
         name = f"**{name}**" if method == OURS else name
-        lines.append(f"| {name} | " + " | ".join(shown) + f" | {count} |")
+        lines.append(f"| {name} | " + " | ".join(shown) + f" | {seeds_of(values)} |")
     return lines
 
 
@@ -89,17 +93,14 @@ def differences(cells: Cells, key: str) -> list[str]:
         if rival == OURS or not common:
             continue
         gap = {cell: 100 * (cells[OURS][cell][key] - cells[rival][cell][key]) for cell in common}
-        means = {
-            column: float(np.mean([gap[cell] for cell in common if cell[:2] == column]))
-            for column in {cell[:2] for cell in common}
+        draws = {
+            column: [gap[cell] for cell in common if cell[:2] == column] for column in {cell[:2] for cell in common}
         }
-        whole = [s for s in sorted({seed for _, _, seed in common}) if all((*column, s) in gap for column in means)]
-        by_seed = [float(np.mean([gap[*column, seed] for column in means])) for seed in whole]
+        means = {column: float(np.mean(values)) for column, values in draws.items()}
         worst = min(means, key=lambda column: means[column])
         ahead = sum(value > 0 for value in means.values())
-        mean = interval(by_seed) if by_seed else f"{np.mean(list(means.values())):.1f}"
         lines.append(
-            f"| {name} | {mean} | {worst[0]} {worst[1]}: {means[worst]:+.1f} "
+            f"| {name} | {interval(list(draws.values()))} | {worst[0]} {worst[1]}: {means[worst]:+.1f} "
             f"| {ahead} of {len(means)} | {len(common)} |"
         )
     return lines
@@ -116,7 +117,7 @@ def costs(cells: Cells) -> list[str]:
         shown = []
         for task, shots in columns:
             mine = [cell for (t, s, _), cell in cells[method].items() if (t, s) == (task, shots)]
-            seconds = [float(cell.get("processor_seconds") or cell["seconds"]) for cell in mine]
+            seconds = [seconds_of(cell) for cell in mine]
             shares = [cell["steps_of_an_epoch"] / cell["steps"] for cell in mine if "steps" in cell]
             cut = f" (cut; whole ≈ {np.mean(seconds) * np.mean(shares):,.0f})" if any(x > 1 for x in shares) else ""
             shown.append(f"{np.mean(seconds):.0f}{cut}" if mine else "–")
@@ -125,13 +126,55 @@ def costs(cells: Cells) -> list[str]:
     return lines
 
 
+def summary(cells: Cells) -> list[str]:
+    """Means over all columns, a row a method: scores, seconds of the processor and the most memory."""
+    lines = ["| | accuracy | macro-F1 | processor's seconds | peak MiB | seeds |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for method, name in NAMES.items():
+        values = {
+            key: row_of(cells, method, of)
+            for key, of in (
+                ("accuracy", lambda cell: 100 * cell["accuracy"]),
+                ("macro_f1", lambda cell: 100 * cell["macro_f1"]),
+                ("seconds", seconds_of),
+            )
+        }
+        if not all(values["accuracy"]):
+            continue
+        means = {key: float(np.mean([np.mean(seeds) for seeds in rows])) for key, rows in values.items()}
+        peak = max(cell["peak_mib"] for cell in cells[method].values())
+        shown = [f"{means['accuracy']:.1f}", f"{means['macro_f1']:.1f}", f"{means['seconds']:.0f}", f"{peak:,}"]
+        if method == OURS:
+            name, shown = f"**{name}**", [f"**{value}**" for value in shown[:2]] + shown[2:]
+        lines.append(f"| {name} | " + " | ".join([*shown, seeds_of(values["accuracy"])]) + " |")
+    return lines
+
+
+def seeds_of(values: list[list[float]]) -> str:
+    """How many seeds the columns have."""
+    counts = {len(seeds) for seeds in values if seeds}
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def seconds_of(cell: dict[str, Any]) -> float:
+    """Seconds of the processor, or of the wall where one thread was all there was."""
+    return float(cell.get("processor_seconds") or cell["seconds"])
+
+
+def write_between(page: Path, mark: str, lines: list[str]) -> None:
+    """Put lines between the two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(mark)
+    after = rest.partition(mark)[2]
+    page.write_text(f"{before}{mark}\n\n" + "\n".join(lines) + f"\n\n{mark}{after}", encoding="utf-8")
+
+
 def write(results: Path) -> None:
-    """Write the tables between the marks of the page."""
+    """Write the tables between the marks of the page, and the means in the README."""
     cells = read(results)
-    parts = ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
+    parts = ["### Means over all columns", "", *summary(cells), ""]
+    parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
     parts += ["### G-Loss with unlabelled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
     parts += ["### The same, accuracy", "", *differences(cells, "accuracy"), ""]
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
-    after = rest.partition(MARK)[2]
-    PAGE.write_text(f"{before}{MARK}\n\n" + "\n".join(parts) + f"\n\n{MARK}{after}", encoding="utf-8")
+    write_between(PAGE, MARK, parts)
+    write_between(README, SHORT, summary(cells))
