@@ -25,11 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from defaults import DATA, TEST_DOCUMENTS, figures, some
+from defaults import DATA, drawn, figures
 from transformers import TrainerCallback
 
 from graphloss.config import TrainSettings
-from graphloss.data import load_corpus
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.encoder_files import resolve
@@ -60,13 +59,7 @@ class ShortAtFirst(TrainerCallback):
 
 def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     """Train and score one cell."""
-    classes, shots, tokens, epochs = DATA[data]
-    corpus = load_corpus(data, shots=shots, seed=seed)
-    assert corpus.test is not None
-    names = sorted(np.random.default_rng(seed).permutation(corpus.label_names)[:classes].tolist())
-    test = some(corpus.test.texts, corpus.test.labels, names)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:TEST_DOCUMENTS])
-    texts, truth = [test.texts[i] for i in chosen], np.array(test.labels)[chosen]
+    (train, test, names), (_, _, tokens, epochs) = drawn(data, seed), DATA[data]
     how = dict(VARIANTS[variant])
     short, adapted = how.pop("short", False), how.pop("adapted", False)
     settings = TrainSettings(**(BASE | how | {"epochs": epochs, "max_length": tokens, "seed": seed}))
@@ -75,13 +68,12 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
         from peft import LoraConfig
 
         encoder.add_adapter(LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"]))
-    train = some(corpus.train.texts, corpus.train.labels, names)
     callbacks: list[TrainerCallback] = [ShortAtFirst(encoder, tokens, epochs)] if short else []
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder), callbacks=callbacks)
     row = {"variant": variant, "data": data, "seed": seed, "processor_seconds": time.process_time() - clock}
-    z = encode(fitted.encoder, texts)
+    z, truth = encode(fitted.encoder, test.texts), np.array(test.labels)
     head, graph = fitted.predictor.head(z), fitted.predictor.graph(z)
     return row | {
         "head": figures(truth, head.numpy(), names),

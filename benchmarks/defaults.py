@@ -71,18 +71,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
-    """Train and score one cell."""
-    classes, shots, tokens, epochs = DATA[data]
+def drawn(data: str, seed: int) -> tuple[Documents, Documents, list[str]]:
+    """The training documents of a seed, the test documents that are scored, and the names of the classes."""
+    classes, shots, _, _ = DATA[data]
     corpus = load_corpus(data, shots=shots, seed=seed)
     assert corpus.test is not None
     names = sorted(np.random.default_rng(seed).permutation(corpus.label_names)[:classes].tolist())
     test = some(corpus.test.texts, corpus.test.labels, names)
     chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:TEST_DOCUMENTS])
-    texts, truth = [test.texts[i] for i in chosen], np.array(test.labels)[chosen]
+    scored = Documents([test.texts[i] for i in chosen], [test.labels[i] for i in chosen])
+    return some(corpus.train.texts, corpus.train.labels, names), scored, names
+
+
+def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
+    """Train and score one cell."""
+    (train, test, names), (_, _, tokens, epochs) = drawn(data, seed), DATA[data]
+    texts, truth = test.texts, np.array(test.labels)
     settings = TrainSettings(**(BASE | VARIANTS[variant] | {"epochs": epochs, "max_length": tokens, "seed": seed}))
     encoder = load(resolve(None), max_length=tokens)
-    train = some(corpus.train.texts, corpus.train.labels, names)
     row: dict[str, Any] = {"variant": variant, "data": data, "seed": seed, "settings": BASE | VARIANTS[variant]}
     if variant == "base":
         probe = linear_probe(encode(encoder, train.texts), train.labels, len(names))

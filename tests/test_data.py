@@ -571,3 +571,13 @@ def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     monkeypatch.setattr("graphloss.data.splits.rows", lambda *_: pytest.fail("it was read"))
     with pytest.raises(InputError, match=rf"texts{suffix}: .* in memory, and 0.0 GiB are free; give a part of it"):
         load_corpus(str(path))
+
+
+def test_unlabelled_lines_that_do_not_fit_into_memory_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 9)
+    (tmp_path / "more.txt").write_text("a line of text\n" * 5000)
+    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
+    with pytest.raises(InputError, match=r"more.txt: .* in memory"):
+        load_corpus(str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "more.txt"))

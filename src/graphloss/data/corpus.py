@@ -147,8 +147,8 @@ def _further(file: str, text: str | None) -> list[str]:
     path = Path(file).expanduser()
     if path.suffix.lower() != ".txt" or not path.is_file():
         check_file(path)
-        check_room(path)
         text = text if text in column_names(path) else None
+    check_room(path)
     if not (texts := [document for _, document in read_texts(path, text=text)]):
         raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")
     return texts
