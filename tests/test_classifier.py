@@ -236,3 +236,9 @@ def test_other_mistakes_are_said(how: dict[str, Any], said: str) -> None:
 def test_one_text_is_not_a_list_of_letters(fitted: TextClassifier) -> None:
     with pytest.raises(InputError, match="put it in a list"):
         fitted.predict("abc")
+
+
+def test_unlabelled_text_that_no_answer_hears_of_is_warned_of(tiny_encoder: Path, toy: Toy) -> None:
+    model = TextClassifier(model=str(tiny_encoder), **(QUICK | {"epochs": 1, "corpus_graph": "off"}))
+    with pytest.warns(UserWarning, match="1 unlabelled documents are not used"):
+        model.fit(toy.texts, toy.labels, unlabeled=["the moon then"])

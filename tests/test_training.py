@@ -233,6 +233,21 @@ def test_soft_targets_are_the_corpus_graphs_and_warm_up(tiny_encoder: Path, half
     assert soft.loss(logits[3:], labels[3:], rows[3:]) == 0
 
 
+def test_hidden_documents_of_a_large_graph_are_embedded_in_batches_like_the_others(
+    tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: set[tuple[int, int | None]] = set()
+    forward = GraphModel.forward
+
+    def seen(self: GraphModel, features: Any, labels: torch.Tensor, documents: Any = None) -> Any:
+        at_once.add((len(labels), self.at_once))
+        return forward(self, features, labels, documents)
+
+    monkeypatch.setattr(GraphModel, "forward", seen)
+    run(tiny_encoder, half, tmp_path / "pieces", hidden=10, batch_size=6, graph_size=24, epochs=1)
+    assert at_once == {(34, 6)}
+
+
 @pytest.mark.parametrize(("evaluate_every", "cut"), [(250, 5), (1, 4)])  # resumed after epoch 2, or within it
 def test_soft_targets_in_a_training_that_is_interrupted(
     tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate_every: int, cut: int
