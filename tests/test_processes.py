@@ -21,6 +21,7 @@ from conftest import Toy
 from test_training import QUICK, Interrupt
 from together import together
 from torch import nn
+from transformers import TrainerCallback, TrainerState
 
 from graphloss import InputError, TextClassifier, cli, neighbours, processes, serving
 from graphloss.catalogue import build
@@ -160,8 +161,18 @@ def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None =
     }
 
 
+class Steps(TrainerCallback):
+    """Notes the first optimiser step that a training takes."""
+
+    first: int | None = None
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
+        """Note it."""
+        self.first = self.first or state.global_step
+
+
 def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
-    """Trainings; shared encoding and search; of two processes also one that is cut and resumed, and what is refused."""
+    """Trainings; shared encoding and search; trainings cut and resumed, one by more processes; what is refused."""
     found: dict[str, Any] = {title: trained(encoder, toy, folder / title, **given) for title, given in RUNS.items()}
     found["left"] = sorted(path.name for path in (folder / FIRST).iterdir())
     loaded = load(str(encoder), device="cpu")
@@ -172,9 +183,13 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
     if processes.world() < 3:
         model = TextClassifier(model=str(encoder), epochs=1, batch_size=16).fit(toy.texts, toy.labels)
         found["classifier"] = model.predict_proba(toy.texts[:5])
-    if processes.world() == 2:
+    if processes.world() < 3:
         with pytest.raises(KeyboardInterrupt):
             trained(encoder, toy, folder / "cut", [Interrupt(3)], **RUNS[FIRST])
+    if processes.world() == 2:
+        steps = Steps()
+        found["taken over"] = trained(encoder, toy, folder / "begun", [steps], **RUNS[FIRST])
+        found["first step"] = steps.first
         found["resumed"] = trained(encoder, toy, folder / "cut", **RUNS[FIRST])
         with pytest.raises(ZeroDivisionError) as broken:
             processes.first_does(lambda: 1 // int(not processes.first()))
@@ -191,17 +206,19 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(still_encoder: Path, toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The same work in one process."""
-    return everything(still_encoder, toy, tmp_path_factory.mktemp("alone"))
+    folder = tmp_path_factory.mktemp("alone")
+    return everything(still_encoder, toy, folder) | {"cut": folder / "cut"}
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_ends_as_in_one_process(
     count: int, alone: dict[str, Any], still_encoder: Path, toy: Toy, tmp_path: Path
 ) -> None:
+    shutil.copytree(alone["cut"], tmp_path / "runs" / "begun")
     found = together(count, everything, tmp_path, still_encoder, toy, tmp_path / "runs")
     untouched = load(str(still_encoder), device="cpu").state_dict()
-    for title in RUNS:
-        expected = alone[title]
+    for title in (*RUNS, "taken over")[: len(RUNS) + (count == 2)]:
+        expected = alone[FIRST if title == "taken over" else title]
         for one in (each[title] for each in found):
             for part in ("weights", "predictor"):
                 for name, x in expected[part].items():
@@ -226,6 +243,7 @@ def test_a_training_ends_as_in_one_process(
         assert each["resumed"]["history"] == found[0][FIRST]["history"]
         np.testing.assert_allclose(each["classifier"], alone["classifier"], atol=1e-3)
     if count == 2:
+        assert [each["first step"] for each in found] == [3, 3]
         assert [each["elsewhere"] for each in found] == [False, True]
 
 
