@@ -36,7 +36,8 @@ import numpy as np
 import torch
 
 from graphloss.bench.folder import locked, write_json
-from graphloss.config import TrainSettings, make
+from graphloss.checking import make
+from graphloss.config import TrainSettings
 from graphloss.data import load_corpus
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphloss.checking import make, read_file
 from graphloss.classifier import TextClassifier
-from graphloss.config import LOSSES, DataSettings, TrainSettings, make, names, read_file
+from graphloss.config import LOSSES, DataSettings, TrainSettings, names
 from graphloss.errors import InputError
 
 

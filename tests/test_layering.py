@@ -35,7 +35,7 @@ LAYERS = tuple(
         "errors",
         "processes machine graph solvers neighbours propagation corpus_graph objectives losses prediction memory "
         "gradcache rivals",
-        "config presets catalogue encoder encoder_files sampling documents schedule lower room data",
+        "config checking presets catalogue encoder encoder_files sampling documents schedule lower room data",
         "evaluation soft_probe unlabelled teaching leftout audit model checkpoints trainer training given answering "
         "classifier sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",
         "bench",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graphloss import presets
-from graphloss.config import LOSSES, TrainSettings, make
+from graphloss.checking import make
+from graphloss.config import LOSSES, TrainSettings
 from graphloss.errors import InputError
 
 

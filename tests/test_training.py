@@ -14,8 +14,9 @@ from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss import presets, trainer, training
+from graphloss.checking import make
 from graphloss.checkpoints import complete, last_whole, step_of
-from graphloss.config import LOSSES, TrainSettings, make
+from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.errors import InputError

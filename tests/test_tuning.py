@@ -22,7 +22,8 @@ import pytest
 import torch
 from conftest import Toy
 
-from graphloss.config import LOSSES, TrainSettings, problems, read_file
+from graphloss.checking import problems, read_file
+from graphloss.config import LOSSES, TrainSettings
 from graphloss.documents import Documents
 from graphloss.errors import InputError
 from graphloss.schedule import FEW_LABELS

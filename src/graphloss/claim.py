@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from graphloss import runfolder
-from graphloss.config import DataSettings, TrainSettings, make, names
+from graphloss.checking import make
+from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, list_corpora
 from graphloss.errors import InputError
 

@@ -15,7 +15,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from graphloss import given, processes, runfolder
 from graphloss.answering import Answering
-from graphloss.config import TrainSettings, make, names
+from graphloss.checking import make
+from graphloss.config import TrainSettings, names
 from graphloss.errors import InputError
 from graphloss.teaching import Taught
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss import claim, processes, runfolder
-from graphloss.config import DataSettings, TrainSettings, make, names
+from graphloss.checking import make
+from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, Split, load_corpus, load_split
 from graphloss.errors import InputError
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from graphloss import presets
+from graphloss.checking import make, unknown
 from graphloss.claim import place_of
-from graphloss.config import LOSSES, DataSettings, TrainSettings, make, names, unknown
+from graphloss.config import LOSSES, DataSettings, TrainSettings, names
 from graphloss.errors import InputError
 
 BASELINE, UNTOUCHED, NO_MODE = "ce", "untouched", "none"

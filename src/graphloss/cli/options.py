@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from graphloss.config import PREDICTORS, DataSettings, TrainSettings, read_file
+from graphloss.checking import read_file
+from graphloss.config import PREDICTORS, DataSettings, TrainSettings
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")

@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphloss.config import DataSettings, TrainSettings, make, names
+from graphloss.checking import make
+from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, load_corpus
 from graphloss.errors import InputError
 from graphloss.tuning.space import remaining, space_for

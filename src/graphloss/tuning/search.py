@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graphloss.config import TrainSettings, make
+from graphloss.checking import make
+from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.errors import InputError
 from graphloss.tuning.folds import Fold, folds_of, natural, objective_for
