@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from graphloss import machine, room
 from graphloss.catalogue import build
 from graphloss.config import TrainSettings
-from graphloss.encoder import load
+from graphloss.encoder import embed, load, tokenise
 from graphloss.errors import InputError
 from graphloss.losses import GLoss
+from graphloss.lower import frozen
 from graphloss.unlabelled import head, lesson
 
 CPU = torch.device("cpu")
@@ -99,7 +101,7 @@ def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) 
 def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "available", lambda device: None)
     settings = TrainSettings(graph_size=10**6)
-    room.check(settings, load(str(tiny_encoder)), labelled=100_000, unlabelled=20_000, classes=9)
+    room.check(settings, load(str(tiny_encoder)), [], labelled=100_000, unlabelled=20_000, classes=9)
 
 
 @pytest.mark.parametrize(
@@ -132,14 +134,19 @@ def test_what_does_not_fit_is_refused_with_what_would(
     monkeypatch.setattr(room, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
-        room.check(settings, encoder, labelled=counts[0], unlabelled=counts[1], classes=300)
+        room.check(settings, encoder, [], labelled=counts[0], unlabelled=counts[1], classes=300)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "available", lambda device: 2**30)
-    room.check(TrainSettings(graph_size=50_000), load(str(tiny_encoder)), labelled=3000, unlabelled=0, classes=9)
+    room.check(TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labelled=3000, unlabelled=0, classes=9)
     room.check(
-        TrainSettings(loss="ce", graph_size=50_000), load(str(tiny_encoder)), labelled=90_000, unlabelled=0, classes=9
+        TrainSettings(loss="ce", graph_size=50_000),
+        load(str(tiny_encoder)),
+        [],
+        labelled=90_000,
+        unlabelled=0,
+        classes=9,
     )
 
 
@@ -148,9 +155,57 @@ def test_without_the_index_a_very_large_corpus_graph_is_refused(
 ) -> None:
     monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"130,000 documents, more than 120,000, .* pip install 'graphloss\[large\]'"):
-        room.check(TrainSettings(), load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
+        room.check(TrainSettings(), load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
     settings = TrainSettings(corpus_graph="off")
-    room.check(settings, load(str(tiny_encoder)), labelled=30_000, unlabelled=100_000, classes=9)
+    room.check(settings, load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
+
+
+def texts_of(lengths: list[int]) -> list[str]:
+    return [" ".join(["quiet", "loud", "green"][(i + j) % 3] for j in range(n)) for i, n in enumerate(lengths)]
+
+
+def test_a_batch_holds_what_was_estimated(tiny_encoder: Path) -> None:
+    encoder = load(str(tiny_encoder), max_length=32, device="cpu").eval()
+    texts = texts_of([20 + i % 10 for i in range(64)])
+    estimate = room.SPARE * room.of_activations(encoder, texts)
+    assert not encoder.training and all(p.grad is None for p in encoder.parameters())
+    encoder.train()
+    features = tokenise(encoder, texts)
+    assert 0.5 * estimate < peak(lambda: embed(encoder, features).sum().backward()) < 1.1 * estimate
+    quarter = peak(lambda: embed(encoder, features, at_once=16).sum().backward())
+    assert quarter < 0.5 * estimate
+    with frozen(encoder, 1):
+        assert 0 < room.of_activations(encoder, texts) < 0.8 * estimate / room.SPARE
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"batch_size": 64},
+            r"--batch-size 64: training on 64 texts .* give --graph-size 64 --batch-size \d\d: the same",
+        ),
+        ({"graph_size": 200, "batch_size": 64}, r"training on 64 texts .* give --graph-size 200 --batch-size \d\d:"),
+        ({"batch_size": 40, "hidden": 24}, r"training on 64 texts .* give --graph-size 40 --batch-size \d\d:"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_with_what_would(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], said: str
+) -> None:
+    encoder, texts = load(str(tiny_encoder), max_length=32, device="cpu"), texts_of([40] * 300)
+    counts = {"labelled": 300, "unlabelled": 100, "classes": 4}
+    weights = room.OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters())
+    free = weights + int(50 * room.SPARE * room.of_activations(encoder, texts[:1]))
+    monkeypatch.setattr(room, "available", lambda device: free)
+    settings = TrainSettings(corpus_graph="off", **values)
+    with pytest.raises(InputError, match=said) as refused:
+        room.check(settings, encoder, texts, **counts)
+    remedy = dict(re.findall(r"--(graph-size|batch-size) (\d+)", str(refused.value).split("; give ")[1]))
+    following = {name.replace("-", "_"): int(value) for name, value in remedy.items()}
+    room.check(TrainSettings(**(vars(settings) | following)), encoder, texts, **counts)
+    monkeypatch.setattr(room, "of_activations", lambda encoder, texts: 2**40)
+    with pytest.raises(InputError, match="give a smaller --max-length, --freeze, or a smaller encoder"):
+        room.check(settings, encoder, texts, **counts)
 
 
 def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,4 +218,4 @@ def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypat
     assert room.available(CPU) == 2_000_000
     encoder = load(str(tiny_encoder), device="cpu")
     with pytest.raises(InputError, match="are free on cpu for each of 4 processes"):
-        room.check(TrainSettings(batch_size=300), encoder, labelled=900, unlabelled=0, classes=4)
+        room.check(TrainSettings(batch_size=300), encoder, [], labelled=900, unlabelled=0, classes=4)

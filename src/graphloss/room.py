@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from graphloss import machine, neighbours
+from graphloss import machine, neighbours, processes
 from graphloss.catalogue import check_memory
 from graphloss.config import TrainSettings
 from graphloss.corpus_graph import K
+from graphloss.encoder import embed, tokenise
 from graphloss.errors import InputError
+from graphloss.lower import frozen
 from graphloss.machine import gib, said_free
-from graphloss.schedule import graph_size_for
+from graphloss.schedule import batch_size_for, graph_size_for
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,15 +29,28 @@ PLAIN, SOLVED = 7, 13
 COPIES, ALONE = 5, 3
 """Of the embeddings of all documents, while a corpus graph teaches a head; and of the labelled ones without it."""
 
+MEASURED, SPARE = 16, 1.2
+"""Texts that say what a text's activations take, and how much more than their mean a batch may have."""
+
+OF_A_WEIGHT = 16
+"""Bytes beside each weight that learns: its gradient, AdamW's two means, and the untouched weight of a blend."""
+
 
 def check(
-    settings: TrainSettings, encoder: SentenceTransformer, *, labelled: int, unlabelled: int, classes: int
+    settings: TrainSettings,
+    encoder: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    labelled: int,
+    unlabelled: int,
+    classes: int,
 ) -> None:
-    """Refuse settings whose memory, graphs or corpus graph would not fit, before any work is done.
+    """Refuse settings whose memory, graphs, batches or corpus graph would not fit, before any work is done.
 
     Args:
         settings: how to train.
         encoder: says the dimensions of an embedding and the device.
+        texts: of the training documents; a few are embedded to see what a batch will hold.
         labelled: training documents with a label.
         unlabelled: and those without.
         classes: C.
@@ -49,6 +65,8 @@ def check(
         _check_corpus_graph(labelled + unlabelled, dimensions, classes)
     else:
         _check_embeddings(labelled, dimensions)
+    if encoder.device.type == "cpu":  # a GPU that is full says so; a process that takes too much here is killed
+        _check_batch(settings, encoder, texts, labelled)
 
 
 def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int) -> int:
@@ -66,6 +84,28 @@ def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int)
 def of_corpus_graph(count: int, dimensions: int, classes: int) -> int:
     """Bytes that the corpus graph of so many documents needs, with their embeddings, a little too many."""
     return neighbours.memory(count, dimensions, K, classes) + 4 * COPIES * count * dimensions
+
+
+def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
+    """Bytes that autograd keeps of these texts for the way back, each embedded by itself and added up."""
+    weights = {x.untyped_storage().data_ptr() for x in (*encoder.parameters(), *encoder.buffers())}
+    training, total = encoder.training, 0
+    encoder.train()
+    try:
+        for text in texts:
+            kept: dict[int, int] = {}  # by their place in memory: several steps keep the same tensor
+
+            def note(x: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+                storage = x.untyped_storage()
+                kept[storage.data_ptr()] = storage.nbytes()
+                return x
+
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+                embed(encoder, tokenise(encoder, [text]))
+            total += sum(size for place, size in kept.items() if place not in weights)
+    finally:
+        encoder.train(training)
+    return total
 
 
 def available(device: torch.device) -> int | None:
@@ -88,6 +128,32 @@ def _check_graph(settings: TrainSettings, device: torch.device, labelled: int, c
         f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
         f"{said_free(free, device.type)}; "
         + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
+    )
+
+
+def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: Sequence[str], labelled: int) -> None:
+    some = texts[:: max(1, len(texts) // MEASURED)][:MEASURED]
+    free = available(encoder.device)
+    if free is None or not some:
+        return
+    with frozen(encoder, settings.freeze):
+        each = max(1.0, SPARE * of_activations(encoder, some) / len(some))
+        weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    graph, size = graph_size_for(labelled, settings), batch_size_for(labelled, settings)
+    own = math.ceil((min(graph, labelled) + settings.hidden) / processes.world())
+    count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
+    if (needed := int(count * each) + weights) <= free:
+        return
+    fits = min(math.floor((free - weights) / each), graph)
+    remedy = (
+        f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
+        "or a smaller --max-length, or --freeze"
+        if fits >= 2
+        else "give a smaller --max-length, --freeze, or a smaller encoder"
+    )
+    raise InputError(
+        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {said_free(free)}; "
+        + remedy
     )
 
 

@@ -70,7 +70,7 @@ def train(
         check_freeze(encoder, work.settings.freeze)
         train = work.corpus.train
         counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
-        room.check(work.settings, encoder, **counts, classes=len(work.corpus.label_names))
+        room.check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
         return encoder
 
     encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail

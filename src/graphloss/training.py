@@ -88,7 +88,8 @@ def fit(
     known = documents.known
     check_processes(known, settings)
     check_hidden(len(documents) - known, settings)
-    room.check(settings, encoder, labelled=known, unlabelled=len(documents) - known, classes=len(label_names))
+    counts = {"labelled": known, "unlabelled": len(documents) - known, "classes": len(label_names)}
+    room.check(settings, encoder, documents.texts, **counts)
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
