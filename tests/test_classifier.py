@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from graphloss import TextClassifier
+from graphloss.data import load_corpus
+from graphloss.documents import Documents
 from graphloss.errors import InputError
+from graphloss.given import held_out
 
 QUICK: dict[str, Any] = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 BRIEF = QUICK | {"epochs": 1}  # where it does not matter what is learnt
@@ -170,7 +175,10 @@ def test_unlabelled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -
         (["a", "b"], ["x", "x"], "at least two classes, got 1"),
         (["a", "b"], [None, None], "at least two classes, got 0"),
         (["a", "  "], ["x", "y"], "text 1: expected a text that is not empty"),
-        (["a", 3], ["x", "y"], "text 1: expected a text"),
+        (["a", 3], ["x", "y"], "text 1: expected a text, got int: 3"),
+        (["a", "b"], np.eye(2), "label 0: expected one text or number.* got ndarray"),
+        (["a", "b"], [date(2026, 1, 1), date(2026, 1, 2)], "label 0: expected one text or number.* got date"),
+        (["a", "b"], [("x", 1), ("y", 2)], "label 0: expected one text or number.* got tuple"),
     ],
 )
 def test_bad_documents_are_said_before_a_model_is_loaded(
@@ -222,7 +230,9 @@ def test_arrays_and_series_are_sequences_too(tiny_encoder: Path, toy: Toy) -> No
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"validation": 5}, "validation"),
+        ({"validation": 5}, "validation: expected at most 0.9, got 5"),
+        ({"validation": None}, "validation: expected a number, got None"),
+        ({"unlabeled": ["e", None]}, "unlabeled: text 1: expected a text, got NoneType"),
         ({"labels": ["a", 1, "a", 1]}, "one kind"),
         ({"texts": "abcd"}, "put it in a list"),
     ],
@@ -230,12 +240,32 @@ def test_arrays_and_series_are_sequences_too(tiny_encoder: Path, toy: Toy) -> No
 def test_other_mistakes_are_said(how: dict[str, Any], said: str) -> None:
     given = {"texts": ["a", "b", "c", "d"], "labels": ["x", "y", "x", "y"], "validation": 0.1} | how
     with pytest.raises(InputError, match=said):
-        TextClassifier(validation=given["validation"]).fit(given["texts"], given["labels"])
+        TextClassifier(validation=given["validation"]).fit(given["texts"], given["labels"], how.get("unlabeled"))
 
 
 def test_one_text_is_not_a_list_of_letters(fitted: TextClassifier) -> None:
     with pytest.raises(InputError, match="put it in a list"):
         fitted.predict("abc")
+    with pytest.raises(InputError, match="text 1: expected a text, got float"):
+        fitted.predict(["abc", float("nan")])
+
+
+def test_what_a_random_search_gives_can_be_saved(tiny_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    settings = BRIEF | {"epochs": np.int64(1), "learning_rate": np.float32(1e-3), "seed": np.int64(3)}
+    model = TextClassifier(model=str(tiny_encoder), **settings).fit(toy.texts, np.array(toy.indices, dtype=np.int16))
+    model.save_pretrained(tmp_path / "model")
+    again = TextClassifier.from_pretrained(tmp_path / "model")
+    assert again.epochs == 1 and list(again.classes_) == [0, 1, 2, 3]
+    assert list(again.predict(toy.texts)) == list(model.predict(toy.texts))
+
+
+def test_the_same_documents_are_held_out_as_by_the_command(tmp_path: Path) -> None:
+    names = sorted(f"k{letter}" for letter in ascii_lowercase)  # more than ten classes: 10 comes before 2 as a text
+    labels = [names[row % 26] for row in range(260)]
+    texts = [f"text {row}" for row in range(260)]
+    _, held = held_out(Documents(texts, [names.index(label) for label in labels]), names, 0.1, 0)
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{t},{y}\n" for t, y in zip(texts, labels, strict=True)))
+    assert sorted(held.texts) == sorted(load_corpus(str(tmp_path / "a.csv"), validation=0.1).validation.texts)
 
 
 def test_unlabelled_text_that_no_answer_hears_of_is_warned_of(tiny_encoder: Path, toy: Toy) -> None:

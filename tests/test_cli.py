@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import Call, Toy
 
-from graphloss import TextClassifier, cli
+from graphloss import TextClassifier, cli, encoder
 from graphloss.config import DataSettings, TrainSettings
 
 KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
@@ -364,6 +364,8 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (lambda folder: ["train", "builtin", "--hidden", 5], ["hidden 5", "--unlabeled FILE"]),
         (lambda folder: ["predict", folder], ["FILE"]),
         (lambda folder: ["data", "show", folder / "no.csv"], ["no.csv"]),
+        (lambda folder: ["evaluate", folder, "--predictor", "vote"], ["--predictor", "mix, head, graph, knn"]),
+        (lambda folder: ["audit", folder, "--out", "/proc/none.csv"], ["--out /proc/none.csv: cannot be written"]),
     ],
 )
 def test_bad_input_is_refused_with_code_2_before_a_model_is_loaded(
@@ -402,6 +404,62 @@ def test_what_does_not_fit_into_memory_is_refused_before_a_folder_is_claimed(
     code, out, error = call("train", table, "--out", tmp_path / "run", *quick, *options)
     assert code == 2 and out == "" and error.startswith(said), error
     assert not (tmp_path / "run").exists()
+
+
+def test_the_option_that_names_a_column_is_the_one_of_the_command(call: Call, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,words\n1,the goal\n")
+    code, _, error = call("predict", run, tmp_path / "a.csv")
+    assert code == 2 and "--column COLUMN" in error and "--text" not in error
+    assert call("predict", run, tmp_path / "a.csv", "--column", "words")[0] == 0
+
+
+def test_of_two_trainings_begun_together_each_has_its_folder(
+    call: Call, table: Path, quick: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second training is claimed by another process while the first one loads its encoder."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "runs" / f"{table.stem}-gloss-combined-seed0"
+    mine = tmp_path / "mine"
+    load = encoder.load
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        for folder in (other, mine):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "graphloss.json").write_text(
+                '{"format": 1, "status": "running", "settings": {}, "labels": [], "data": {}}'
+            )
+        return load(*args, **options)
+
+    monkeypatch.setattr("graphloss.encoder.load", meanwhile)
+    code, out, _ = call("train", table, "--json", "-q", *quick)
+    assert code == 0 and Path(json.loads(out)["run"]).name == other.name + "-2"
+    shutil.rmtree(mine)
+    code, _, error = call("train", table, "--out", mine, *quick)
+    assert code == 2 and "mine: holds another run" in error
+    assert "running" in (mine / "graphloss.json").read_text() and "running" in (other / "graphloss.json").read_text()
+
+
+def test_a_run_that_held_nothing_out_has_no_validation_to_score(
+    call: Call, toy: Toy, quick: list[object], tmp_path: Path
+) -> None:
+    rows = list(zip(toy.texts, toy.labels, strict=True))
+    (tmp_path / "data").mkdir()
+    for name, part in (("train", rows[:48]), ("test", rows[48:])):
+        write_csv(tmp_path / "data" / f"{name}.csv", part)
+    out = tmp_path / "run"
+    assert call("train", tmp_path / "data", "--validation", 0, "--out", out, "-q", *quick)[0] == 0
+    code, _, error = call("evaluate", out, "--split", "validation")
+    assert code == 2 and "no document was held out for validation" in error
+    recorded = json.loads((out / "graphloss.json").read_text())
+    del recorded["data"]["unlabeled"], recorded["data"]["keep_unlabeled"]  # as an older graphloss wrote it
+    (out / "graphloss.json").write_text(json.dumps(recorded))
+    (out / "support.parquet").unlink()
+    assert call("audit", out, "--json")[0] == 0
+
+
+def test_half_precision_on_a_cpu_is_refused(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    code, _, error = call("train", table, "--out", tmp_path / "run", *quick, "--precision", "fp16")
+    assert code == 2 and "fp16: needs a GPU" in error and not (tmp_path / "run").exists()
 
 
 def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy) -> None:

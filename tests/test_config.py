@@ -53,12 +53,18 @@ def test_sigma_is_nothing_else(value: object) -> None:
     [
         ("a.toml", 'epochs = 3\nsigma = "root"\nshots = 8\n'),
         ("a.yaml", "epochs: 3\nsigma: root\nshots: 8\n"),
+        ("b.yml", "{epochs: 3, sigma: root, shots: 8}"),
         ("a.json", '{"epochs": 3, "sigma": "root", "shots": 8}'),
     ],
 )
 def test_a_file_holds_the_same_names(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_file(tmp_path / name) == ({"shots": 8}, {"epochs": 3, "sigma": "root"})
+
+
+def test_numbers_of_yaml_may_have_an_exponent_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("learning_rate: 2e-4\nsigma: 3E-1\nmodel: e5-2e4\n")
+    assert read_file(tmp_path / "a.yaml")[1] == {"learning_rate": 2e-4, "sigma": 0.3, "model": "e5-2e4"}
 
 
 def test_a_file_may_write_names_like_options(tmp_path: Path) -> None:

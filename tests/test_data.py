@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphloss.data import Split, describe, list_corpora, load_corpus, load_split, read_texts
+from graphloss.data import Split, describe, goes_by_name, list_corpora, load_corpus, load_split, read_texts
 from graphloss.data.formats import column_names, rows
 from graphloss.data.selection import few_shots, hold_out
 from graphloss.errors import InputError
@@ -142,11 +142,11 @@ def test_a_label_may_be_missing_in_the_first_object(tmp_path):
 @pytest.mark.parametrize(
     ("header", "options", "said"),
     [
-        ("txet,label", {}, r"columns 'txet', 'label'.*Did you mean --text txet\?.*--text COLUMN"),
+        ("txet,label", {}, r"columns 'txet', 'label'.*Did you mean 'txet'\?.*--text COLUMN"),
         ("text,kind", {}, r"has the columns 'text', 'kind': none is known to hold the labels.*--label COLUMN"),
         ("text,label", {"label": "text"}, r"has the columns 'text', 'label', and 'text' holds the texts"),
         ("text,kind", {"label": "knd"}, r"has the columns 'text', 'kind', and no 'knd'. Did you mean 'kind'"),
-        ("text,labl", {}, r"Did you mean --label labl\?"),
+        ("text,labl", {}, r"Did you mean 'labl'\?.*--label COLUMN"),
         ("sentence,review,label", {}, r"several could hold the texts \('sentence', 'review'\)"),
         ("text,topic,intent", {}, r"several could hold the labels"),
         ("text,label", {"text": "Txt"}, r"no 'Txt'. Did you mean 'text'\?"),
@@ -315,6 +315,19 @@ def test_a_known_name_is_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_corpus("mr", validation=0).train.texts[0] == "named u"
     assert load_corpus("./mr", validation=0).train.texts[0] == "own u"
+    assert goes_by_name("mr") and goes_by_name("hub:a/b") and not goes_by_name("./mr") and not goes_by_name("data")
+
+
+def test_a_folder_in_disorder_spoils_no_other(tmp_path, monkeypatch):
+    for name, files in (("fine", ["train.csv"]), ("torn", ["train.csv", "train.jsonl"])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            write(tmp_path / name / file, ["u", "v"], ["x", "y"])
+    monkeypatch.setenv("GRAPHLOSS_DATA", str(tmp_path))
+    names = [entry.name for entry in list_corpora()]
+    assert "fine" in names and "torn" not in names
+    with pytest.raises(InputError, match=r"torn.* all claim to be the train split"):
+        load_corpus("torn")
 
 
 # -- splits and shots -------------------------------------------------------------------------------------------------
@@ -385,7 +398,7 @@ def test_further_documents_without_labels(tmp_path):
         ("a.txt", " \n\n", "holds no text"),
         ("a.csv", "text\n", "holds no text"),
         ("a.csv", "", "is empty"),
-        ("a.csv", "foo,bar\n1,2\n", "none is known to hold the texts"),
+        ("a.csv", "foo,bar\n1,2\n", "none is known to hold the texts. Rename the one that does to 'text'"),
         ("a.jsonl", '{"text": 3', "line 1: not JSON"),
     ],
 )

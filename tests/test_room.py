@@ -62,8 +62,9 @@ def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabelled: f
     assert x.grad is not None and x.grad.norm() > 0
 
 
-def test_a_memory_holds_what_was_estimated() -> None:
-    settings, (n, classes, d) = TrainSettings(memory=4), (128, 200, 64)
+@pytest.mark.parametrize(("leave_out", "n", "classes"), [("one", 128, 200), ("one", 600, 4), ("batch", 600, 4)])
+def test_a_memory_holds_what_was_estimated(leave_out: str, n: int, classes: int) -> None:
+    settings, d = TrainSettings(memory=4, leave_out=leave_out), 64
     generator = torch.Generator().manual_seed(0)
     loss = build(settings.loss, vars(settings), num_classes=classes, dimensions=d)
     assert isinstance(loss, GLoss) and loss.memory is not None
@@ -135,6 +136,14 @@ def test_what_does_not_fit_is_refused_with_what_would(
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
         room.check(settings, encoder, [], labelled=counts[0], unlabelled=counts[1], classes=300)
+
+
+def test_a_graph_hides_no_more_documents_than_there_are(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "available", lambda device: 2**30)
+    settings, encoder = TrainSettings(hidden=100_000, corpus_graph="off"), load(str(tiny_encoder))
+    room.check(settings, encoder, [], labelled=500, unlabelled=50, classes=9)
+    with pytest.raises(InputError, match=r"graph of 90,064 documents .* give a smaller --hidden"):
+        room.check(settings, encoder, [], labelled=500, unlabelled=90_000, classes=9)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

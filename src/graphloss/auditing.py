@@ -57,9 +57,12 @@ def audit(
             screen.warn(line)
         rows = classifier.audit(documents.texts, documents.labels, screen=screen)
     if source is None:
-        runfolder.write_audit(folder, rows)
-        if (folder / runfolder.PREDICTIONS).exists():  # a saved classifier has no report
-            screen.say(f"{write_report(folder)}: the report, now with this list")
+        try:
+            runfolder.write_audit(folder, rows)
+            if (folder / runfolder.PREDICTIONS).exists():  # a saved classifier has no report
+                screen.say(f"{write_report(folder)}: the report, now with this list")
+        except OSError as error:  # the run is somebody else's, on a disk that is read: the answer is not lost for that
+            screen.warn(f"{folder}: cannot be written ({error.strerror}), so that the run does not keep this list")
     return rows
 
 
@@ -67,14 +70,22 @@ def check_out(path: Path | None) -> None:
     """Refuse, before any work, a file that cannot be written.
 
     Raises:
-        InputError: it is no CSV file, or its folder is not there.
+        InputError: it is no CSV file, its folder is not there, or nothing may be written there.
     """
     if path is None:
         return
     if path.suffix.lower() != ".csv":
         raise InputError(f"--out {path}: expected a name that ends in .csv; --json prints JSON lines")
-    if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"--out {path}: cannot be written; give a file in a folder that is there")
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--out {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
+        ) from error
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -95,9 +106,8 @@ def _training_documents(folder: Path, info: dict[str, Any]) -> Split:
     if "source" not in recorded:
         raise InputError(f"{missing}, and does not say what data it was trained on; {other}")
     try:
-        corpus = load_corpus(
-            recorded["source"], **{name: recorded[name] for name in names(DataSettings)}, seed=info["settings"]["seed"]
-        )
+        given = {name: recorded[name] for name in names(DataSettings) if name in recorded}  # older runs have fewer
+        corpus = load_corpus(recorded["source"], **given, seed=info["settings"]["seed"])
     except InputError as error:
         raise InputError(f"{missing}, and its data cannot be read any more; {other}\n{error}") from error
     if corpus.fingerprint != recorded["fingerprint"]:

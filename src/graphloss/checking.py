@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import re
 import types
 import typing
 from dataclasses import Field, fields
@@ -99,12 +100,21 @@ def _parse(path: Path) -> Any:
 
             return tomllib.loads(text)
         case ".yaml" | ".yml":
-            import yaml
-
-            return yaml.safe_load(text)
+            return _yaml(text)
         case ".json":
             return json.loads(text)
     raise ValueError("the name must end in .toml, .yaml, .yml or .json")
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Takes 2e-4 for a number, as everybody else does; YAML 1.1 wants 2.0e-4."""
+
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return yaml.load(text, Loader)
 
 
 def _types(item: Field[Any]) -> tuple[Any, ...]:

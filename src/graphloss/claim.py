@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -14,18 +15,22 @@ from typing import Any
 from graphloss import runfolder
 from graphloss.checking import make
 from graphloss.config import DataSettings, TrainSettings, names
-from graphloss.data import Corpus, list_corpora
+from graphloss.data import Corpus, goes_by_name
 from graphloss.errors import InputError
 
 UNBORN = f".{runfolder.INFO}.writing"  # all that a kill in the first moment leaves
 PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
 
 
-def free_folder(name: str, settings: TrainSettings) -> Path:
-    """The next folder under `runs/` that is not there yet."""
+def _new_folder(name: str, settings: TrainSettings) -> Path:
+    """The next folder under `runs/` that is not there yet, made here: of two trainings begun together one takes it."""
     stem = f"{name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
-    tried = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
-    return next(path for path in tried if not path.exists())
+    for number in itertools.count(1):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("numbers do not end")
 
 
 def check_free(folder: Path, *, resume: bool) -> None:
@@ -68,17 +73,29 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
     return recorded["source"], make(DataSettings, {n: recorded[n] for n in names(DataSettings) if n in recorded}), kept
 
 
-def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings) -> dict[str, Any]:
-    """Claim the run folder, or find in it the run that is resumed; returns what `graphloss.json` says.
+def begin(
+    out: Path | None, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, *, resume: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Claim the run folder, or find in it the run that is resumed; returns it and what `graphloss.json` says.
+
+    Args:
+        out: the folder; None takes the next free name under `runs/`.
+        source: of the data, as the user named it.
+        corpus: the data.
+        data: its settings.
+        settings: of the training.
+        resume: go on with the run in `out`, if it has got so far as to be written down.
 
     Raises:
-        InputError: the folder cannot be made, or the data has changed since the run in it began.
+        InputError: the folder cannot be made, another training has taken it in the meantime, or the data has changed
+            since the run in it began.
     """
-    if (folder / runfolder.INFO).is_file():
-        info = runfolder.read_info(folder)
+    if out is not None and (out / runfolder.INFO).is_file():
+        check_free(out, resume=resume)
+        info = runfolder.read_info(out)
         if info["data"]["fingerprint"] != corpus.fingerprint:
-            raise InputError(f"{folder}: the data has changed since this run began; train into another folder")
-        return info
+            raise InputError(f"{out}: the data has changed since this run began; train into another folder")
+        return out, info
     info = {
         "status": "running",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -102,17 +119,18 @@ def begin(folder: Path, source: str, corpus: Corpus, data: DataSettings, setting
         "environment": environment(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        runfolder.write_info(folder, info)
+        if out is None:
+            out = _new_folder(corpus.name, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        runfolder.write_info(out, info)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-    return runfolder.read_info(folder)
+        raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
+    return out, runfolder.read_info(out)
 
 
 def place_of(source: str) -> str:
     """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
-    known = source in {entry.name for entry in list_corpora()} or source.startswith("hub:")
-    return str(Path(source).resolve()) if not known and Path(source).exists() else source
+    return str(Path(source).resolve()) if not goes_by_name(source) and Path(source).exists() else source
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from graphloss import given, processes, runfolder
 from graphloss.answering import Answering
 from graphloss.checking import make
-from graphloss.config import TrainSettings, names
+from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.errors import InputError
 from graphloss.teaching import Taught
 
@@ -24,7 +24,7 @@ from graphloss.teaching import Taught
 class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are: names, numbers, whatever can be sorted. A label of None marks an unlabelled
+    Labels go in and come out as they are, names or numbers. A label of None marks an unlabelled
     document: after training, the graph of all documents teaches the head (`corpus_graph`), and in training some can
     join each batch as hidden nodes (`hidden`). All arguments are keywords and named like the options of
     `graphloss train`; `validation` is the share of the labelled documents held out to choose the best epoch (0: the
@@ -146,7 +146,8 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         Args:
             texts: n documents.
             labels: n labels; None where a document has none.
-            unlabeled: further documents without a label, as those of `texts` whose label is None.
+            unlabeled: further documents without a label, as those of `texts` whose label is None; blank ones are left
+                out.
             validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
 
         Returns:
@@ -165,21 +166,21 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         settings, source = self.settings(), resolve(self.model)
         check_length(source, self.max_length)
         texts, labels = given.checked(texts, labels)
-        if not 0 <= self.validation <= 0.9:
-            raise InputError(f"validation: expected a share from 0 to 0.9, got {self.validation}")
+        share = make(DataSettings, {"validation": self.validation}).validation
         known = given.sorted_labels({label for label in labels if label is not None})
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        more, none = ([], []) if unlabeled is None else given.checked(unlabeled, [None] * len(unlabeled))
-        train = Documents([*texts, *more], [index.get(label, -1) for label in [*labels, *none]])
+        more = [text for text in given.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
+        train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more))
+        label_names = [str(label) for label in known]
         if validation_data is not None:
-            held_texts, held_labels = given.checked(*validation_data)
+            held_texts, held_labels = given.checked(*validation_data, "validation_data")
             if strange := sorted({str(label) for label in held_labels if label not in index}):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
-            train, held = given.held_out(train, self.validation, self.seed)
+            train, held = given.held_out(train, label_names, share, settings.seed)
         if unused := said_unused(len(train) - train.known, settings):
             warnings.warn(unused, UserWarning, stacklevel=2)
         processes.join()
@@ -189,7 +190,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
                 load(source, max_length=self.max_length),
                 train,
                 held,
-                [str(label) for label in known],
+                label_names,
                 settings,
                 folder=Path(folder),
                 callbacks=[Screen().watch()] if self.verbose else None,
@@ -208,10 +209,11 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         path = Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something already; give a new folder")
+        info = self.description() | {"status": "finished"}
         path.mkdir(parents=True, exist_ok=True)
         runfolder.write_metrics(path, self.history_)
         runfolder.write_model(path, self.as_model())
-        runfolder.write_info(path, self.description() | {"status": "finished"})
+        runfolder.write_info(path, info)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str | None = None) -> Self:
@@ -245,7 +247,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         read = self.encoder_.max_seq_length or math.inf
         return {
             "labels": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
-            "settings": {name: getattr(self, name) for name in names(TrainSettings)},
+            "settings": asdict(self.settings()),
             "encoder": {
                 "name": self.model or "all-MiniLM-L6-v2",
                 "dimension": int(self.predictor_.weight.shape[1]),

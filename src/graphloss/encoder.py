@@ -78,6 +78,16 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     return encoder
 
 
+def check_precision(encoder: SentenceTransformer, precision: str) -> None:
+    """Refuse half precision where the libraries would silently compute in float32.
+
+    Raises:
+        InputError: fp16 on a CPU.
+    """
+    if precision == "fp16" and encoder.device.type == "cpu":
+        raise InputError("precision fp16: needs a GPU, and this is a CPU; give --precision auto, or bf16")
+
+
 def tokenise(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     """Tokens of a batch for `embed`, with the encoder's default prompt before each text, as `encode` puts it there."""
     name = encoder.default_prompt_name

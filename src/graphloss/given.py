@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from graphloss.documents import Documents
 from graphloss.errors import InputError
 
+LABELS = (str, bool, int, float, np.bool_, np.integer, np.floating)
+"""What a label may be: `graphloss.json` keeps the classes."""
 
-def texts_only(texts: Sequence[str]) -> list[str]:
-    """A list of texts, and not one text, whose letters would be taken for texts."""
+
+def texts_only(texts: Sequence[str], of: str = "") -> list[str]:
+    """A list of texts, and not one text, whose letters would be taken for texts; `of` names the argument."""
+    of = f"{of}: " if of else ""
     if isinstance(texts, str):
-        raise InputError(f"expected several texts, got one: {texts[:40]!r}; put it in a list")
-    return list(texts)
-
-
-def checked(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    """Lists of the same length, of texts that are texts; NaN labels become None."""
-    texts, labels = texts_only(texts), [None if _missing(label) else label for label in labels]
-    if len(texts) != len(labels):
-        raise InputError(f"expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+        raise InputError(f"{of}expected several texts, got one: {texts[:40]!r}; put it in a list")
+    texts = list(texts)
     for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"text {row}: expected a text that is not empty, got {text!r}")
+        if not isinstance(text, str):
+            raise InputError(f"{of}text {row}: expected a text, got {type(text).__name__}: {text!r}")
+    return texts
+
+
+def checked(texts: Sequence[str], labels: Sequence[Any], of: str = "") -> tuple[list[str], list[Any]]:
+    """Lists of the same length, of texts that are not empty; NaN labels become None. `of` names the argument."""
+    texts, where = texts_only(texts, of), f"{of}: " if of else ""
+    labels = [_label(label, f"{where}label {row}") for row, label in enumerate(labels)]
+    if len(texts) != len(labels):
+        raise InputError(f"{where}expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+    for row, text in enumerate(texts):
+        if not text.strip():
+            raise InputError(f"{where}text {row}: expected a text that is not empty, got {text!r}")
     return texts, labels
 
 
@@ -36,9 +47,16 @@ def labelled(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], li
     return [texts[row] for row in kept], [labels[row] for row in kept]
 
 
-def _missing(label: Any) -> bool:
-    """None, NaN, or pandas' NA, whose comparison is neither true nor false."""
-    return label is None or type(label).__name__ == "NAType" or bool(label != label)
+def _label(label: Any, where: str) -> Any:
+    """A label that is a text or a number; None for None, NaN, and pandas' NA, whose comparison is not true or false."""
+    if label is None or type(label).__name__ == "NAType":
+        return None
+    if not isinstance(label, LABELS):
+        raise InputError(
+            f"{where}: expected one text or number, or None where there is none, got {type(label).__name__}; "
+            "give names, or numbers of classes (argmax(1) of one-hot rows)"
+        )
+    return None if label != label else label
 
 
 def sorted_labels(labels: set[Any]) -> list[Any]:
@@ -50,11 +68,11 @@ def sorted_labels(labels: set[Any]) -> list[Any]:
         raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
 
 
-def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Documents]:
-    """Hold out a share of each class's labelled documents for validation, as `graphloss train` does."""
+def held_out(train: Documents, label_names: Sequence[str], share: float, seed: int) -> tuple[Documents, Documents]:
+    """Hold out a share of each class's labelled documents for validation, the same ones as `graphloss train` does."""
     from graphloss.data import hold_out
 
-    held = hold_out([None if label < 0 else str(label) for label in train.labels], share, seed)
+    held = hold_out([None if label < 0 else label_names[label] for label in train.labels], share, seed)
     kept = sorted(set(range(len(train))) - set(held))
     parts = [
         Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)

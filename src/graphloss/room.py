@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,6 +60,7 @@ def check(
         InputError: what is needed, what is free, and what would fit.
     """
     dimensions = encoder.get_embedding_dimension() or 1
+    settings = replace(settings, hidden=min(settings.hidden, unlabelled))  # as many as the sampler finds
     check_memory(settings.memory, classes, dimensions)
     _check_graph(settings, encoder.device, labelled, classes, dimensions)
     if unlabelled and (settings.corpus_graph == "auto" or settings.soft_weight):
@@ -76,7 +78,12 @@ def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int)
     """
     if settings.loss == "ce":
         return 0
-    solved = settings.hidden > 0 or settings.alpha < 1 or settings.loss in ("supcon", "triplet")
+    solved = (
+        settings.hidden > 0
+        or settings.alpha < 1
+        or settings.leave_out == "batch"
+        or settings.loss in ("supcon", "triplet")
+    )
     remembered = 2 * classes * count * dimensions if settings.memory else 0
     return 4 * ((SOLVED if solved else PLAIN) * count**2 + remembered)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphloss import claim, processes, runfolder
 from graphloss.checking import make
-from graphloss.config import DataSettings, TrainSettings, names
+from graphloss.config import PREDICTORS, DataSettings, TrainSettings, names
 from graphloss.data import Corpus, Split, load_corpus, load_split
 from graphloss.errors import InputError
 
@@ -23,13 +23,12 @@ PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it 
 
 @dataclass(frozen=True)
 class Work:
-    """A training that has been checked: what to train on and how, and where the result goes."""
+    """A training that has been checked: what to train on, and how."""
 
     source: str
     data: DataSettings
     settings: TrainSettings
     corpus: Corpus
-    folder: Path
     encoder: str
 
 
@@ -54,27 +53,31 @@ def train(
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
     from graphloss import room
-    from graphloss.encoder import load
+    from graphloss.encoder import check_precision, load
     from graphloss.lower import check_freeze
     from graphloss.plan import size_up
 
     work = processes.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
-    folder = work.folder
-    if resume and (folder / runfolder.INFO).is_file() and runfolder.read_info(folder)["status"] == "finished":
-        shutil.rmtree(folder / runfolder.CHECKPOINTS, ignore_errors=True)
-        screen.say(f"{folder} has finished already; nothing is left to do")
-        return runfolder.read_info(folder) | {"run": str(folder)}
+    if resume and out is not None and (out / runfolder.INFO).is_file():
+        info = runfolder.read_info(out)
+        if info["status"] == "finished":
+            shutil.rmtree(out / runfolder.CHECKPOINTS, ignore_errors=True)
+            screen.say(f"{out} has finished already; nothing is left to do")
+            return info | {"run": str(out)}
 
     def loaded() -> Any:
         encoder = load(work.encoder, max_length=work.settings.max_length)
         check_freeze(encoder, work.settings.freeze)
+        check_precision(encoder, work.settings.precision)
         train = work.corpus.train
         counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
         room.check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
         return encoder
 
     encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail
-    begun = processes.first_does(lambda: claim.begin(folder, work.source, work.corpus, work.data, work.settings))
+    folder, begun = processes.first_does(
+        lambda: claim.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
+    )
     if processes.first():
         screen.plan(size_up(work.corpus, work.settings, folder, encoder))
     classifier = _fit(work.corpus, work.settings, encoder, folder, screen)
@@ -111,7 +114,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     check_hidden(unlabelled := len(corpus.train) - corpus.train.known, settings)
     if unused := said_unused(unlabelled, settings):
         screen.warn(unused)
-    return Work(source, data, settings, corpus, out or claim.free_folder(corpus.name, settings), encoder_source)
+    return Work(source, data, settings, corpus, encoder_source)
 
 
 def evaluate(
@@ -141,6 +144,8 @@ def evaluate(
     from graphloss.classifier import TextClassifier
     from graphloss.evaluation import score
 
+    if predictor is not None and predictor not in PREDICTORS:
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
     source, documents = processes.first_does(
         lambda: _scored(folder, source, split=split, text=text, label=label, screen=screen)
     )
@@ -184,6 +189,11 @@ def _scored(
                 f"{source}: the data has changed since the training; its validation documents are no longer known"
             )
         documents = corpus.validation
+        if not documents:
+            raise InputError(
+                f"{folder}: no document was held out for validation, so that there is nothing to score; "
+                f"give --split test, or other DATA: `graphloss evaluate {folder} DATA`"
+            )
     else:
         documents = load_split(source, split, **columns, label_names=label_names)
     for line in documents.warnings:

@@ -103,7 +103,7 @@ def _begin(
         raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
     if explain and not (folder / runfolder.TEXTS).exists():
         raise InputError(f"{folder}: keeps no training texts ({runfolder.TEXTS}) to explain by; train anew")
-    texts = read_texts(source, text=column)
+    texts = read_texts(source, text=column, remedy="Name it with --column COLUMN.")
     first = next(texts, None)  # a file that cannot be read is said before a model is loaded
     if first is None:
         raise InputError(f"{_name(source)} holds no text: nothing to classify")

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from graphloss import checkpoints, processes, room
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
-from graphloss.encoder import encode
+from graphloss.encoder import check_precision, encode
 from graphloss.lower import frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
@@ -81,13 +81,14 @@ def fit(
 
     Raises:
         InputError: what the settings ask for would not fit into memory, there are more processes than a graph has
-            documents, or documents are to be hidden where all are labelled.
+            documents, documents are to be hidden where all are labelled, or half precision is asked of a CPU.
     """
     began = time.perf_counter()
     processes.join()
     known = documents.known
     check_processes(known, settings)
     check_hidden(len(documents) - known, settings)
+    check_precision(encoder, settings.precision)
     counts = {"labelled": known, "unlabelled": len(documents) - known, "classes": len(label_names)}
     room.check(settings, encoder, documents.texts, **counts)
     set_seed(settings.seed)

@@ -9,7 +9,7 @@ from graphloss.data.description import Description, describe
 from graphloss.data.fetch import download_bar
 from graphloss.data.prepare import Prepared, check_names, prepare_corpus
 from graphloss.data.selection import few_shots, hold_out
-from graphloss.data.sources import Entry, list_corpora
+from graphloss.data.sources import Entry, goes_by_name, list_corpora
 from graphloss.data.splits import Split
 from graphloss.data.texts import read_texts
 
@@ -23,6 +23,7 @@ __all__ = [
     "describe",
     "download_bar",
     "few_shots",
+    "goes_by_name",
     "hold_out",
     "list_corpora",
     "load_corpus",

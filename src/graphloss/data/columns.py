@@ -17,7 +17,13 @@ LABEL_NAMES = (
 
 
 def choose_column(
-    columns: Sequence[str], kind: str, given: str | None, where: object, *, taken: str | None = None
+    columns: Sequence[str],
+    kind: str,
+    given: str | None,
+    where: object,
+    *,
+    taken: str | None = None,
+    remedy: str | None = None,
 ) -> str:
     """The column that holds the texts or the labels: the one given, or else the one whose name says so.
 
@@ -27,17 +33,19 @@ def choose_column(
         given: what the user asked for, or None to guess.
         where: the file, for the message.
         taken: the column that holds the texts, so not the labels.
+        remedy: a sentence that says how to name it; by default with --text or --label.
 
     Raises:
         InputError: the given column is not there, no name says it, or several do.
     """
+    remedy = remedy or f"Name it with --{kind} COLUMN."
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
     if given is not None:
         if given == taken:
-            raise InputError(f"{there}, and {given!r} holds the texts. Name another one with --{kind} COLUMN.")
+            raise InputError(f"{there}, and {given!r} holds the texts. That is not it. {remedy}")
         if given in columns:
             return given
-        raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} Name it with --{kind} COLUMN.")
+        raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} {remedy}")
     columns = [column for column in columns if column != taken]
     names = TEXT_NAMES if kind == "text" else LABEL_NAMES
     found = [column for column in columns if _plain(column) in names]
@@ -48,12 +56,10 @@ def choose_column(
     if len(first or found) == 1:
         return (first or found)[0]
     if found:
-        raise InputError(
-            f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). Say which with --{kind} COLUMN."
-        )
+        raise InputError(f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). {remedy}")
     close = next((column for column in columns if difflib.get_close_matches(_plain(column), names, 1, 0.6)), None)
-    guess = f" Did you mean --{kind} {close}?" if close else ""
-    raise InputError(f"{there}: none is known to hold the {kind}s.{guess} Name it with --{kind} COLUMN.")
+    guess = f" Did you mean {close!r}?" if close else ""
+    raise InputError(f"{there}: none is known to hold the {kind}s.{guess} {remedy}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -149,7 +149,8 @@ def _further(file: str, text: str | None) -> list[str]:
         check_file(path)
         text = text if text in column_names(path) else None
     check_room(path)
-    if not (texts := [document for _, document in read_texts(path, text=text)]):
+    remedy = "Rename the one that does to 'text', or write a .txt file with a text a line."
+    if not (texts := [document for _, document in read_texts(path, text=text, remedy=remedy)]):
         raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")
     return texts
 

@@ -4,6 +4,7 @@ A source is looked up in this order: `builtin` and `hub:NAME`; a known name, wri
 with that name is `./mr`); a path that exists; the name of a folder in `$GRAPHLOSS_DATA` or in the cache.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -56,8 +57,17 @@ def named(name: str) -> Path | None:
 
 def available() -> list[str]:
     """Names of all data sets in the roots, sorted."""
-    folders = (folder for root in roots() if root.is_dir() for folder in root.iterdir() if folder.is_dir())
-    return sorted({folder.name for folder in folders if folder_files(folder)})
+    found = set()
+    for folder in (folder for root in roots() if root.is_dir() for folder in root.iterdir() if folder.is_dir()):
+        with contextlib.suppress(InputError, OSError):  # one that is in disorder, or not ours to read, is no data set
+            if folder_files(folder):
+                found.add(folder.name)
+    return sorted(found)
+
+
+def goes_by_name(source: str) -> bool:
+    """Whether a source is a name, even where a file or folder of that name is at hand."""
+    return source == "builtin" or source in KNOWN or source.startswith("hub:")
 
 
 def locate(source: str) -> Files:

@@ -8,13 +8,16 @@ from graphloss.data.columns import as_text, choose_column
 from graphloss.data.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
 
 
-def read_texts(source: str | Path | Iterable[str], *, text: str | None = None) -> Iterator[tuple[int, str]]:
+def read_texts(
+    source: str | Path | Iterable[str], *, text: str | None = None, remedy: str | None = None
+) -> Iterator[tuple[int, str]]:
     """Texts one after another, read as they are asked for; blank ones are left out.
 
     Args:
         source: a table (see `graphloss.data.formats`), a `.txt` file with a text a line, "-" for standard input, or
             texts. On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
         text: the column of the texts; guessed when None.
+        remedy: a sentence for the message that no column can be told to hold them, see `columns.choose_column`.
 
     Returns:
         An iterator of pairs: the text's number from 1 (blank ones count), and the text.
@@ -25,18 +28,19 @@ def read_texts(source: str | Path | Iterable[str], *, text: str | None = None) -
     if not isinstance(source, str | Path):
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
     elif str(source) == "-":
-        found = _from_standard_input(text)
+        found = _from_standard_input(text, remedy)
     elif (path := Path(source).expanduser()).suffix.lower() == ".txt" and path.is_file():
         found = (line.rstrip("\r\n") for _, line in file_lines(path))
     else:
         check_file(path)
         columns = column_names(path)
-        column = columns[0] if text is None and len(columns) == 1 else choose_column(columns, "text", text, path)
+        one = text is None and len(columns) == 1
+        column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
         found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column]))
     return ((number, document) for number, document in enumerate(found, 1) if document.strip())
 
 
-def _from_standard_input(text: str | None) -> Iterator[str]:
+def _from_standard_input(text: str | None, remedy: str | None) -> Iterator[str]:
     objects: bool | None = None
     column = text
     # line by line, so that a text can be answered as soon as its line has come
@@ -49,5 +53,5 @@ def _from_standard_input(text: str | None) -> Iterator[str]:
         where = f"standard input, line {number}"
         row = parse_object(line, where)
         if column is None or column not in row:
-            column = choose_column(list(row), "text", text, where)
+            column = choose_column(list(row), "text", text, where, remedy=remedy)
         yield as_text(row[column], where)
