@@ -122,6 +122,26 @@ def kept(tmp_path: Path) -> tuple[Path, Grid]:
     return tmp_path / "out", grid
 
 
+def test_what_others_have_asked_for_by_now_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / place.LOCKS).mkdir(parents=True)  # what a kill in the first moment leaves
+    grids = [ask(["builtin"], losses=[loss], seeds=seeds) for loss, seeds in (("ce", 2), ("gloss", 1))]
+    place.claim(out, grids[0], {"builtin": "f" * 64})
+    whole = place.claim(out, grids[1], {"builtin": "f" * 64})  # read the folder before the first one wrote it
+    assert whole.losses == ("ce", "gloss") and whole.seeds == 2
+    assert place.recorded(out) == (whole, {"builtin": "f" * 64})
+    with pytest.raises(InputError, match="other documents of builtin"):
+        place.claim(out, grids[1], {"builtin": "e" * 64})
+    with pytest.raises(InputError, match="holds a comparison with other settings"):
+        place.claim(out, ask(["builtin"], given={"max_length": 32}), {"builtin": "f" * 64})
+
+
+def test_files_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pile.txt").write_text("a text\n")
+    assert ask(["builtin"], given={"unlabeled": "pile.txt"}).data == {"unlabeled": str(tmp_path / "pile.txt")}
+
+
 def result(grid: Grid, cell: Cell) -> dict[str, Any]:
     """A result as `run_cell` makes it, in what is checked."""
     scores = {who: {"accuracy": 0.5, "macro_f1": 0.4, "ece": 0.1} for who in ("head", "probe", "knn")}

@@ -230,19 +230,40 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
     def fragile(task: Any, asked: Any) -> Any:
         if task.cell.loss == "ce":
             raise ValueError("the loss is NaN\nat step 3")
+        if task.cell.loss == "nca":
+            raise InputError("the loss needs about 3 GiB, and 1 GiB are free")
         return real(task, asked)
 
     monkeypatch.setattr(runner, "run_cell", fragile)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
-    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=1, given=brief)
+    grid = ask([str(data)], losses=["ce,nca,supcon"], shots=["8"], seeds=1, given=brief)
     outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
-    assert outcome.ran == 2 and len(outcome.failed) == 1
-    assert set(outcome.failed.values()) == {"ValueError: the loss is NaN"}
+    assert outcome.ran == 2 and len(outcome.failed) == 2
+    assert sorted(outcome.failed.values())[1] == "ValueError: the loss is NaN"
+    assert "3 GiB" in min(outcome.failed.values())
     code, out, err = call("bench", "--out", tmp_path / "out", "--json", "--quiet")
-    assert code == 1 and "1 failed" in err and len(out.splitlines()) == 2
+    assert code == 1 and "2 failed" in err and len(out.splitlines()) == 2
     monkeypatch.setattr(runner, "run_cell", real)
     assert call("bench", "--out", tmp_path / "out", "--json", "--quiet")[0] == 0
-    assert len(times(tmp_path / "out")) == 3
+    assert len(times(tmp_path / "out")) == 4
+
+
+def test_where_every_loss_fails_the_untouched_encoder_is_left(
+    data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    real = runner.run_cell
+
+    def fails(task: Any, asked: Any) -> Any:
+        if task.cell.loss != "untouched":
+            raise ValueError("the loss is NaN")
+        return real(task, asked)
+
+    monkeypatch.setattr(runner, "run_cell", fails)
+    monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
+    outcome = bench.run(
+        ask([str(data)], losses=["ce"], shots=["8"], seeds=1, given=brief), out=tmp_path / "out", screen=QUIET
+    )
+    assert outcome.ran == 1 and len(outcome.failed) == 1 and (tmp_path / "out" / "results.md").is_file()
 
 
 def test_one_encoder_is_in_memory_at_a_time(
@@ -262,7 +283,7 @@ def test_one_encoder_is_in_memory_at_a_time(
     monkeypatch.setattr(encoder, "load", watched)
     grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=brief)
     assert bench.run(grid, out=tmp_path / "out", screen=QUIET).ran == 3
-    assert len(most) == 4 and max(most) == 0  # three cells, and one that times the plan
+    assert len(most) == 5 and max(most) == 0  # three cells, what would not fit, and the time that the plan says
 
 
 def test_settings_that_a_study_found_are_those_of_every_seed(
@@ -328,6 +349,10 @@ def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], c
         (["DATA", "--temperature", "0.2"], "none of the losses"),
         (["DATA", "--model", "./nowhere"], "no such folder"),
         (["DATA", "--model", "MODEL", "--max-length", "9999"], "reads at most"),
+        (["DATA", "--model", "MODEL", "--freeze", "9"], "freeze 9: this encoder has"),
+        (["DATA", "--model", "MODEL", "--hidden", "8"], "hidden 8: asks for unlabelled documents"),
+        (["DATA", "--model", "MODEL", "--precision", "fp16"], "fp16: needs a GPU"),
+        (["DATA", "--model", "my models/bert"], "expected the folder of an encoder or a Hub name"),
         (["DATA", "--modes", "sideways"], "there is no mode"),
         (["DATA", "--shots", "x"], "--shots"),
         (["--losses", "ce"], "expected DATA beside these options"),

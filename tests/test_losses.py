@@ -437,6 +437,11 @@ class TestCombined:
         names = set(Combined(GLoss(sigma="learned"), class_weights=torch.ones(3)).state_dict())
         assert names >= {"class_weights", "graph_loss.log_sigma", "graph_loss.rng_state", "graph_loss.sigma_value"}
 
+    @pytest.mark.parametrize(("label", "said"), [(3, "from -1 .* to 2, .* count classes from 0"), (-2, "came -2 to 1")])
+    def test_a_label_that_the_head_has_not(self, label: int, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            Combined(None)(torch.randn(3, 4), torch.randn(3, 3), torch.tensor([0, 1, label]))
+
     def test_bad_weight(self) -> None:
         with pytest.raises(ValueError, match="weight must lie between"):
             Combined(GLoss(), weight=1.5)

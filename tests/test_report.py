@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from graphloss.config import TrainSettings
 from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe, score
 from graphloss.report import Document, figures, model_card, render, write_report
@@ -289,6 +291,12 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     assert "of the ten nearest alone" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
     assert "of the graph" not in headed and "linear on these" in headed
+    for settings, said in (
+        ({"loss": "supcon", "temperature": 0.2}, "loss supcon, mode combined, weight 0.5, temperature 0.2, seed 0."),
+        ({"loss": "ce"}, "loss ce, mode combined, seed 0."),
+        ({"mode": "standalone", "memory": 4}, "loss gloss, mode standalone, sigma auto, memory 4, seed 0."),
+    ):
+        assert said in model_card(info | {"settings": asdict(TrainSettings()) | settings})
     many = model_card(info | {"labels": [f"label {i}" for i in range(130)]})
     assert "130: " in many and "and 30 more" in many
 

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from conftest import Toy
 
 from graphloss.checking import problems, read_file
-from graphloss.config import LOSSES, TrainSettings
+from graphloss.config import LOSSES, DataSettings, TrainSettings
 from graphloss.documents import Documents
 from graphloss.errors import InputError
 from graphloss.schedule import FEW_LABELS
@@ -32,6 +33,7 @@ from graphloss.tuning import search as tuning
 from graphloss.tuning.crossval import Curve, standing, try_settings, worth
 from graphloss.tuning.folds import FOLDS, folds_of, natural, objective_for
 from graphloss.tuning.proposals import STARTUP, WARM_UP
+from graphloss.tuning.runs import settings_file
 from graphloss.tuning.search import Tuned, Watcher, tune
 from graphloss.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
 from graphloss.tuning.storage import open_storage
@@ -112,7 +114,8 @@ def test_the_search_begins_with_the_settings_as_they_are() -> None:
         "alpha": 1.0,
     }
     far = TrainSettings(learning_rate=1.0, sigma="root", alpha=0.95)
-    assert start_of(space, far) == {"weight": 0.5}
+    assert start_of(space, far) == {"weight": 0.5, "learning_rate": 3e-4}  # as near as the bounds let it
+    assert start_of(space_for("triplet", "combined"), TrainSettings(loss="triplet"))["margin"] == 2.0
     assert 0.5 in Choices((0.5, 1.0)) and 0.6 not in Choices((0.5, 1.0)) and "root" not in Range(0, 1)
 
 
@@ -528,6 +531,27 @@ def test_a_storage_that_is_lost_is_one_message(tmp_path: Path) -> None:
         lost.run(lose)
 
 
+def test_processes_begun_together_open_one_new_storage(tmp_path: Path) -> None:
+    code = "import sys; from graphloss.tuning.storage import open_storage; open_storage(sys.argv[1])"
+    for attempt in range(2):
+        url = f"sqlite:///{tmp_path / f'{attempt}.db'}"
+        begun = [subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE) for _ in range(3)]
+        said = [each.communicate(timeout=120)[1] for each in begun]
+        assert [each.returncode for each in begun] == [0, 0, 0], said
+
+
+def test_settings_are_written_as_toml_reads_them(tmp_path: Path) -> None:
+    data = DataSettings(text='a 😀 "column"', unlabeled="C:\\piles\\ä.txt")
+    found = {"settings": TrainSettings(sigma="root"), "best": {"weight": 0.25}, "objective": "log_loss", "value": 0.5}
+    tuned: Any = SimpleNamespace(count=lambda state: 1, **found)
+    corpus: Any = SimpleNamespace(label_names=["a", "b"])
+    (tmp_path / "best.toml").write_text(settings_file(tuned, corpus, "x.csv", data), encoding="utf-8")
+    assert read_file(tmp_path / "best.toml") == (
+        {"text": data.text, "unlabeled": data.unlabeled},
+        {"sigma": "root", "weight": 0.25},
+    )
+
+
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match=r"pip install 'graphloss\[tune\]'"):
@@ -636,6 +660,9 @@ def test_ctrl_c_leaves_the_best_so_far(
         (["--model", "/no/such/encoder"], "no such folder"),
         (["--preset", "papper"], "no preset 'papper'"),
         (["--out", "."], "holds other files"),
+        (["--hidden", 8, "--out", "tuned"], "hidden 8: asks for unlabelled documents"),
+        (["--precision", "fp16", "--out", "tuned"], "fp16: needs a GPU"),
+        (["--freeze", 9, "--out", "tuned"], "freeze 9: this encoder has"),
     ],
 )
 def test_wrong_input_is_refused_before_a_model_is_loaded(
@@ -651,6 +678,7 @@ def test_wrong_input_is_refused_before_a_model_is_loaded(
     monkeypatch.setattr(crossval, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     code, _, error = call("tune", data, "--model", tiny_encoder, *options)
     assert code == 2 and said in error and error.startswith("error: ")
+    assert not (tmp_path / "tuned").exists() and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.usefixtures("small")

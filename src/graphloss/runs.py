@@ -52,10 +52,9 @@ def train(
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
-    from graphloss import room
-    from graphloss.encoder import check_precision, load
-    from graphloss.lower import check_freeze
+    from graphloss.encoder import load
     from graphloss.plan import size_up
+    from graphloss.training import check
 
     work = processes.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / runfolder.INFO).is_file():
@@ -67,11 +66,9 @@ def train(
 
     def loaded() -> Any:
         encoder = load(work.encoder, max_length=work.settings.max_length)
-        check_freeze(encoder, work.settings.freeze)
-        check_precision(encoder, work.settings.precision)
         train = work.corpus.train
         counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
-        room.check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
+        check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
         return encoder
 
     encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail

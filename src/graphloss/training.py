@@ -9,6 +9,7 @@ checkpoints that appear whole or not at all (`trainer`).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from graphloss import checkpoints, processes, room
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
 from graphloss.encoder import check_precision, encode
-from graphloss.lower import frozen
+from graphloss.lower import check_freeze, frozen
 from graphloss.model import Blend, predictor_of, start_model
 from graphloss.prediction import Predictor
 from graphloss.schedule import blend_for, check_hidden, check_processes, epochs_for, graph_size_for, steps_of_epoch
@@ -49,6 +50,37 @@ class Fitted:
     history: list[dict[str, Any]]
     best_epoch: float | None
     seconds: float
+
+
+def check(
+    settings: TrainSettings,
+    encoder: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    labelled: int,
+    unlabelled: int,
+    classes: int,
+) -> None:
+    """Refuse what `fit` would refuse, for those who have something to do before it.
+
+    Args:
+        settings: how to train.
+        encoder: what is to be trained.
+        texts: of the training documents, see `room.check`.
+        labelled: training documents with a label.
+        unlabelled: and those without.
+        classes: C.
+
+    Raises:
+        InputError: there are more processes than a graph has documents, documents are to be hidden where all are
+            labelled, the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
+            ask for would not fit into memory.
+    """
+    check_processes(labelled, settings)
+    check_hidden(unlabelled, settings)
+    check_freeze(encoder, settings.freeze)
+    check_precision(encoder, settings.precision)
+    room.check(settings, encoder, texts, labelled=labelled, unlabelled=unlabelled, classes=classes)
 
 
 def fit(
@@ -80,17 +112,12 @@ def fit(
         The encoder of the best epoch, with what predicts from its embeddings.
 
     Raises:
-        InputError: what the settings ask for would not fit into memory, there are more processes than a graph has
-            documents, documents are to be hidden where all are labelled, or half precision is asked of a CPU.
+        InputError: see `check`.
     """
     began = time.perf_counter()
     processes.join()
-    known = documents.known
-    check_processes(known, settings)
-    check_hidden(len(documents) - known, settings)
-    check_precision(encoder, settings.precision)
-    counts = {"labelled": known, "unlabelled": len(documents) - known, "classes": len(label_names)}
-    room.check(settings, encoder, documents.texts, **counts)
+    counts = {"labelled": documents.known, "unlabelled": len(documents) - documents.known}
+    check(settings, encoder, documents.texts, **counts, classes=len(label_names))
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
@@ -196,6 +223,7 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited already
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # on several GPUs without a launcher the library would cut the graph
     return arguments

@@ -40,8 +40,8 @@ def recorded(folder: Path) -> tuple[Grid, dict[str, str]] | None:
     """
     path = folder / GRID
     if not path.is_file():
-        if folder.exists() and (
-            not folder.is_dir() or any(entry.name != f".{GRID}.writing" for entry in folder.iterdir())
+        if folder.exists() and (  # all that a kill in the first moment leaves
+            not folder.is_dir() or any(entry.name not in (LOCKS, f".{GRID}.writing") for entry in folder.iterdir())
         ):
             raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
         return None
@@ -88,28 +88,38 @@ def joined(folder: Path, before: Grid, asked: Grid) -> Grid:
     return Grid(**union, seeds=max(before.seeds, asked.seeds), **{name: getattr(asked, name) for name in FIXED})
 
 
-def claim(folder: Path, grid: Grid, fingerprints: Mapping[str, str]) -> None:
-    """Make the folder and write down its grid.
+def claim(folder: Path, asked: Grid, fingerprints: Mapping[str, str]) -> Grid:
+    """Make the folder and write down its grid: what is asked for, and what other processes have asked for by now.
+
+    Returns:
+        The whole grid of the folder.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or is by now one of other settings or other documents.
     """
-    found = {
-        "format": FORMAT,
-        "graphloss": version("graphloss"),
-        "sources": dict(fingerprints),
-        "losses": grid.losses,
-        "modes": grid.modes,
-        "shots": [said_shots(shots) for shots in grid.shots],
-        "seeds": grid.seeds,
-        **{name: getattr(grid, name) for name in FIXED},
-    }
     try:
-        for name in (CELLS, STUDIES, WORK, LOCKS):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        write_json(folder / GRID, found)
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        with locked(folder, "grid", wait=True):
+            before, seen = recorded(folder) or (asked, {})
+            grid = joined(folder, before, asked)
+            if other := [source for source, value in fingerprints.items() if seen.get(source, value) != value]:
+                raise InputError(f"{folder}: holds a comparison on other documents of {', '.join(other)}")
+            found = {
+                "format": FORMAT,
+                "graphloss": version("graphloss"),
+                "sources": seen | dict(fingerprints),
+                "losses": grid.losses,
+                "modes": grid.modes,
+                "shots": [said_shots(shots) for shots in grid.shots],
+                "seeds": grid.seeds,
+                **{name: getattr(grid, name) for name in FIXED},
+            }
+            write_json(folder / GRID, found)
+        for name in (CELLS, STUDIES, WORK):
+            (folder / name).mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+    return grid
 
 
 def path_of(folder: Path, cell: Cell) -> Path:

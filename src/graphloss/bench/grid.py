@@ -170,8 +170,9 @@ def ask(
             )
         if name not in (known := [*names(DataSettings), *names(TrainSettings)]):
             raise InputError(unknown(name, known))
-    if given.get("model"):
-        given["model"] = place_of(given["model"])
+    for name in ("model", "unlabeled"):
+        if given.get(name):
+            given[name] = place_of(given[name])
     data = {name: value for name, value in given.items() if name in names(DataSettings)}
     make(DataSettings, data)
     grid = Grid(

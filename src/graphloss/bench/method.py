@@ -47,7 +47,7 @@ def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
     facts["settings of all"] = said({name: value for name, value in shared.items() if _alike(asked, name)})
     for loss in dict.fromkeys(cell["loss"] for cell in trained):
         mine = [one for one in asked if one["loss"] == loss]
-        if own := {name: mine[0][name] for name in LOSSES[loss] if name in mine[0] and _alike(mine, name)}:
+        if own := {name: mine[0][name] for name in LOSSES.get(loss, ()) if name in mine[0] and _alike(mine, name)}:
             facts[f"settings of {tables.arm_name(loss, NO_MODE)}"] = said(own)
     facts["encoder"] = Path(asked[0].get("model") or "all-MiniLM-L6-v2").name
     if any(cell.get("tuned") for cell in trained):

@@ -48,7 +48,8 @@ def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
         screen: where progress is shown.
 
     Raises:
-        InputError: a data set, the encoder, the folder or a file in it cannot be used; nothing has been trained then.
+        InputError: a data set, a setting, the encoder, the folder or a file in it cannot be used, and nothing has been
+            trained then; or no cell has come to an end.
     """
     from graphloss.encoder_files import check_length, resolve
 
@@ -66,7 +67,8 @@ def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
         _check_tuning()
     drawn, fingerprints = read_draws(grid, asked, before[1] if before else {}, screen)
     done = {cell for cell in grid.cells() if place.read_cell(out, grid, cell, study.found(out, grid, cell)) is not None}
-    place.claim(out, grid, fingerprints)
+    _check_trainings(asked, drawn, encoder)
+    grid = place.claim(out, grid, fingerprints)
     todo = [cell for cell in asked.cells() if cell not in done]
     work = _Work(out, grid, encoder, screen, drawn)
     if todo:
@@ -150,8 +152,6 @@ class _Work:
             return None
         try:
             return job()
-        except InputError:
-            raise
         except Exception as error:
             if os.environ.get("GRAPHLOSS_DEBUG"):
                 raise
@@ -248,6 +248,25 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
             screen.console.print(f"  [dim]{name if not number else '':<11}[/dim]", end="")
             screen.console.print(line, markup=False)
     screen.console.print()
+
+
+def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> None:
+    """Refuse what a training would refuse, for each data set and loss, while the folder is still as it was."""
+    from graphloss.encoder import load
+    from graphloss.training import check
+
+    encoder = None
+    for (name, shots), corpus in drawn.items():
+        train = corpus.train
+        texts = train.texts  # what a batch of them holds is measured once: the losses do not change it
+        for cell in asked.cells():
+            if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != (name, shots):
+                continue
+            settings = asked.settings_of(cell)
+            encoder = encoder or load(source, max_length=settings.max_length)
+            counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+            check(settings, encoder, texts, **counts, classes=len(corpus.label_names))
+            texts = []
 
 
 def _check_tuning() -> None:

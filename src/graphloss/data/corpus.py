@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from graphloss.data.formats import check_file, check_room, column_names
 from graphloss.data.selection import few_shots, hold_out
@@ -11,6 +10,7 @@ from graphloss.data.sources import SPLITS
 from graphloss.data.splits import Split, labelled_only, read_splits
 from graphloss.data.texts import read_texts
 from graphloss.errors import InputError
+from graphloss.paths import typed
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _further(file: str, text: str | None) -> list[str]:
     Raises:
         InputError: it cannot be read, or holds no text.
     """
-    path = Path(file).expanduser()
+    path = typed(file)
     if path.suffix.lower() != ".txt" or not path.is_file():
         check_file(path)
         text = text if text in column_names(path) else None

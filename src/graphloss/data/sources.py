@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from graphloss.data.columns import did_you_mean
 from graphloss.data.formats import SUFFIXES, check_file
 from graphloss.errors import InputError
+from graphloss.paths import typed
 
 KNOWN = ("mr", "r8", "r52", "ohsumed", "20ng", "banking77")
 """Names of published data sets whose folders are looked for in `$GRAPHLOSS_DATA` and in the cache."""
@@ -76,7 +77,7 @@ def locate(source: str) -> Files:
     Raises:
         InputError: nothing is there, with what is and what may have been meant; a folder without a train file.
     """
-    path = Path(source).expanduser()
+    path = typed(source)
     plain = re.fullmatch(r"[\w-]+", source) is not None
     if not (source in KNOWN or path.exists()) and not (plain and named(source)):
         raise _not_found(source, path, plain)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graphloss.data.columns import as_text, choose_column
 from graphloss.data.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.paths import typed
 
 
 def read_texts(
@@ -29,7 +30,7 @@ def read_texts(
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
     elif str(source) == "-":
         found = _from_standard_input(text, remedy)
-    elif (path := Path(source).expanduser()).suffix.lower() == ".txt" and path.is_file():
+    elif (path := typed(source)).suffix.lower() == ".txt" and path.is_file():
         found = (line.rstrip("\r\n") for _, line in file_lines(path))
     else:
         check_file(path)

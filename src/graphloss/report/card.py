@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graphloss.config import LOSSES, TrainSettings
+
 LABELS_SHOWN = 100
+ALWAYS_SAID = ("weight", "sigma", "gamma", "temperature", "margin")
+"""Settings of a loss that are told also where they are the default."""
 SCORES = (
     ("accuracy", "accuracy", "{:.1%}"),
     ("macro_f1", "macro-F1", "{:.1%}"),
@@ -57,7 +61,13 @@ def model_card(info: Mapping[str, Any]) -> str:
     trained = f" on {sizes['labelled']:,} labelled documents" if "labelled" in sizes else ""
     if taught := info.get("unlabelled"):
         trained += f", and its head taught by {taught['documents']:,} unlabelled documents,"
-    how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", "sigma", "weight", "seed") if key in settings)
+    own = [
+        key
+        for key in LOSSES.get(settings.get("loss", ""), ())
+        if (key in ALWAYS_SAID or settings.get(key) != getattr(TrainSettings, key))
+        and not (key == "weight" and settings.get("mode") == "standalone")
+    ]
+    how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", *own, "seed") if key in settings)
     return f"""---
 {front}---
 

@@ -65,14 +65,18 @@ def tune_corpus(
         InputError: the data, the settings, the encoder, the storage or the folder cannot be used; nothing has been
             trained then.
     """
+    from graphloss.encoder import load
     from graphloss.encoder_files import check_length, resolve
-    from graphloss.tuning.storage import library, open_storage
+    from graphloss.training import check
+    from graphloss.tuning.storage import check_url, library, open_storage
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
     settings = make(TrainSettings, dict(preset) | chosen)
     space = remaining(space_for(settings.loss, settings.mode, settings.sigma, settings.memory), chosen)
     library()
+    if storage is not None:
+        check_url(storage)
     encoder_source = resolve(settings.model)
     check_length(encoder_source, settings.max_length)
     if out is not None:
@@ -80,6 +84,9 @@ def tune_corpus(
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
+    train = corpus.train
+    counts = {"labelled": train.known, "unlabelled": len(train) - train.known, "classes": len(corpus.label_names)}
+    check(settings, load(encoder_source, max_length=settings.max_length), train.texts, **counts)
     name = study or f"{corpus.name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
     folder = out or Path("runs") / f"tune-{name}"
     _check_free(folder)
@@ -94,10 +101,10 @@ def tune_corpus(
     from graphloss.tuning.screen import TrialLines
     from graphloss.tuning.search import tune as search
 
-    train, validation = (
+    learnt, judging = (
         Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
     )  # the test documents stay behind here
-    folds = folds_of(train, validation, seed=settings.seed)
+    folds = folds_of(learnt, judging, seed=settings.seed)
     screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
     screen.stage(
         f"  {sum(len(fold.judged) for fold in folds):,} documents judge, in {len(folds)} "
@@ -111,8 +118,8 @@ def tune_corpus(
     try:
         with TrialLines(screen.console, trials, len(folds), write) as lines:
             tuned = search(
-                train,
-                validation,
+                learnt,
+                judging,
                 corpus.label_names,
                 settings,
                 space,
@@ -173,7 +180,7 @@ def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings)
     )
     values = _differing(data) | _differing(tuned.settings) | tuned.best
     # a JSON text, whole number, number or boolean is one of TOML too
-    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
     return "\n".join([*(f"# {line}" for line in head), *lines]) + "\n"
 
 

@@ -90,10 +90,15 @@ def remaining(space: Space, given: Collection[str]) -> dict[str, Range | Choices
 
 
 def start_of(space: Space, settings: TrainSettings) -> dict[str, Any]:
-    """Where the search begins: the settings as they are, as far as they lie within the bounds."""
+    """Where the search begins: the settings as they are, those beyond the bounds at the nearest one."""
     from graphloss.losses import AUTO_SIGMA
 
     values = {name: getattr(settings, name) for name in space}
     if values.get("sigma") == "auto":
         values["sigma"] = AUTO_SIGMA
-    return {name: value for name, value in values.items() if value in space[name]}
+    near = {
+        name: min(max(value, bounds.low), bounds.high)
+        for name, value in values.items()
+        if isinstance(bounds := space[name], Range) and isinstance(value, int | float)
+    }
+    return {name: value for name, value in (values | near).items() if value in space[name]}

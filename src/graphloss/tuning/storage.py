@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT, GRACE = 15, 60
 """Seconds between a trial's signs of life, and without one until it is given up: its process was killed."""
+
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds to wait for another process that makes the tables."""
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -25,20 +29,16 @@ def open_storage(url: str) -> BaseStorage:
         InputError: optuna or the data base's driver is missing, or the data base cannot be reached.
     """
     optuna = library()
-    shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    scheme, colon, _ = url.partition("://")
-    kind, _, driver = scheme.partition("+")
-    if not colon or url in ("sqlite://", "sqlite:///:memory:"):
-        raise InputError(
-            f"storage '{shown}': expected the URL of a data base that stays, for example sqlite:///study.db "
-            "or postgresql://user:password@host/name"
-        )
+    check_url(url)
+    shown = _shown(url)
+    kind, _, driver = url.partition("://")[0].partition("+")
     connect: dict[str, Any] = {}
     if kind == "sqlite":
         connect = {"timeout": 60}  # seconds that a process waits while another one writes
     elif driver in ("", "psycopg", "psycopg2", "pymysql", "mysqldb"):
         connect = {"connect_timeout": 10}
-    try:
+
+    def opened() -> BaseStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.storages.RDBStorage(
@@ -47,6 +47,16 @@ def open_storage(url: str) -> BaseStorage:
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
             )
+
+    try:
+        for pause in PAUSES:
+            try:
+                return opened()
+            except Exception as error:
+                if not re.search("already exists|UNIQUE|duplicate", str(error)):
+                    raise
+                time.sleep(pause)  # of processes begun together another one is making the tables; then they are there
+        return opened()
     except ImportError as error:
         package = getattr(error.__cause__, "name", None) or "its driver"
         raise InputError(
@@ -56,6 +66,24 @@ def open_storage(url: str) -> BaseStorage:
     except Exception as error:  # each data base has errors of its own
         reason = first_line(getattr(error, "orig", None) or error).replace(url, shown)
         raise InputError(f"storage '{shown}': cannot be used ({reason}); check the URL and whether it runs") from error
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no data base, or none that stays, without opening it.
+
+    Raises:
+        InputError: with examples.
+    """
+    if "://" not in url or url in ("sqlite://", "sqlite:///:memory:"):
+        raise InputError(
+            f"storage '{_shown(url)}': expected the URL of a data base that stays, for example sqlite:///study.db "
+            "or postgresql://user:password@host/name"
+        )
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 def library() -> Any:
