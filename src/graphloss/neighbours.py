@@ -2,7 +2,7 @@
 
 Letters: z (n, d) embeddings of unit length, k neighbours. Nothing of n times n is ever held: the exact search keeps one
 tile of `ROWS` by `COLUMNS` similarities and the best k of each tile for one block of rows. Its time grows with n
-squared (docs/corpus_graph.md has figures); beyond `EXACT_DOCUMENTS` the index of faiss takes over, an extra of the
+squared (docs/performance.md has figures); beyond `EXACT_DOCUMENTS` the index of faiss takes over, an extra of the
 package.
 """
 
