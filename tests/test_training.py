@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -378,26 +376,6 @@ def test_a_resumed_run_knows_how_long_it_has_waited(tiny_encoder: Path, parts: A
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(3 * len(whole.history) - 1)], **settings)
     same(whole, run(tiny_encoder, parts, tmp_path / "cut", **settings))
-
-
-def test_nothing_of_a_training_stays_in_memory(
-    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[weakref.ref[Any]] = []
-    create = training.GraphTrainer.create_optimizer
-
-    def watched(self: training.GraphTrainer, *args: Any) -> torch.optim.Optimizer:
-        optimizer = create(self, *args)
-        kept.extend([weakref.ref(self), weakref.ref(optimizer)])
-        return optimizer
-
-    monkeypatch.setattr(training.GraphTrainer, "create_optimizer", watched)
-    gc.disable()  # as between two of its own rounds
-    try:
-        fitted = run(tiny_encoder, parts, tmp_path / "run", epochs=1)
-        assert len(kept) >= 2 and all(ref() is None for ref in kept) and fitted.encoder is not None
-    finally:
-        gc.enable()
 
 
 def test_a_blended_run_resumes_alike(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ checkpoints that appear whole or not at all (`trainer`).
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,8 +131,6 @@ def fit(
             predictor, taught = teach(predictor, encode(encoder, rest, progress=progress, shared=True))
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
-    del trainer
-    gc.collect()  # the library's trainer and its callbacks know one another: its optimiser would stay for many a fit
     return Fitted(
         encoder=encoder.eval(),
         predictor=predictor,
