@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,15 @@ def test_a_batch_holds_what_was_estimated(tiny_encoder: Path) -> None:
     assert quarter < 0.5 * estimate
     with frozen(encoder, 1):
         assert 0 < room.of_activations(encoder, texts) < 0.8 * estimate / room.SPARE
+
+
+def test_an_estimate_leaves_nothing_in_memory(tiny_encoder: Path) -> None:
+    encoder = load(str(tiny_encoder), max_length=32, device="cpu")
+    assert room.of_activations(encoder, texts_of([20, 30])) > 0
+    weights = [weakref.ref(x) for x in encoder.parameters()]
+    del encoder
+    gc.collect()
+    assert len(weights) > 20 and not [ref for ref in weights if ref() is not None]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
             def note(x: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
                 storage = x.untyped_storage()
                 kept[storage.data_ptr()] = storage.nbytes()
-                return x
+                return x.detach()  # itself, kept by the step that made it, would be a circle that nothing frees
 
             with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
                 embed(encoder, tokenise(encoder, [text]))
