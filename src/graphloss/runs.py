@@ -54,7 +54,6 @@ def train(
     """
     from graphloss.encoder import load
     from graphloss.plan import size_up
-    from graphloss.training import check
 
     work = processes.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / runfolder.INFO).is_file():
@@ -66,6 +65,8 @@ def train(
 
     def loaded() -> Any:
         encoder = load(work.encoder, max_length=work.settings.max_length)
+        from graphloss.training import check  # the trainer, which need not be there for an encoder that cannot be read
+
         train = work.corpus.train
         counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
         check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
