@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
-from graphloss.config import DataSettings, TrainSettings, names
+from graphloss.config import PREDICTORS, DataSettings, TrainSettings, names
 from graphloss.errors import InputError
 
 S = typing.TypeVar("S", DataSettings, TrainSettings)
@@ -59,6 +59,16 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
     numbers = {item.name for item in fields(settings_class) if float in _types(item)}
     typed: dict[str, Any] = {name: _plain(value, real=name in numbers) for name, value in values.items()}
     return settings_class(**typed)
+
+
+def check_predictor(kind: str | None) -> None:
+    """Refuse a predictor that there is not, before a model is loaded; None is that of the run.
+
+    Raises:
+        InputError: with those that there are.
+    """
+    if kind is not None and kind not in PREDICTORS:
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{kind}'")
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

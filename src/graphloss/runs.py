@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss import claim, processes, runfolder
-from graphloss.checking import make
-from graphloss.config import PREDICTORS, DataSettings, TrainSettings, names
+from graphloss.checking import check_predictor, make
+from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, Split, load_corpus, load_split
 from graphloss.errors import InputError
 
@@ -142,11 +142,11 @@ def evaluate(
     from graphloss.classifier import TextClassifier
     from graphloss.evaluation import score
 
-    if predictor is not None and predictor not in PREDICTORS:
-        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
-    source, documents = processes.first_does(
-        lambda: _scored(folder, source, split=split, text=text, label=label, screen=screen)
-    )
+    def checked() -> tuple[str, Split]:  # by the first process alone, so that what is wrong is said once
+        check_predictor(predictor)
+        return _scored(folder, source, split=split, text=text, label=label, screen=screen)
+
+    source, documents = processes.first_does(checked)
     label_names = [_name(label) for label in runfolder.read_info(folder)["labels"]]
     classifier = processes.all_do(lambda: TextClassifier.from_pretrained(folder))
     embeddings = classifier.encode(documents.texts, progress=screen.shows(len(documents)), shared=True)

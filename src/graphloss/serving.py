@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss import processes, runfolder
-from graphloss.config import PREDICTORS
+from graphloss.checking import check_predictor
 from graphloss.data import read_texts
 from graphloss.errors import InputError
 
@@ -99,8 +99,7 @@ def _begin(
 ) -> None:
     """Check everything, and let texts come into the queue."""
     runfolder.read_info(folder)
-    if predictor is not None and predictor not in PREDICTORS:
-        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{predictor}'")
+    check_predictor(predictor)
     if explain and not (folder / runfolder.TEXTS).exists():
         raise InputError(f"{folder}: keeps no training texts ({runfolder.TEXTS}) to explain by; train anew")
     texts = read_texts(source, text=column, remedy="Name it with --column COLUMN.")
