@@ -42,7 +42,7 @@ def choose_column(
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
     if given is not None:
         if given == taken:
-            raise InputError(f"{there}, and {given!r} holds the texts. That is not it. {remedy}")
+            raise InputError(f"{there}, and {given!r} holds the texts: the {kind}s are in another. {remedy}")
         if given in columns:
             return given
         raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} {remedy}")
