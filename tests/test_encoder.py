@@ -115,6 +115,26 @@ def test_a_model_keeps_its_own_pooling(tiny_encoder: Path) -> None:
     assert load(resolve(str(tiny_encoder)))[1].pooling_mode == "mean"
 
 
+def test_encode_agrees_with_the_library_and_computes_fewer_pad_tokens(
+    tiny_encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphloss.encoder.TOKENISED_AT_ONCE", 40)  # several times, and once fewer
+    encoder = load(str(tiny_encoder)).train()
+    texts = ["simmer " * k for k in range(1, 9)] * 8 + [". " * k for k in range(1, 29)] + ["x" * 400, "\U0001f600"]
+    assert len(texts) % 40 and len(texts) > 80
+    computed: list[int] = []
+    encoder[0].register_forward_pre_hook(lambda module, args: computed.append(args[0]["input_ids"].numel()))
+    z = encode(encoder, texts)
+    ours = sum(computed)
+    computed.clear()
+    torch.testing.assert_close(z, unit(encoder.encode(texts, convert_to_tensor=True).cpu()), rtol=1e-5, atol=1e-6)
+    assert ours < sum(computed)
+    assert not z.is_inference()  # a head can learn from them
+    assert capsys.readouterr().err == ""
+    encode(encoder, texts[:3], progress=True)
+    assert "embedding" in capsys.readouterr().err
+
+
 def test_encode_leaves_training_mode_as_it_was(tiny_encoder: Path) -> None:
     encoder = load(str(tiny_encoder)).train()
     encode(encoder, TEXTS)
