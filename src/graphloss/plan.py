@@ -39,9 +39,9 @@ class Plan:
 
 
 def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
-    """Size up the work by encoding a few documents: a step costs about three times as much as encoding its texts.
+    """Size up the work by encoding a few documents: a step costs some 3.6 times as much as encoding its texts.
 
-    A graph of several batches embeds them once more, and so costs four times as much. Processes share all of it.
+    A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it.
     """
     texts = corpus.train.texts
     tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
@@ -54,7 +54,7 @@ def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: Sent
     judged = len(corpus.test or corpus.validation)
     batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
     world = processes.world()
-    step = 4 if batch_size < min(graph_size, count) / world else 3
+    step = 4.6 if batch_size < min(graph_size, count) / world else 3.6
     hidden = min(settings.hidden, len(texts) - count) * steps * settings.accumulate
     taught = len(texts) if settings.corpus_graph == "auto" and count < len(texts) else 0
     passes = epochs * (step * (count + hidden) + len(corpus.validation)) + 2 * (judged + count) + taught
