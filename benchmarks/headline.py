@@ -13,6 +13,7 @@ the one that can use it, and `TEST` documents of the test split are scored, the 
   `SETFIT_STEPS` steps of its default batch size of 16
 - ce, supcon: `TextClassifier`'s training with that loss, predicted by the head; gloss: with its default predictor
 - gloss + unlabelled: the same training with the unlabelled text beside it, as `fit(..., unlabeled=...)` has it
+- ce+unlabelled, supcon+unlabelled, by name in `--methods` alone: as much for the other losses, which of the two does it
 
 To fit two cores, the lower three of the six layers stay as they are (`--freeze 3`) in ce, supcon and gloss; SetFit
 trains all, as it does by default. Each cell is a process of its own, so that its peak memory is its own, of one thread.
@@ -53,7 +54,7 @@ TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 64}
 UNLABELLED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
 TEST = {"banking77": 1000, "r8": 1000, "mr": 1000, "ohsumed": 600}
 SHOTS = (1, 4, 8, 16)
-TAUGHT = "gloss+unlabelled"
+WITH_TEXT = "+unlabelled"
 METHODS = ("probe", "gloss", "ce", "supcon", "setfit")
 SETFIT_STEPS, SETFIT_SEEDS = 150, 1
 SEEDS = 5
@@ -83,8 +84,8 @@ def scores(cell: dict[str, Any], p: np.ndarray | torch.Tensor) -> dict[str, floa
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
 
 
-def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path) -> dict[str, Any]:
-    """Fine-tune with a loss; what gloss has learnt is kept beside its embeddings, for the unlabelled text to add to."""
+def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path | None) -> dict[str, Any]:
+    """Fine-tune with a loss; what it has learnt is kept beside its embeddings, for the unlabelled text to add to."""
     settings = make(
         TrainSettings, {"loss": method, "freeze": 3, "max_length": TOKENS[task], "seed": seed, "precision": "fp32"}
     )
@@ -101,7 +102,7 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path)
         | {"head": scores(cell, predictor.head(z)), "mix": scores(cell, predictor.by("mix").probabilities(z))}
         | {"seconds": fitted.seconds, "processor_seconds": processor, "graph_share": predictor.graph_share}
     )
-    if method == "gloss":
+    if kept is not None:
         clock, began = time.process_time(), time.perf_counter()
         rest = encode(fitted.encoder, cell["unlabelled"])
         spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
@@ -111,7 +112,7 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path)
 
 
 def taught(cell: dict[str, Any], kept: Path, alone: dict[str, Any]) -> dict[str, Any]:
-    """What the unlabelled text adds to a trained gloss: its embeddings teach the head, as in `TextClassifier.fit`."""
+    """What the unlabelled text adds to a trained encoder: its embeddings teach the head, as in `TextClassifier.fit`."""
     rows = torch.load(kept, weights_only=True)
     clock, began = time.process_time(), time.perf_counter()
     predictor, lesson = teach(Predictor(**rows["predictor"]), rows["unlabelled"].float())
@@ -156,16 +157,21 @@ def run(task: str, shots: int, seed: int, method: str, python: str | None) -> No
     """One cell in this process, written to its file."""
     torch.set_num_threads(1)
     cell, kept = drawn(task, shots, seed), WORK / "embeddings" / f"{task}-{shots}-{seed}.pt"
+    loss = method.removesuffix(WITH_TEXT)
     if method == "setfit":
         assert python is not None
         result = by_setfit(task, cell, seed, python)
     elif method == "probe":
         result = probed(task, cell)
+    elif method == loss:
+        result = trained(task, cell, method, seed, kept if method == "gloss" else None)
     else:
-        result = trained(task, cell, method, seed, kept)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder) / "kept.pt"
+            result = taught(cell, kept, trained(task, cell, loss, seed, kept))
     note(cell, task, shots, seed, method, result)
     if method == "gloss":
-        note(cell, task, shots, seed, TAUGHT, taught(cell, kept, result))
+        note(cell, task, shots, seed, method + WITH_TEXT, taught(cell, kept, result))
 
 
 def note(cell: dict[str, Any], task: str, shots: int, seed: int, method: str, result: dict[str, Any]) -> None:
@@ -192,9 +198,9 @@ def teach_anew() -> None:
         if not file_of(task, int(shots), int(seed), "gloss").exists():
             continue
         alone = json.loads(file_of(task, int(shots), int(seed), "gloss").read_text())
-        path, cell = file_of(task, int(shots), int(seed), TAUGHT), drawn(task, int(shots), int(seed))
+        path, cell = file_of(task, int(shots), int(seed), "gloss" + WITH_TEXT), drawn(task, int(shots), int(seed))
         before = json.loads(path.read_text()) if path.exists() else {}
-        note(cell, task, int(shots), int(seed), TAUGHT, taught(cell, kept, alone))
+        note(cell, task, int(shots), int(seed), "gloss" + WITH_TEXT, taught(cell, kept, alone))
         peak = max(before.get("peak_mib", 0), alone["peak_mib"])
         write_json(path, json.loads(path.read_text()) | {"peak_mib": peak})
 
@@ -215,6 +221,7 @@ def main() -> None:
     parser.add_argument("--setfit", metavar="PYTHON", help="a Python that has setfit; without it SetFit is left out")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--columns", metavar="TASK-SHOTS,...", help="these alone, for example mr-1; default: all")
     given = parser.parse_args()
     if given.stage == "page":
         from headline_page import write
@@ -230,6 +237,8 @@ def main() -> None:
     for seed in range(given.seeds):
         for shots in SHOTS:
             for task in TOKENS:
+                if given.columns and f"{task}-{shots}" not in given.columns.split(","):
+                    continue
                 for method in given.methods.split(","):
                     if method == "setfit" and (given.setfit is None or seed >= SETFIT_SEEDS):
                         continue
