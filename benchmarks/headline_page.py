@@ -25,18 +25,24 @@ NAMES = {
     "gloss+unlabelled": "G-Loss, unlabelled text",
 }
 OURS = "gloss+unlabelled"
+BEHIND_OTHERS = {"ce+unlabelled": "cross-entropy, unlabelled text", "supcon+unlabelled": "SupCon, unlabelled text"}
 Key = tuple[str, int, int]  # task, shots, seed
 Cells = dict[str, dict[Key, dict[str, Any]]]
 
 
 def read(results: Path) -> Cells:
-    """Result files by method and cell; of a draw that some method has not had, SetFit aside, none counts."""
-    found: Cells = {name: {} for name in NAMES}
+    """Result files by method and cell."""
+    found: Cells = {name: {} for name in (*NAMES, *BEHIND_OTHERS)}
     for path in sorted(results.glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         found[cell["method"]][cell["task"], cell["shots"], cell["seed"]] = cell
-    whole = set.intersection(*(set(cells) for method, cells in found.items() if method != "setfit"))
-    return {method: {key: cell for key, cell in cells.items() if key in whole} for method, cells in found.items()}
+    return found
+
+
+def compared(found: Cells) -> Cells:
+    """The cells of the tables: of a draw that some method has not had, SetFit aside, none counts."""
+    whole = set.intersection(*(set(found[method]) for method in NAMES if method != "setfit"))
+    return {method: {key: cell for key, cell in found[method].items() if key in whole} for method in NAMES}
 
 
 def interval(columns: list[list[float]]) -> str:
@@ -106,6 +112,51 @@ def differences(cells: Cells, key: str) -> list[str]:
     return lines
 
 
+def behind_others(found: Cells) -> list[str]:
+    """What the same unlabelled text gives behind the other losses, on the draws that all three had."""
+    common = set.intersection(*(set(found[method]) for method in (OURS, *BEHIND_OTHERS)))
+    cells = {method: {key: found[method][key] for key in common} for method in (OURS, *BEHIND_OTHERS)}
+    lines = ["| | accuracy | macro-F1 | G-Loss ahead by: accuracy | macro-F1 | columns ahead, macro-F1 | cells |"]
+    lines.append("| --- |" + " ---: |" * 6)
+    for method, name in ({OURS: NAMES[OURS]} | BEHIND_OTHERS).items():
+        row, ahead = [], ""
+        for key in ("accuracy", "macro_f1"):
+            values = [[100 * cells[method][cell][key] for cell in column] for column in by_column(common)]
+            row.append(f"{np.mean([np.mean(draws) for draws in values]):.1f}")
+        if method != OURS:
+            for key in ("accuracy", "macro_f1"):
+                gaps = [
+                    [100 * (cells[OURS][cell][key] - cells[method][cell][key]) for cell in column]
+                    for column in by_column(common)
+                ]
+                row.append(interval(gaps))
+                ahead = f"{sum(np.mean(draws) > 0 for draws in gaps)} of {len(gaps)}"
+        lines.append(f"| {name} | " + " | ".join(row + ["", ""] * (method == OURS)) + f" | {ahead} | {len(common)} |")
+    return lines
+
+
+def more_draws(found: Cells, cells: Cells) -> list[str]:
+    """Ours beside the regression in columns of which more draws were made than the tables have; nothing without any."""
+    lines = []
+    both = set(found["probe"]) & set(found[OURS])
+    for column in by_column(both):
+        if set(column) <= set(cells[OURS]):
+            continue
+        for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+            theirs, ours = ([100 * found[method][cell][key] for cell in column] for method in ("probe", OURS))
+            gap = [our - their for our, their in zip(ours, theirs, strict=True)]
+            lines.append(
+                f"| {column[0][0]} {column[0][1]}, {name} | {len(column)} | {np.mean(theirs):.1f} "
+                f"| {np.mean(ours):.1f} | {interval([gap])} | {sum(each > 0 for each in gap)} |"
+            )
+    return lines
+
+
+def by_column(keys: set[Key]) -> list[list[Key]]:
+    """Cells by data set and shots, the seeds of each in order."""
+    return [[key for key in sorted(keys) if key[:2] == column] for column in sorted({key[:2] for key in keys})]
+
+
 def costs(cells: Cells) -> list[str]:
     """Seconds of the processor, those of a whole epoch by its steps where one was cut, and peak memory."""
     columns = columns_of(cells)
@@ -170,11 +221,16 @@ def write_between(page: Path, mark: str, lines: list[str]) -> None:
 
 def write(results: Path) -> None:
     """Write the tables between the marks of the page, and the means in the README."""
-    cells = read(results)
+    found = read(results)
+    cells = compared(found)
     parts = ["### Means over all columns", "", *summary(cells), ""]
     parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
     parts += ["### G-Loss with unlabelled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
     parts += ["### The same, accuracy", "", *differences(cells, "accuracy"), ""]
+    if all(found[method] for method in BEHIND_OTHERS):
+        parts += ["### The same unlabelled text behind the other losses", "", *behind_others(found), ""]
+    if more := more_draws(found, cells):
+        parts += ["### More draws of single columns", "", *more, ""]
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]
     write_between(PAGE, MARK, parts)
     write_between(README, SHORT, summary(cells))

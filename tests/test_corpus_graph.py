@@ -161,6 +161,26 @@ class TestProperties:
             assert single.dtype == torch.float32
             assert torch.allclose(single.double(), double, atol=1e-4)
 
+    @quick
+    @given(batches())
+    def test_assortativity_is_newmans(self, b: Batch) -> None:
+        w = oracles.corpus_similarity(b.embeddings, 4, b.sigma)
+        classes = b.labels.clamp_min(0)
+        y = one_hot(classes, b.num_classes, torch.float64)
+        e = y.T @ w @ y / w.sum()  # the mixing matrix
+        a = e.sum(1)
+        chance = (a @ a).item()
+        expected = max(0.0, (e.trace().item() - chance) / (1 - chance)) if chance < 1 - 1e-9 else 0.0
+        found = cg.assortativity(cg.corpus_graph(unit(b.embeddings), k=4, sigma=b.sigma), classes)
+        assert found == pytest.approx(expected, abs=1e-6)
+
+    def test_assortativity_of_clusters_and_of_one_class(self) -> None:
+        apart = graph_of([(0, 1), (2, 3)], 4)
+        assert cg.assortativity(apart, torch.tensor([0, 0, 1, 1])) == pytest.approx(1.0)
+        assert cg.assortativity(apart, torch.tensor([0, 1, 0, 1])) == 0.0
+        assert cg.assortativity(apart, torch.zeros(4, dtype=torch.int64)) == 0.0
+        assert cg.assortativity(graph_of([], 3), torch.tensor([0, 1, 0])) == 0.0
+
     def test_certainty(self) -> None:
         f = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]])
         expected = 1 - torch.tensor([0.0, 1.0, torch.tensor(2.0).log() / torch.tensor(3.0).log()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 
 from graphloss import unlabelled as un
-from graphloss.corpus_graph import corpus_graph
-from graphloss.evaluation import ABSENT_BIAS, linear_probe
+from graphloss.corpus_graph import corpus_graph, from_edges
+from graphloss.evaluation import ABSENT_BIAS, Probe, linear_probe
 from graphloss.graph import unit
 from graphloss.propagation import one_hot
 from graphloss.soft_probe import soft_probe
@@ -139,7 +141,59 @@ class TestLesson:
             un.lesson(z, torch.full((3,), -1), 2)
 
 
+class TestTrust:
+    """How much of a head the unlabelled documents have, and which class shares it keeps."""
+
+    def test_few_documents_teach_little_and_one_nothing(self) -> None:
+        z, _, labels = corpus([400, 400, 400], 4, noise=0.2)
+        given, rest = (labels >= 0).nonzero()[:, 0], (labels < 0).nonzero()[:, 0]
+        rest = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))]
+        trust = {}
+        for m in (0, 1, 20, 200, 1000):
+            rows = torch.cat([given, rest[:m]])
+            taught = un.lesson(z[rows], labels[rows], 3)
+            trust[m] = taught.trust
+            assert trust[m] == pytest.approx(min(1, taught.agreement / un.TRUSTED) * m / (m + un.PILE))
+        assert trust[0] == trust[1] == 0 < trust[20] < 0.1 < trust[200] < 0.51 < trust[1000]
+
+    def test_the_rest_is_the_head_that_it_leans_on(self) -> None:
+        z, _, labels = corpus([60, 60], 2)
+        taught = un.lesson(z, labels, 2)
+        other = Probe(torch.randn(2, 24, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, -1.0]))
+        assert un.head(z, replace(taught, trust=0.0), otherwise=other) is other
+        whole = un.head(z, replace(taught, trust=1.0))
+        part = un.head(z, taught, otherwise=other)
+        assert torch.allclose(part.weight, other.weight.lerp(whole.weight, taught.trust), atol=1e-5)
+        assert torch.allclose(part.bias, other.bias.lerp(whole.bias, taught.trust), atol=1e-5)
+
+    def test_classes_that_are_no_clusters_keep_the_shares_of_the_regression(self) -> None:
+        z, _, labels = corpus([250, 50], 1, noise=0.22, seed=3)
+        hidden = labels < 0
+        given = un.lesson(z, labels, 2)
+        clusters = replace(given, trust=1.0)
+        sharp = Probe(un.SHARP * given.regression.weight, un.SHARP * given.regression.bias)
+        wanted = sharp.probabilities(z)[hidden].mean(0)
+
+        # the same documents, whose neighbours are anybody's: no class is a cluster
+        g = torch.Generator().manual_seed(0)
+        ends = torch.randint(300, (2, 9000), generator=g)
+        ends = ends[:, ends[0] != ends[1]]
+        noise = replace(clusters, graph=from_edges(*ends, torch.ones(ends.shape[1]), 300))
+        kept, evened = (un.head(z, each).probabilities(z)[hidden].mean(0) for each in (clusters, noise))
+        assert (evened - wanted).abs().max() < 0.05 < (kept - wanted).abs().max()
+        assert kept[1] < 0.25  # as it is: 1 in 6
+
+
 class TestParts:
+    def test_shift_gives_the_wanted_shares(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        p = (3 * torch.randn(500, 4, generator=g)).softmax(1)
+        wanted = torch.tensor([0.6, 0.3, 0.08, 0.02])
+        assert torch.allclose((p.log() + un.shift(p, wanted)).softmax(1).mean(0), wanted, atol=1e-3)
+        absent = torch.tensor([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]])
+        moved = un.shift(absent, torch.tensor([0.5, 0.5, 0.0]))
+        assert torch.isfinite(moved).all() and moved[2] == 0
+
     def test_agreement_is_cohens_kappa(self) -> None:
         g = torch.Generator().manual_seed(0)
         p = torch.rand(200, 4, generator=g)

@@ -228,7 +228,9 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
         self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
         found = info.get("unlabelled")
-        self.taught_ = Taught(found["documents"], found["agreement"], [*found["shares"].values()]) if found else None
+        if found:  # a folder of an older graphloss does not say how far the head was trusted: wholly
+            found = {"trust": 1.0} | found | {"shares": [*found["shares"].values()]}
+        self.taught_ = Taught(**found) if found else None
         return self
 
     @classmethod

@@ -187,7 +187,8 @@ class Screen:
         self.console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
         if taught := info.get("unlabelled"):
             self.console.print(
-                f"  head        taught by {taught['documents']:,} unlabelled documents "
+                f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabelled "
+                f"document{'' if taught['documents'] == 1 else 's'} "
                 f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
             )
         self.console.print(f"  report      {run}/report.html", markup=False)

@@ -12,6 +12,8 @@ Letters::
     class mass  F_ic q_c / sum_i F_ic, then rows to one              Zhu, Ghahramani, Lafferty 2003, equation 9
     Poisson     (D - W) U = sum_i (y_i - mean y) e_i                 Calder, Cook, Thorpe, Slepcev 2020, equation 2.2
     weight      1 - H(F_i) / log C                                   Iscen et al. 2019, equation 11
+    clusters    (sum_c e_cc - sum_c a_c^2) / (1 - sum_c a_c^2)        Newman 2003, equation 2
+                e: parts of all edges' weight within a class, a: parts of all degrees
 
 Every solve is one run of conjugate gradients for all columns at once: S is symmetric with eigenvalues in [-1, 1], so
 I - alpha S has a condition number of at most (1 + alpha) / (1 - alpha), 19 at alpha = 0.9.
@@ -230,6 +232,28 @@ def poisson(graph: CorpusGraph, labels: Tensor, num_classes: int, *, leak: float
     root = torch.where(graph.degree > 0, graph.degree, 1.0).rsqrt()[:, None]
     alpha = 1.0 / (1.0 + leak)
     return alpha * root * solve(graph, root * b, alpha)
+
+
+def assortativity(graph: CorpusGraph, classes: Tensor) -> float:
+    """How far classes are clusters of the graph: 1 where no edge leaves one, 0 where they are drawn by chance.
+
+    Args:
+        graph: n nodes.
+        classes: (n,) from 0.
+
+    Returns:
+        From 0 to 1; 0 for a single class, and below chance too.
+    """
+    s, degree = graph.s, graph.degree.double()
+    classes = classes.to(degree.device)
+    i = torch.repeat_interleave(torch.arange(len(degree), device=degree.device), s.crow_indices().diff())  # (e,)
+    j = s.col_indices()
+    w = s.values().double() * (degree[i] * degree[j]).sqrt()
+    share = torch.zeros(int(classes.max()) + 1, dtype=w.dtype, device=w.device).index_add_(0, classes, degree)
+    chance = (share / share.sum()).square().sum()
+    if not chance < 1:  # also without any edge
+        return 0.0
+    return max(0.0, ((w[classes[i] == classes[j]].sum() / w.sum() - chance) / (1.0 - chance)).item())
 
 
 def certainty(f: Tensor) -> Tensor:

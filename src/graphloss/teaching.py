@@ -23,6 +23,7 @@ from torch.nn import functional
 from graphloss.corpus_graph import certainty
 from graphloss.documents import Documents
 from graphloss.encoder import encode
+from graphloss.evaluation import Probe
 from graphloss.prediction import Predictor
 from graphloss.unlabelled import head, lesson
 
@@ -36,21 +37,23 @@ class Taught:
 
     Attributes:
         documents: how many were unlabelled.
-        agreement: of graph and regression on them beyond chance, from 0 to 1; the less, the more of the regression
-            is in the head.
+        agreement: of graph and regression on them beyond chance, from 0 to 1.
         shares: of the C classes among them, as estimated.
+        trust: the part that they have in the head, from 0 to 1: the less, the fewer they are and the less graph and
+            regression agree.
     """
 
     documents: int
     agreement: float
     shares: list[float]
+    trust: float
 
 
 def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     """Let unlabelled documents teach the head of a predictor; several processes share the search for neighbours.
 
-    The head answers alone in the mix from then on: it has learnt from a graph of all documents, to which that of the
-    labelled ones has nothing to add (docs/experiments.md).
+    The lesson gets as much of the answer as it is trusted, at the cost of the head and of the graph's share alike: it
+    comes from a graph of all documents, to which that of the labelled ones has nothing to add (docs/experiments.md).
 
     Args:
         predictor: of n labelled documents.
@@ -62,9 +65,10 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     z = torch.cat([predictor.support, unlabelled.to(predictor.support)])  # (n + m, d)
     labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabelled),), -1)])  # (n + m,)
     learnt = lesson(z, labels, len(predictor.weight), shared=True)
-    probe = head(z, learnt)
-    taught = replace(predictor, weight=probe.weight, bias=probe.bias, graph_share=0.0)
-    return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist())
+    probe = head(z, learnt, otherwise=Probe(predictor.weight, predictor.bias))
+    share = (1.0 - learnt.trust) * predictor.graph_share
+    taught = replace(predictor, weight=probe.weight, bias=probe.bias, graph_share=share)
+    return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist(), learnt.trust)
 
 
 class SoftTargets(nn.Module):

@@ -11,9 +11,13 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
     T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
 
 T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
-where they are many. A head
-is then fitted on all documents, and leans back on P's head where the two opinions disagree: a mixture of linear heads
-is one. docs/corpus_graph.md has the figures behind each number.
+where they are many. A head is then fitted on all documents, with two reservations::
+
+    r        Newman's assortativity of its classes on the graph: are they clusters? As far as they are not (1 - r),
+             its biases are shifted until it gives the classes the shares that P gives them in the mean
+    trust    min(1, kappa / TRUSTED) m / (m + PILE), m = |U|: the rest is the head that it leans on
+
+A mixture of linear heads is one. docs/corpus_graph.md and docs/few_labels.md have the figures behind each number.
 """
 
 from __future__ import annotations
@@ -23,7 +27,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphloss.corpus_graph import ALPHA, CorpusGraph, certainty, class_mass, corpus_graph, left_out, spread
+from graphloss.corpus_graph import (
+    ALPHA,
+    CorpusGraph,
+    assortativity,
+    certainty,
+    class_mass,
+    corpus_graph,
+    left_out,
+    spread,
+)
 from graphloss.evaluation import Probe
 from graphloss.graph import unit
 from graphloss.propagation import normalised, one_hot
@@ -43,7 +56,11 @@ CLASSES_A_UNIT = 10
 and partly wrong, so it is held tighter than the probe on given labels, the less so the fewer documents a class has."""
 
 TRUSTED = 0.5
-"""Agreement from which on the head is that of the soft targets alone."""
+"""Agreement from which on the head is that of the soft targets alone, if there are many."""
+
+PILE = 200
+"""Unlabelled documents that make up half of the trust: a graph of few says little, and a head of few soft targets less
+than one of few labels (docs/few_labels.md)."""
 
 FOLDS = 5
 
@@ -71,14 +88,20 @@ class Lesson:
         weights: (n,).
         prior: (C,) estimated shares of the classes among the unlabelled documents.
         agreement: kappa, from 0 to 1; 0 where nothing is unlabelled.
+        trust: the part of a head that these targets should have, from 0 to 1.
         regression: the head on the given labels alone.
+        graph: of the documents.
+        labels: (n,) as they were given, -1 for unlabelled.
     """
 
     targets: Tensor
     weights: Tensor
     prior: Tensor
     agreement: float
+    trust: float
     regression: Probe
+    graph: CorpusGraph
+    labels: Tensor
 
 
 def lesson(
@@ -119,26 +142,42 @@ def lesson(
     weights = torch.where(given, 0.0, certainty(targets[:, even > 0]))  # (n,)
     total = weights.sum()
     each = (total * GIVEN / (1 - GIVEN) / given.sum()).clamp_min(1.0)  # a given label is worth a certain guess at least
-    return Lesson(targets, torch.where(given, each, weights), prior, kappa, regression)
+    m = int(hidden.sum())
+    trust = min(1.0, kappa / TRUSTED) * m / (m + PILE)
+    return Lesson(targets, torch.where(given, each, weights), prior, kappa, trust, regression, graph, labels)
 
 
-def head(embeddings: Tensor, taught: Lesson, *, inverse_regularization: float | None = None) -> Probe:
+def head(
+    embeddings: Tensor,
+    taught: Lesson,
+    *,
+    otherwise: Probe | None = None,
+    inverse_regularization: float | None = None,
+) -> Probe:
     """The linear head that a lesson teaches.
 
     Args:
         embeddings: (n, d) of the lesson's documents.
         taught: the lesson.
+        otherwise: the head that has what the lesson's trust leaves; its regression, sharpened, when left out.
         inverse_regularization: see `soft_probe`; by the number of classes when left out (`CLASSES_A_UNIT`).
     """
-    if taught.agreement == 0.0:  # nothing unlabelled, or opinions that share nothing
-        return taught.regression
+    regression = taught.regression
+    if taught.trust == 0.0:  # nothing unlabelled, or opinions that share nothing
+        return otherwise or regression
     if inverse_regularization is None:
         inverse_regularization = max(1.0, taught.targets.shape[1] / CLASSES_A_UNIT)
     soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=inverse_regularization)
-    share = min(1.0, taught.agreement / TRUSTED)
+    sharp = Probe(SHARP * regression.weight, SHARP * regression.bias)
+    found = soft.probabilities(embeddings)  # (n, C)
+    labels = taught.labels.cpu()
+    clustered = assortativity(taught.graph, torch.where(labels >= 0, labels, found.argmax(dim=1)))
+    hidden = labels < 0
+    even = shift(found[hidden], sharp.probabilities(embeddings)[hidden].mean(dim=0))
+    soft = Probe(soft.weight, soft.bias + (1.0 - clustered) * even)
+    otherwise = otherwise or sharp
     return Probe(
-        torch.lerp(SHARP * taught.regression.weight, soft.weight, share),
-        torch.lerp(SHARP * taught.regression.bias, soft.bias, share),
+        torch.lerp(otherwise.weight, soft.weight, taught.trust), torch.lerp(otherwise.bias, soft.bias, taught.trust)
     )
 
 
@@ -199,6 +238,26 @@ def shares(p: Tensor, even: Tensor, *, hold: float, steps: int = 30) -> Tensor:
     for _ in range(steps):
         q = hold * even + (1.0 - hold) * normalised(ratio * q, even).mean(dim=0)
     return q
+
+
+def shift(p: Tensor, wanted: Tensor, *, steps: int = 30) -> Tensor:
+    """What to add to the logits of p so that the classes have the wanted shares in the mean.
+
+    By the contraction of Berry, Levinsohn and Pakes 1995 (equation 6.8).
+
+    Args:
+        p: (m, C) rows that sum to one.
+        wanted: (C,) shares that sum to one; a class that has none is not moved.
+        steps: of the iteration.
+
+    Returns:
+        (C,).
+    """
+    tiny = 1e-6
+    x, found = p.clamp_min(torch.finfo(p.dtype).tiny).log(), torch.zeros_like(wanted)
+    for _ in range(steps):
+        found = found + wanted.clamp_min(tiny).log() - torch.softmax(x + found, dim=1).mean(dim=0).clamp_min(tiny).log()
+    return found
 
 
 def stratified(labels: Tensor, folds: int = FOLDS) -> Tensor:
