@@ -135,6 +135,32 @@ def test_encode_agrees_with_the_library_and_computes_fewer_pad_tokens(
     assert "embedding" in capsys.readouterr().err
 
 
+def test_what_a_text_has_once_goes_with_its_rows(bare_encoder: Path) -> None:
+    """A recurrent encoder reads the lengths of its texts, one a text."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import LSTM, Pooling, WordEmbeddings
+    from sentence_transformers.sentence_transformer.modules.tokenizer.whitespace import WhitespaceTokenizer
+
+    words = sorted({word for text in TEXTS for word in text.split()})
+    torch.manual_seed(0)
+    table = WordEmbeddings(WhitespaceTokenizer(words), torch.randn(len(words), 8), update_embeddings=True)
+    lstm = LSTM(8, 6)
+    pooling = Pooling(lstm.get_embedding_dimension(), pooling_mode="mean")
+    encoder = SentenceTransformer(modules=[table, lstm, pooling], device="cpu").eval()
+    expected = unit(encoder.encode(TEXTS, convert_to_tensor=True))
+    torch.testing.assert_close(encode(encoder, TEXTS, batch_size=2), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS), chunk=1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_that_truncates_its_embeddings_does_so_here_too(tiny_encoder: Path) -> None:
+    encoder = load(str(tiny_encoder)).eval()
+    encoder.truncate_dim = 8
+    expected = unit(encoder.encode(TEXTS, convert_to_tensor=True))
+    torch.testing.assert_close(encode(encoder, TEXTS), expected)
+    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS)), expected)
+    assert encode(encoder, []).shape == (0, 8)
+
+
 def test_encode_leaves_training_mode_as_it_was(tiny_encoder: Path) -> None:
     encoder = load(str(tiny_encoder)).train()
     encode(encoder, TEXTS)

@@ -22,7 +22,7 @@ from graphloss.encoder import encode, load
 from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe
 from graphloss.losses import Combined, GLoss, gloss
-from graphloss.model import GraphModel, start_model
+from graphloss.model import Blend, GraphModel, start_model, untied
 from graphloss.schedule import (
     batch_size_for,
     blend_for,
@@ -95,6 +95,47 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(step)], **settings)
     same(whole, run(tiny_encoder, parts, tmp_path / "cut", **settings))
+
+
+@pytest.fixture
+def tied_encoder(bare_encoder: Path, tmp_path: Path) -> Path:
+    """A T5 of one layer, whose word table has two names."""
+    from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+    tokenizer = AutoTokenizer.from_pretrained(bare_encoder)
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        T5EncoderModel(T5Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    return tmp_path / "t5"
+
+
+def test_tied_weights_are_saved_once_blended_once_and_resumed(tied_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    encoder = load(str(tied_encoder))
+    state = encoder.state_dict()
+    assert len(untied(state)) < len(state)
+    blend = Blend(encoder, 0.5)
+    before = {name: x.clone() for name, x in untied(state).items()}
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(1.0)
+    blend.keep()
+    for name, x in untied(encoder.state_dict()).items():
+        torch.testing.assert_close(x, before[name] + 0.5)
+
+    whole = run(tied_encoder, parts, tmp_path / "whole", blend=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tied_encoder, parts, tmp_path / "cut", [Interrupt(4)], blend=0.5)
+    same(whole, run(tied_encoder, parts, tmp_path / "cut", blend=0.5))
+
+
+def test_every_class_has_a_part_in_the_start_of_the_head(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAMPLE", 2)  # fewer than the four classes
+    fitted = run(tiny_encoder, parts, tmp_path / "run", loss="ce")
+    assert fitted.predictor.bias.min() > -100
 
 
 def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(

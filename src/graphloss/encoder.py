@@ -110,9 +110,9 @@ def embed(
 
     Args:
         encoder: a sentence-transformers model.
-        features: what `tokenise` gives: `input_ids` and `attention_mask` (n, t) and tensors of the same shape; other
-            entries are passed on. Without an `attention_mask`, as for a table of word vectors, which pads nothing and
-            keeps no activations, all is one chunk.
+        features: what `tokenise` gives: `input_ids` and `attention_mask` (n, t), other tensors of n rows, for example
+            the lengths of the texts (n,), and entries that are passed on. Without an `attention_mask`, as for a table
+            of word vectors, which pads nothing and keeps no activations, all is one chunk.
         chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
         at_once: texts whose activations are kept for the way back; where the batch holds more, it is embedded in
             pieces, and each piece once more on the way back (`gradcache`). None keeps all.
@@ -122,7 +122,7 @@ def embed(
     """
     mask = features.get("attention_mask")
     if mask is None:
-        return unit(encoder(dict(features))["sentence_embedding"].float())
+        return unit(_cut(encoder, encoder(dict(features))["sentence_embedding"]).float())
     chunk = chunk or (16 if mask.device.type == "cpu" else 64)
     piece = len(mask)
     if at_once is not None and at_once < piece:
@@ -135,15 +135,24 @@ def embed(
         with _words_once(encoder, features, rows):
             for few in rows.split(chunk):
                 used = mask[few].any(0)  # (t,) positions that some text of the chunk fills, whichever side is padded
-                cut = {
-                    name: value[few][:, used] if torch.is_tensor(value) and value.shape == mask.shape else value
-                    for name, value in features.items()
-                }
-                parts.append(encoder(cut)["sentence_embedding"])
+                cut = {name: _part(value, mask, few, used) for name, value in features.items()}
+                parts.append(_cut(encoder, encoder(cut)["sentence_embedding"]))
         return torch.cat(parts)
 
     shuffled = in_chunks(order) if piece == len(mask) else in_pieces(in_chunks, order, piece)
     return unit(shuffled[order.argsort()].float())
+
+
+def _part(value: Any, mask: torch.Tensor, few: torch.Tensor, used: torch.Tensor) -> Any:
+    """The rows of a few documents, and of what has a number a token, as the mask (n, t), the used positions."""
+    if not torch.is_tensor(value) or value.shape[:1] != mask.shape[:1]:
+        return value
+    return value[few][:, used] if value.shape == mask.shape else value[few]
+
+
+def _cut(encoder: SentenceTransformer, z: torch.Tensor) -> torch.Tensor:
+    """Embeddings (n, d) in the dimension that the encoder was set to give, as its own `encode` has them."""
+    return z[:, : encoder.truncate_dim]
 
 
 def encode(

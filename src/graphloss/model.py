@@ -55,6 +55,7 @@ class GraphModel(nn.Module):
         self.objective = objective
         self.at_once = at_once
         self.soft = soft
+        self._keys_to_ignore_on_save = None  # the trainer asks where a checkpoint lacks a name: tied weights have one
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
 
     def forward(
@@ -176,7 +177,15 @@ class Blend:
                         tensor.copy_(tuned[name])
 
     def _floats(self) -> dict[str, torch.Tensor]:
-        return {name: x for name, x in self.encoder.state_dict().items() if x.is_floating_point()}
+        return {name: x for name, x in untied(self.encoder.state_dict()).items() if x.is_floating_point()}
+
+
+def untied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each tensor under the first of its names: tied weights are one, and safetensors refuses to write them twice."""
+    first: dict[tuple[Any, ...], str] = {}
+    for name, x in tensors.items():
+        first.setdefault((x.data_ptr(), x.shape, x.stride()) if x.numel() else (name,), name)
+    return {name: tensors[name] for name in first.values()}
 
 
 def predictor_of(

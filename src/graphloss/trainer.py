@@ -21,7 +21,7 @@ from graphloss.config import TrainSettings
 from graphloss.documents import Collator, Documents, Rows
 from graphloss.encoder import encode
 from graphloss.evaluation import linear_probe, score
-from graphloss.model import Blend, GraphModel
+from graphloss.model import Blend, GraphModel, untied
 from graphloss.sampling import ClassAwareBatchSampler
 from graphloss.schedule import FEW_LABELS, graph_size_for, steps_of_epoch
 
@@ -174,6 +174,10 @@ class GraphTrainer(Trainer):
             self.args.output_dir = str(run)
         self.accelerator.wait_for_everyone()  # each process writes its random state
         processes.first_does(lambda: self._keep_checkpoint(run, writing, name))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Write tied weights once, as of T5; loading gives them to every name."""
+        super()._save(output_dir, untied(state_dict or self.module.state_dict()))
 
     def _keep_checkpoint(self, run: Path, writing: Path, name: str) -> None:
         """Give a written checkpoint its name; of the others the best stays."""

@@ -153,7 +153,7 @@ def _trainer(
     progress: bool,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
-    sample = documents.labelled(SAMPLE, seed=settings.seed)
+    sample = documents.labelled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
         # by each process, for any document may come to it
         encode(encoder, (documents if settings.hidden else documents.labelled()).texts, progress=progress)
