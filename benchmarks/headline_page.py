@@ -152,6 +152,25 @@ def more_draws(found: Cells, cells: Cells) -> list[str]:
     return lines
 
 
+def few_unlabelled(path: Path) -> list[str]:
+    """What so many unlabelled texts add to G-Loss: means over the columns, and the worst of them."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    keys = {(row["task"], row["shots"], row["seed"]): row for row in rows}
+    columns = by_column(set(keys))
+    lines = ["| unlabelled texts | accuracy | macro-F1 | worst column, accuracy | worst column, macro-F1 | draws |"]
+    lines.append("| ---: | ---: | ---: | --- | --- | ---: |")
+    for pile in [name for name in rows[0] if name.isdigit() and name != "0"]:
+        shown, worst = [], []
+        for key in ("accuracy", "macro_f1"):
+            gaps = [[100 * (keys[draw][pile][key] - keys[draw]["0"][key]) for draw in column] for column in columns]
+            shown.append(interval(gaps))
+            means = [float(np.mean(draws)) for draws in gaps]
+            task, shots, _ = columns[means.index(min(means))][0]
+            worst.append(f"{task} {shots}: {min(means):+.1f}")
+        lines.append(f"| {int(pile):,} | " + " | ".join([*shown, *worst, str(len(rows))]) + " |")
+    return lines
+
+
 def by_column(keys: set[Key]) -> list[list[Key]]:
     """Cells by data set and shots, the seeds of each in order."""
     return [[key for key in sorted(keys) if key[:2] == column] for column in sorted({key[:2] for key in keys})]
@@ -219,7 +238,7 @@ def write_between(page: Path, mark: str, lines: list[str]) -> None:
     page.write_text(f"{before}{mark}\n\n" + "\n".join(lines) + f"\n\n{mark}{after}", encoding="utf-8")
 
 
-def write(results: Path) -> None:
+def write(results: Path, piles: Path) -> None:
     """Write the tables between the marks of the page, and the means in the README."""
     found = read(results)
     cells = compared(found)
@@ -229,6 +248,8 @@ def write(results: Path) -> None:
     parts += ["### The same, accuracy", "", *differences(cells, "accuracy"), ""]
     if all(found[method] for method in BEHIND_OTHERS):
         parts += ["### The same unlabelled text behind the other losses", "", *behind_others(found), ""]
+    if piles.exists():
+        parts += ["### A few unlabelled texts: what they add to G-Loss", "", *few_unlabelled(piles), ""]
     if more := more_draws(found, cells):
         parts += ["### More draws of single columns", "", *more, ""]
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]
