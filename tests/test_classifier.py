@@ -8,6 +8,7 @@ from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import Toy
 from sklearn.base import clone
@@ -179,6 +180,15 @@ def test_unlabelled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -
         (["a", "b"], np.eye(2), "label 0: expected one text or number.* got ndarray"),
         (["a", "b"], [date(2026, 1, 1), date(2026, 1, 2)], "label 0: expected one text or number.* got date"),
         (["a", "b"], [("x", 1), ("y", 2)], "label 0: expected one text or number.* got tuple"),
+        (["a", "\ud83d broken"], ["x", "y"], "text 1: place 1 holds half a character"),
+        (["a", "b"], ["x", "y\ud83d"], "label 1: place 2 holds half a character"),
+        (["a", "b"], "xy", "expected one label a text, got one text: 'xy'; put it in a list"),
+        (["a", "b"], {"x": 1, "y": 2}, "expected one label a text, got a dict, which holds several columns"),
+        ({"a": 1, "b": 2}, ["x", "y"], "expected several texts, got a dict, .* give one of them"),
+        (pa.table({"text": ["a", "b"]}), ["x"], "expected several texts, got a Table, which holds several columns"),
+        (["a", "b"], pa.table({"p": [1, 2], "q": [3, 4]}), "expected one label a text, got a Table"),
+        (["a", "b", "c"], [0.0, 1.0, float("inf")], "label 2: expected a text or a finite number, got inf"),
+        (["a", "b"], np.array([-np.inf, 1], dtype=np.float32), "label 0: expected a text or a finite number, got -inf"),
     ],
 )
 def test_bad_documents_are_said_before_a_model_is_loaded(
@@ -248,6 +258,10 @@ def test_one_text_is_not_a_list_of_letters(fitted: TextClassifier) -> None:
         fitted.predict("abc")
     with pytest.raises(InputError, match="text 1: expected a text, got float"):
         fitted.predict(["abc", float("nan")])
+    with pytest.raises(InputError, match="text 0: place 1 holds half a character"):
+        fitted.predict(["\ud83d broken"])
+    with pytest.raises(InputError, match="got a dict, which holds several columns; give one of them, as df"):
+        fitted.predict({"text": ["a"]})
 
 
 def test_what_a_random_search_gives_can_be_saved(tiny_encoder: Path, toy: Toy, tmp_path: Path) -> None:

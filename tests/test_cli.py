@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import Call, Toy
 
-from graphloss import TextClassifier, cli, encoder
+from graphloss import TextClassifier, claim, cli, encoder
 from graphloss.config import DataSettings, TrainSettings
 
 KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
@@ -443,6 +444,15 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
     assert "running" in (mine / "graphloss.json").read_text() and "running" in (other / "graphloss.json").read_text()
 
 
+def test_no_two_trainings_work_in_one_folder(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
+    """As where a run is resumed that still runs."""
+    (folder := tmp_path / "run").mkdir()
+    with claim.alone(folder):
+        code, _, error = call("train", table, "--out", folder, *quick)
+    assert code == 2 and "another training is at work there" in error
+    assert call("train", table, "--out", folder, "--resume", *quick)[0] == 0
+
+
 def test_a_run_that_held_nothing_out_has_no_validation_to_score(
     call: Call, toy: Toy, quick: list[object], tmp_path: Path
 ) -> None:
@@ -640,3 +650,56 @@ def test_changed_data_has_no_known_validation_split(call: Call, run: Path, table
     finally:
         table.write_bytes(whole)
     assert code == 2 and "changed" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict {} -",
+        "evaluate {}",
+        "audit {}",
+        "report {}",
+        "train builtin --out {}",
+        "train builtin --config {}",
+        "tune builtin --out {}",
+        "bench builtin --out {}",
+        "audit run --out {}.csv",
+    ],
+)
+@pytest.mark.parametrize("fault", ["long", "closed"])
+def test_a_path_that_cannot_be_looked_at_is_refused(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    stat = Path.stat
+
+    def closed(self: Path, **how: Any) -> Any:  # root may enter any folder, so that one is played
+        if "closed" in self.parts[:-1]:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return stat(self, **how)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    (tmp_path / "closed").mkdir()
+    name = {"long": "n" * 300, "closed": "closed"}[fault]
+    code, out, error = call(*(command.format(name).replace("closed.csv", "closed/a.csv").split()))
+    assert code == 2 and out == "" and error.startswith("error: ") and "Traceback" not in error
+    assert {"long": "File name too long", "closed": "this user may not look there"}[fault] in error
+
+
+def test_report_in_a_folder_that_cannot_be_written(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("graphloss.report.write_report", refuse)
+    code, out, error = call("report", run)
+    assert code == 2 and out == "" and "the report cannot be written there (Permission denied)" in error
+
+
+def test_a_run_that_cannot_be_read(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **how: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    code, _, error = call("report", run)
+    assert code == 2 and "graphloss.json: cannot be read (Permission denied)" in error

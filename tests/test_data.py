@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphloss.data import Split, describe, goes_by_name, list_corpora, load_corpus, load_split, read_texts
-from graphloss.data.formats import column_names, rows
+from graphloss.data.formats import IN_MEMORY, LISTED, column_names, rows
 from graphloss.data.selection import few_shots, hold_out
 from graphloss.errors import InputError
 
@@ -594,3 +595,71 @@ def test_unlabelled_lines_that_do_not_fit_into_memory_are_refused_too(
     monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
     with pytest.raises(InputError, match=r"more.txt: .* in memory"):
         load_corpus(str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "more.txt"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+def test_the_room_asked_for_is_what_reading_takes(tmp_path: Path, suffix: str) -> None:
+    chosen = np.random.default_rng(0).choice(["garlic", "rocket", "verse", "goal", "harvest", "the"], (3000, 12))
+    path = write(
+        tmp_path / f"a{suffix}", [f"{row} {' '.join(words)}" for row, words in enumerate(chosen)], ["x", "y"] * 1500
+    )
+    size = path.stat().st_size if suffix != ".parquet" else pq.read_metadata(path).row_group(0).total_byte_size
+    load_corpus(str(path))  # what is imported and kept for ever is not of the file
+    tracemalloc.start()
+    try:
+        load_corpus(str(path))
+        peak = tracemalloc.get_traced_memory()[1] / size
+    finally:
+        tracemalloc.stop()
+    factor = LISTED if suffix == ".json" else IN_MEMORY
+    assert factor / 2 < peak < factor
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_whose_name_stands_twice_is_not_chosen(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    table = pa.table([["u", "v"], ["x", "y"], ["1", "2"], ["3", "4"]], names=["text", "label", "note", "note"])
+    (pacsv.write_csv if suffix == ".csv" else pq.write_table)(table, path)
+    assert load_corpus(str(path), validation=0).train.texts == ["u", "v"]
+    with pytest.raises(InputError, match=r"2 are called 'note'.* Rename the others"):
+        load_corpus(str(path), label="note")
+    with pytest.raises(InputError, match="2 are called 'note'"):
+        list(read_texts(path, text="note"))
+    twice = table.rename_columns(["text", "label", "text", "note"])
+    (pacsv.write_csv if suffix == ".csv" else pq.write_table)(twice, path)
+    with pytest.raises(InputError, match="2 are called 'text'"):
+        load_corpus(str(path))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path, name: str) -> None:
+    deep = '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    (tmp_path / name).write_text(f"[{deep}]" if name == "a.json" else deep)
+    with pytest.raises(InputError, match=f"{name}.*: not JSON .*recursion"):
+        load_corpus(str(tmp_path / name))
+
+
+def test_a_pipe_is_no_source_of_a_corpus(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for read in (load_corpus, read_texts):
+        with pytest.raises(InputError, match=r"pipe\.csv is a pipe or a device.* write it to a file first"):
+            read(str(tmp_path / "pipe.csv"))
+
+
+def test_standard_input_is_read_past_the_buffer_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, writes = os.pipe()
+    with os.fdopen(reads) as pipe, os.fdopen(writes, "wb", buffering=0) as mouth:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        texts = read_texts("-")
+        mouth.write(b"one\n\nth")
+        assert next(texts) == (1, "one")
+        mouth.write("ré\nlast".encode())
+        assert next(texts) == (3, "thré")
+        mouth.close()
+        assert list(texts) == [(4, "last")]
+
+
+def test_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        list(read_texts("-"))

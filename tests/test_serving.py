@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,34 @@ def test_what_cannot_be_answered_is_said_before_a_model_is_loaded(
     with pytest.raises(InputError, match=said):
         list(serving.predict(tmp_path, ["u"], column=None, **how))
     assert not loaded
+
+
+WAITING = """
+import sys
+from pathlib import Path
+
+from graphloss import classifier, runfolder, serving
+
+class Stub:
+    classes_ = ["short"]
+    encode = lambda self, texts, shared: __import__("numpy").ones((len(texts), 1))
+    probabilities = lambda self, z, predictor: z.numpy()
+
+runfolder.read_info = lambda folder: {}
+classifier.TextClassifier.from_pretrained = lambda folder: Stub()
+answers = serving.predict(Path(), "-", column=None)
+print(next(answers)["text"], flush=True)
+__import__("time").sleep(0.3)  # by then the next line is waited for
+"""
+
+
+def test_the_program_may_end_while_it_waits_for_a_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()  # and is left open
+        assert process.stdout.readline() == b"one\n"
+        code, said = process.wait(timeout=60), process.stderr.read()
+    assert code == 0 and b"Fatal" not in said, said

@@ -130,6 +130,14 @@ def test_tied_weights_are_saved_once_blended_once_and_resumed(tied_encoder: Path
     same(whole, run(tied_encoder, parts, tmp_path / "cut", blend=0.5))
 
 
+def test_a_training_that_diverges_says_so(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "encode", lambda encoder, texts, **options: torch.full((len(texts), 32), torch.nan))
+    with pytest.raises(InputError, match=r"diverged.*after step 3.*smaller --learning-rate"):
+        run(tiny_encoder, parts, tmp_path / "run")
+
+
 def test_every_class_has_a_part_in_the_start_of_the_head(
     tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

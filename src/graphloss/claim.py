@@ -7,6 +7,7 @@ import datetime
 import itertools
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -127,6 +128,32 @@ def begin(
     except OSError as error:
         raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
     return out, runfolder.read_info(out)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a run folder while no other process does: two that resume one run would tear each other's checkpoints.
+
+    Raises:
+        InputError: another process is at work there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: one process at a time is the user's to see to
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{folder}: another training is at work there; wait for its end, or choose another --out"
+                ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def place_of(source: str) -> str:

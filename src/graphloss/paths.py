@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from graphloss.errors import InputError
@@ -13,11 +14,16 @@ def typed(name: str | Path) -> Path:
     """The path, `~` made a folder; whether anything is there is not asked.
 
     Raises:
-        InputError: no file can have this name, as a text that was taken for one.
+        InputError: no file can have this name, as a text that was taken for one, or this user may not look there.
     """
     try:
         path = Path(name).expanduser()
-        path.exists()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (path / "any").stat()  # looks into a folder too: whether one may enter it
+    except PermissionError as error:
+        raise InputError(
+            f"{name}: this user may not look there ({error.strerror}); ask its owner, or give another path"
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null byte
         said = str(name)
         shown = said if len(said) <= SHOWN else said[:SHOWN] + "…"

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from graphloss.errors import InputError
+from graphloss.paths import typed
 from graphloss.prediction import Predictor
 
 FORMAT = 1
@@ -110,9 +111,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     """Read `graphloss.json` of a run, finished or not.
 
     Raises:
-        InputError: there is no run, it is damaged, or a newer graphloss wrote it.
+        InputError: there is no run, it cannot be read or is damaged, or a newer graphloss wrote it.
     """
-    if not folder.is_dir():
+    if not typed(folder).is_dir():
         raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
     path = folder / INFO
     if not path.is_file():
@@ -128,6 +129,8 @@ def read_info(folder: Path) -> dict[str, Any]:
             for name, kind in parts.items():
                 if not isinstance(info[name], kind):
                     raise TypeError(f"{name} is no {kind.__name__}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); ask its owner, or give another run") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,10 +77,12 @@ def train(
     folder, begun = processes.first_does(
         lambda: claim.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
     )
-    if processes.first():
-        screen.plan(size_up(work.corpus, work.settings, folder, encoder))
-    classifier = _fit(work.corpus, work.settings, encoder, folder, screen)
-    return _conclude(folder, begun, work.corpus, classifier, work.encoder, screen)
+    with contextlib.ExitStack() as work_in_it:
+        processes.first_does(lambda: work_in_it.enter_context(claim.alone(folder)))
+        if processes.first():
+            screen.plan(size_up(work.corpus, work.settings, folder, encoder))
+        classifier = _fit(work.corpus, work.settings, encoder, folder, screen)
+        return _conclude(folder, begun, work.corpus, classifier, work.encoder, screen)
 
 
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:

@@ -20,6 +20,7 @@ from graphloss import checkpoints, processes
 from graphloss.config import TrainSettings
 from graphloss.documents import Collator, Documents, Rows
 from graphloss.encoder import encode
+from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe, score
 from graphloss.model import Blend, GraphModel, untied
 from graphloss.sampling import ClassAwareBatchSampler
@@ -134,6 +135,11 @@ class GraphTrainer(Trainer):
             truth = np.asarray(self.validation.labels)
             with self.blend.applied(), self.autocast_smart_context_manager():
                 z = encode(self.module.encoder, self.validation.texts, shared=True)
+                if not torch.isfinite(z).all():
+                    raise InputError(
+                        f"the training diverged: embeddings are no longer finite after step {self.state.global_step}; "
+                        "train anew with a smaller --learning-rate"
+                    )
                 probabilities = self.probabilities(z)
             scores = score(truth, probabilities, z.numpy(), self.class_names)
             log_loss = -float(np.log(probabilities[np.arange(len(truth)), truth] + 1e-12).mean())

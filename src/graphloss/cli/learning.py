@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, print_json, settings_of, with_settings
+from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, print_json, settings_of, with_settings
 from graphloss.errors import InputError
 
 
@@ -22,7 +22,9 @@ def train(
         ),
     ] = None,
     *,
-    out: Annotated[Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).", callback=place)
+    ] = None,
     config: ConfigFile = None,
     preset: Preset = "default",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -73,7 +75,9 @@ def tune(
     study: Annotated[
         str | None, typer.Option(help="Name of the study in the storage (default: by data, loss, mode and seed).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write (default: one under runs/).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write (default: one under runs/).", callback=place)
+    ] = None,
     config: ConfigFile = None,
     preset: Preset = "default",
     as_json: AsJson = False,
@@ -132,9 +136,9 @@ def bench(
     test_documents: Annotated[
         int | None, typer.Option(help="Score a sample of so many test documents.", metavar="N")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.")] = Path(
-        "runs/bench"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.", callback=place)
+    ] = Path("runs/bench"),
     config: ConfigFile = None,
     preset: Preset = "default",
     as_json: AsJson = False,

@@ -13,12 +13,21 @@ import typer
 
 from graphloss.checking import read_file
 from graphloss.config import PREDICTORS, DataSettings, TrainSettings
+from graphloss.paths import typed
+
+
+def place(path: Path | None) -> Path | None:
+    """A path that was typed, as the callback of its option; see `paths.typed`."""
+    return path and typed(path)
+
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.", callback=place)
+]
 Preset = Annotated[
     str,
     typer.Option(
@@ -34,7 +43,7 @@ Predictor = Annotated[
         metavar="|".join(PREDICTORS),
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN")]
+Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN", callback=place)]
 Text = Annotated[
     str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
 ]

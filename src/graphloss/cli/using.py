@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, print_json
+from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, place, print_json
 from graphloss.errors import InputError
 
 
@@ -83,7 +83,9 @@ def audit(
     ] = None,
     text: Text = None,
     label: Label = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file to write them all into.", metavar="FILE.csv")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to write them all into.", metavar="FILE.csv", callback=place)
+    ] = None,
     limit: Annotated[int, typer.Option(help="How many to show in the terminal.", min=1)] = 20,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -118,4 +120,9 @@ def report(run: Run) -> None:
 
     if read_info(run)["status"] != "finished":
         raise InputError(f"{run}: training has not finished; go on with `graphloss train --resume --out {run}`")
-    print(write_report(run))
+    try:
+        print(write_report(run))
+    except OSError as error:  # the run is somebody else's, on a disk that is read
+        raise InputError(
+            f"{run}: the report cannot be written there ({error.strerror or error}); copy the run to a folder of yours"
+        ) from error

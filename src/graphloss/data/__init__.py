@@ -4,6 +4,7 @@
 after another. All that a person may have got wrong in the data is said here, before any model is loaded.
 """
 
+from graphloss.data.columns import whole
 from graphloss.data.corpus import Corpus, load_corpus, load_split
 from graphloss.data.description import Description, describe
 from graphloss.data.fetch import download_bar
@@ -30,4 +31,5 @@ __all__ = [
     "load_split",
     "prepare_corpus",
     "read_texts",
+    "whole",
 ]

@@ -1,6 +1,7 @@
 """Which column of a table is meant, and what a cell of it says."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 
 from graphloss.errors import InputError
@@ -36,7 +37,7 @@ def choose_column(
         remedy: a sentence that says how to name it; by default with --text or --label.
 
     Raises:
-        InputError: the given column is not there, no name says it, or several do.
+        InputError: the given column is not there, no name says it, several do, or its name stands twice.
     """
     remedy = remedy or f"Name it with --{kind} COLUMN."
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
@@ -44,7 +45,7 @@ def choose_column(
         if given == taken:
             raise InputError(f"{there}, and {given!r} holds the texts: the {kind}s are in another. {remedy}")
         if given in columns:
-            return given
+            return _only(given, columns, there)
         raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} {remedy}")
     columns = [column for column in columns if column != taken]
     names = TEXT_NAMES if kind == "text" else LABEL_NAMES
@@ -53,13 +54,20 @@ def choose_column(
     if kind == "label" and len(found) == 2 and len(first) == 1:
         # The habit of many published data sets: numbers in `label`, their names in `label_text`.
         first = [column for column in found if _plain(column) in ("label_text", "label_name")] or first
-    if len(first or found) == 1:
-        return (first or found)[0]
+    if len(set(first or found)) == 1:
+        return _only((first or found)[0], columns, there)
     if found:
         raise InputError(f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). {remedy}")
     close = next((column for column in columns if difflib.get_close_matches(_plain(column), names, 1, 0.6)), None)
     guess = f" Did you mean {close!r}?" if close else ""
     raise InputError(f"{there}: none is known to hold the {kind}s.{guess} {remedy}")
+
+
+def _only(column: str, columns: Sequence[str], there: str) -> str:
+    """The column, if no other one has its name."""
+    if (times := columns.count(column)) > 1:
+        raise InputError(f"{there}: {times} are called {column!r}, and nobody knows which is meant. Rename the others.")
+    return column
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -76,7 +84,7 @@ def as_text(cell: object, where: str) -> str:
         InputError: the cell is a list or an object, or holds half a character.
     """
     if isinstance(cell, str):
-        return _whole(cell, where)
+        return whole(cell, where)
     if cell is None or cell != cell:  # NaN
         return ""
     if isinstance(cell, bool | int | float):
@@ -104,11 +112,11 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
             raise InputError(f"{where}: label {cell}, and only {len(names)} names are stored with the data.")
         return names[cell] if cell >= 0 else None
     if isinstance(cell, str):
-        name = _whole(cell, where).strip()
-        whole, point, fraction = name.partition(".")
-        if delimited and point and fraction == "0" and whole.removeprefix("-").isdecimal():
-            name = whole
-        return name or None
+        name = whole(cell, where).strip()
+        number, point, fraction = name.partition(".")
+        if delimited and point and fraction == "0" and number.removeprefix("-").isdecimal():
+            name = number
+        return sys.intern(name) or None  # one string in memory for all documents of a class
     if cell is None or cell != cell:  # NaN
         return None
     if isinstance(cell, float) and cell.is_integer():
@@ -120,7 +128,7 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
     )
 
 
-def _whole(cell: str, where: str) -> str:
+def whole(cell: str, where: str) -> str:
     """The same string, if UTF-8 can write it: JSON can hold half of a surrogate pair, which no tokenizer takes."""
     if not cell.isascii():
         try:
@@ -128,7 +136,7 @@ def _whole(cell: str, where: str) -> str:
         except UnicodeEncodeError as error:
             raise InputError(
                 f"{where}: place {error.start + 1} holds half a character ({cell[error.start]!a}, a surrogate "
-                "without its other half), which is no text. Correct it, or write the file anew as UTF-8."
+                "without its other half), which is no text. Correct it, or write its file anew as UTF-8."
             ) from error
     return cell
 

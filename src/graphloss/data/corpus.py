@@ -184,13 +184,15 @@ def _check_labels(part: Split, label_names: Sequence[str], where: str, known_to:
 def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
     """What identical texts spoil: labels that contradict each other, and a test that was learnt by heart."""
     warnings = []
-    classes: dict[str, set[str]] = {}
+    classes: dict[str, str | None] = {}
+    torn = set()
     for document, name in zip(train.texts, train.labels, strict=True):
-        kinds = classes.setdefault(document.strip(), set())
-        if name is not None:
-            kinds.add(name)
-    if torn := sum(len(kinds) > 1 for kinds in classes.values()):
-        warnings.append(f"{torn:,} texts stand in train more than once, with labels that contradict each other")
+        text = document.strip()
+        known = classes[text] = classes.get(text) or name
+        if name not in (None, known):
+            torn.add(text)
+    if torn:
+        warnings.append(f"{len(torn):,} texts stand in train more than once, with labels that contradict each other")
     for split, part in (("validation", held), ("test", test)):
         if part and (same := sum(document.strip() in classes for document in part.texts)):
             warnings.append(f"{same:,} of {len(part):,} {split} texts stand in train too, which flatters its scores")

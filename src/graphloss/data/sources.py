@@ -81,7 +81,7 @@ def locate(source: str) -> Files:
     plain = re.fullmatch(r"[\w-]+", source) is not None
     if not (source in KNOWN or path.exists()) and not (plain and named(source)):
         raise _not_found(source, path, plain)
-    if path.is_file() and source not in KNOWN:
+    if path.exists() and not path.is_dir() and source not in KNOWN:
         check_file(path)
         return Files(path.stem, {"train": [path]}, True)
     folder = named(source) if source in KNOWN or not path.exists() else path

@@ -1,11 +1,13 @@
 """Texts to predict on, one after another, from a file, from standard input or from a list."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from graphloss.data.columns import as_text, choose_column
 from graphloss.data.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.errors import InputError
 from graphloss.paths import typed
 
 
@@ -45,7 +47,7 @@ def _from_standard_input(text: str | None, remedy: str | None) -> Iterator[str]:
     objects: bool | None = None
     column = text
     # line by line, so that a text can be answered as soon as its line has come
-    for number, line in decoded_lines(iter(sys.stdin.buffer.readline, b""), "standard input"):
+    for number, line in decoded_lines(_lines_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")
         if not objects or not line.strip():
@@ -56,3 +58,28 @@ def _from_standard_input(text: str | None, remedy: str | None) -> Iterator[str]:
         if column is None or column not in row:
             column = choose_column(list(row), "text", text, where, remedy=remedy)
         yield as_text(row[column], where)
+
+
+def _lines_as_they_come() -> Iterator[bytes]:
+    """The lines of standard input, past the buffer of `sys.stdin`.
+
+    A thread that waits there for a line holds the buffer's lock, and Python aborts when it ends before the line comes.
+    """
+    if sys.stdin is None:
+        raise InputError("standard input is closed; send texts there, a line each, or give a file")
+    try:
+        descriptor = os.dup(sys.stdin.fileno())
+    except OSError:  # a stand-in that is no file
+        yield from iter(sys.stdin.buffer.readline, b"")
+        return
+    rest = b""
+    try:
+        while piece := os.read(descriptor, 1 << 20):  # what is there, and no waiting for more
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+    except OSError as error:
+        raise InputError(f"standard input cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
+    if rest:
+        yield rest
