@@ -45,6 +45,7 @@ class Line(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.words, self.idle, self.device = nn.Linear(10, 6), nn.Linear(3, 3), torch.device("cpu")
+        self.truncate_dim = None
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"sentence_embedding": torch.tanh(self.words(features["x"]))}
