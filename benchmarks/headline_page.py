@@ -149,7 +149,8 @@ def more_draws(found: Cells, cells: Cells) -> list[str]:
                 f"| {column[0][0]} {column[0][1]}, {name} | {len(column)} | {np.mean(theirs):.1f} "
                 f"| {np.mean(ours):.1f} | {interval([gap])} | {sum(each > 0 for each in gap)} |"
             )
-    return lines
+    head = ["| | draws | regression | G-Loss, unlabelled text | difference (95% interval) | draws ahead |"]
+    return [*head, "| --- | ---: | ---: | ---: | ---: | ---: |", *lines] if lines else []
 
 
 def few_unlabelled(path: Path) -> list[str]:
