@@ -10,8 +10,8 @@ an epoch by labels that the others do not have. The rest of train, up to `UNLABE
 the one that can use it, and `TEST` documents of the test split are scored, the same for all.
 
 - probe: logistic regression on the untouched encoder
-- setfit: SetFit 1.2 with its default head and `num_iterations=20`, in a Python of its own (`--setfit`): one epoch, where
-  that is more than 20 minutes of one core (all but `SETFIT_WHOLE` of the long ones) `SETFIT_STEPS` steps of 16
+- setfit: SetFit 1.2 with its default head and `num_iterations=20`, in a Python of its own (`--setfit`): one epoch of
+  batches of 16, cut at `SETFIT_STEPS` steps where that would take over 20 minutes of one core
 - ce, supcon: `TextClassifier`'s training with that loss, predicted by the head; gloss: with its default predictor
 - gloss + unlabelled: the same training with the unlabelled text beside it, as `fit(..., unlabeled=...)` has it
 - ce+unlabelled, supcon+unlabelled, by name in `--methods` alone: as much for the other losses, which of the two does it
@@ -58,6 +58,7 @@ SHOTS = (1, 4, 8, 16)
 WITH_TEXT = "+unlabelled"
 METHODS = ("probe", "gloss", "ce", "supcon", "setfit")
 SETFIT_STEPS, SETFIT_SEEDS = 150, 1
+# besides these an epoch has at most so many steps, or takes longer than 20 minutes
 SETFIT_WHOLE = {("banking77", 1), ("banking77", 4), ("r8", 8), ("r8", 16), ("ohsumed", 4)}
 SEEDS = 5
 PILES, PILE_SEEDS = (1, 5, 20, 100, 400, 1000), 3

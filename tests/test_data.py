@@ -522,6 +522,17 @@ def test_a_data_set_of_the_hub(monkeypatch):
     assert corpus.test is None
 
 
+def test_a_data_set_of_the_hub_that_does_not_fit_is_not_read(monkeypatch):
+    import datasets
+
+    table = datasets.Dataset.from_dict({"text": ["a text"] * 2000, "label": ["x", "y"] * 1000})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args: datasets.DatasetDict({"train": table}))
+    assert len(load_corpus("hub:owner/name").train.texts) > 1000
+    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
+    with pytest.raises(InputError, match=r"hub:owner/name, train split: .* in memory, and 0.0 GiB are free"):
+        load_corpus("hub:owner/name")
+
+
 def test_a_split_of_the_hub_without_labels_is_left_out(monkeypatch):
     import datasets
 

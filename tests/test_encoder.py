@@ -118,7 +118,7 @@ def test_a_model_keeps_its_own_pooling(tiny_encoder: Path) -> None:
 def test_encode_agrees_with_the_library_and_computes_fewer_pad_tokens(
     tiny_encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.TOKENISED_AT_ONCE", 40)  # several times, and once fewer
+    monkeypatch.setattr("graphloss.encoder.TEXTS_AT_ONCE", 40)  # several times, and once fewer
     encoder = load(str(tiny_encoder)).train()
     texts = ["simmer " * k for k in range(1, 9)] * 8 + [". " * k for k in range(1, 29)] + ["x" * 400, "\U0001f600"]
     assert len(texts) % 40 and len(texts) > 80

@@ -32,7 +32,7 @@ HEAVY = (
 LAYERS = tuple(
     line.split()
     for line in (
-        "errors paths",
+        "errors paths locks",
         "processes machine graph solvers neighbours propagation corpus_graph objectives losses prediction memory "
         "gradcache rivals",
         "config checking presets catalogue encoder encoder_files sampling documents schedule lower room data",

@@ -18,6 +18,7 @@ from graphloss.checking import make
 from graphloss.config import DataSettings, TrainSettings, names
 from graphloss.data import Corpus, goes_by_name
 from graphloss.errors import InputError
+from graphloss.locks import locked
 from graphloss.paths import typed
 
 UNBORN = f".{runfolder.INFO}.writing"  # all that a kill in the first moment leaves
@@ -137,23 +138,10 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process is at work there.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: one process at a time is the user's to see to
+    with locked(folder) as mine:
+        if not mine:
+            raise InputError(f"{folder}: another training is at work there; wait for its end, or choose another --out")
         yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{folder}: another training is at work there; wait for its end, or choose another --out"
-                ) from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def place_of(source: str) -> str:

@@ -28,7 +28,7 @@ from graphloss.lower import transformer_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TOKENISED_AT_ONCE = 512
+TEXTS_AT_ONCE = 512
 """Texts whose tokens are sorted together: enough that hardly a pad token is left, few enough for a bar that moves."""
 TOKENS_AT_ONCE = 512
 """Tokens that a CPU embeds together without a gradient: fewer leave its cores waiting, more only bring pad tokens."""
@@ -201,7 +201,7 @@ def encode(
                 disable=not (progress and processes.first()),
             ) as bar,
         ):
-            for rows in order.split(TOKENISED_AT_ONCE):
+            for rows in order.split(TEXTS_AT_ONCE):
                 features = tokenise(encoder, [texts[row] for row in rows.tolist()])
                 features = batch_to_device(features, encoder.device)
                 parts.append(embed(encoder, features, chunk=batch_size or _chunk(features)).cpu())

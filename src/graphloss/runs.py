@@ -64,16 +64,14 @@ def train(
             screen.say(f"{out} has finished already; nothing is left to do")
             return info | {"run": str(out)}
 
-    def loaded() -> Any:
-        encoder = load(work.encoder, max_length=work.settings.max_length)
-        from graphloss.training import check  # the trainer, which need not be there for an encoder that cannot be read
+    encoder = processes.all_do(lambda: load(work.encoder, max_length=work.settings.max_length))
+    from graphloss.training import check  # the trainer, which need not be there for an encoder that cannot be read
 
-        train = work.corpus.train
-        counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
-        check(work.settings, encoder, train.texts, **counts, classes=len(work.corpus.label_names))
-        return encoder
-
-    encoder = processes.all_do(loaded)  # before the folder is claimed: it may fail
+    train = work.corpus.train
+    counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+    classes = len(work.corpus.label_names)
+    # before the folder is claimed, and by one process, for each finds another part of the memory free
+    processes.first_does(lambda: check(work.settings, encoder, train.texts, **counts, classes=classes))
     folder, begun = processes.first_does(
         lambda: claim.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
     )

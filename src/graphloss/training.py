@@ -117,7 +117,7 @@ def fit(
     began = time.perf_counter()
     processes.join()
     counts = {"labelled": documents.known, "unlabelled": len(documents) - documents.known}
-    check(settings, encoder, documents.texts, **counts, classes=len(label_names))
+    processes.first_does(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)

@@ -1,26 +1,24 @@
 """The folder of a comparison: what was asked, a result file a cell, and locks for processes that share the work.
 
-    bench.json      the grid, as far as it was ever asked for
-    cells/          one JSON file a cell: scores, curve, settings, versions, machine; written whole or not at all
-    studies/        one JSON file a study of `--tune`
-    results.md, results.json, report.html
-    work/, .locks/  checkpoints of cells that are being trained, and who trains them
-
-A lock belongs to its process and the system takes it back when the process ends, however it ends: no lock is ever
-stale.
+bench.json      the grid, as far as it was ever asked for
+cells/          one JSON file a cell: scores, curve, settings, versions, machine; written whole or not at all
+studies/        one JSON file a study of `--tune`
+results.md, results.json, report.html
+work/, .locks/  checkpoints of cells that are being trained, and who trains them
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from graphloss import locks
 from graphloss.bench.grid import UNTOUCHED, Cell, Grid, said_shots, slug
 from graphloss.errors import InputError
 from graphloss.runfolder import write_text
@@ -177,27 +175,15 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
     return [cell for cell in found if cell is not None]
 
 
-@contextmanager
-def locked(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a cell or a study while it is worked on; False if another process holds it.
+def locked(folder: Path, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+    """The lock of a cell or a study, to hold while it is worked on; False if another process holds it.
 
     Args:
         folder: of the comparison.
         name: of the cell or study.
         wait: until the other process has ended its work.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: one process at a time is the user's to see to
-        yield True
-        return
-    with (folder / LOCKS / f"{name}.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    return locks.locked(folder / LOCKS / f"{name}.lock", wait=wait)
 
 
 def write_json(path: Path, value: Any) -> None:

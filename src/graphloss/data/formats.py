@@ -61,10 +61,19 @@ def check_room(path: Path) -> None:
     if path.suffix.lower() == ".parquet":
         about = _parquet(path).metadata
         size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-    left, needed = machine.free(), size * (LISTED if path.suffix.lower() == ".json" else IN_MEMORY)
+    check_size(str(path), size, LISTED if path.suffix.lower() == ".json" else IN_MEMORY)
+
+
+def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
+    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes a byte.
+
+    Raises:
+        InputError: with what is needed and what is free; `where` names the table.
+    """
+    left, needed = machine.free(), size * in_memory
     if left is not None and needed > left:
         raise InputError(
-            f"{path}: its {machine.gib(size)} need about {machine.gib(needed)} in memory, and "
+            f"{where}: its {machine.gib(size)} need about {machine.gib(needed)} in memory, and "
             f"{machine.said_free(left)}; give a part of it, about {left / needed:.0%} would fit."
         )
 

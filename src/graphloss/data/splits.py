@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.data.columns import as_label, as_text, choose_column
-from graphloss.data.formats import check_file, check_room, class_names, column_names, rows
+from graphloss.data.formats import check_file, check_room, check_size, class_names, column_names, rows
 from graphloss.data.sources import SPLITS, from_hub, locate, split_of
 from graphloss.errors import InputError
 
@@ -150,7 +150,9 @@ def _read_hub(name: str, text: str | None, label: str | None, only: str | None) 
 
 def _read_table(table: Any, text: str, label: str | None, where: str) -> Split:
     """All documents of a split of the Hub, as `_read_file` those of a file."""
-    cells = table.select_columns([text] if label is None else [text, label])[:]
+    columns = table.select_columns([text] if label is None else [text, label])
+    check_size(where, columns.data.nbytes)
+    cells = columns[:]
     texts = [as_text(cell, f"{where}, row {row}") for row, cell in enumerate(cells[text], 1)]
     if label is None:
         return Split(texts, [None] * len(texts))
