@@ -1,0 +1,67 @@
+"""Which share of the labelled documents can the graph of a batch ask, with and without a memory?
+
+    GRAPHLOSS_DATA=FOLDER python benchmarks/coverage.py
+
+The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered, with
+each document's own label left out or that of the whole batch; the third epoch. Who can be asked depends on the labels
+alone, so that the embeddings are random. Written to benchmarks/results/coverage.json; the table stands in docs/maths.md.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from graphloss.data import load_corpus
+from graphloss.losses import GLoss
+from graphloss.memory import Memory
+from graphloss.sampling import ClassAwareBatchSampler
+
+OUT = Path(__file__).parent / "results" / "coverage.json"
+DATA, BATCH, REMEMBERED, EPOCHS, DIMENSIONS = ("r52", "ohsumed"), 32, 4, 3, 8
+
+
+def batches(labels: torch.Tensor, epoch: int, by_class: bool) -> list[torch.Tensor]:
+    """The documents of each batch of an epoch."""
+    if not by_class:
+        return list(torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch)).split(BATCH))
+    sampler = ClassAwareBatchSampler(labels.tolist(), BATCH)
+    sampler.set_epoch(epoch)
+    return [torch.tensor(batch) for batch in sampler]
+
+
+def covered(labels: torch.Tensor, leave_out: str | None, by_class: bool) -> float:
+    """Percent of the documents that were asked in the last epoch; `leave_out` None remembers nothing."""
+    classes = int(labels.max()) + 1
+    remembered = {"memory": Memory(classes, REMEMBERED, DIMENSIONS), "leave_out": leave_out} if leave_out else {}
+    loss = GLoss(sigma=0.3, **remembered)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    asked = 0.0
+    for epoch in range(EPOCHS):
+        for documents in batches(labels, epoch, by_class):
+            z = torch.nn.functional.normalize(torch.randn(len(documents), DIMENSIONS, generator=generator))
+            loss(z, labels[documents], documents=documents)
+            asked += float(loss.coverage) * len(documents) * (epoch == EPOCHS - 1)
+    return 100 * asked / len(labels)
+
+
+def main() -> None:
+    """Count, print and write."""
+    rows = []
+    for data in DATA:
+        corpus = load_corpus(data, validation=0.0)
+        labels = torch.tensor(corpus.indices(corpus.train))
+        for by_class in (False, True):
+            for leave_out in (None, "one", "batch"):
+                percent = covered(labels, leave_out, by_class)
+                rows.append({"data": data, "by_class": by_class, "leave_out": leave_out, "percent": percent})
+                print(
+                    f"{data}, drawn {'by class' if by_class else 'blindly'}, memory {leave_out or 'none'}: {percent:.2f}"
+                )
+    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
