@@ -2,9 +2,9 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/coverage.py
 
-The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered, with
-each document's own label left out or that of the whole batch; the third epoch. Who can be asked depends on the labels
-alone, so that the embeddings are random. Written to benchmarks/results/coverage.json; the table stands in docs/maths.md.
+The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered,
+with each document's own label left out or that of the whole batch; the third epoch. Who can be asked depends on the
+labels alone, so that the embeddings are random. Written to benchmarks/results/coverage.json, the table of docs/maths.md.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ def main() -> None:
             for leave_out in (None, "one", "batch"):
                 percent = covered(labels, leave_out, by_class)
                 rows.append({"data": data, "by_class": by_class, "leave_out": leave_out, "percent": percent})
-                print(
-                    f"{data}, drawn {'by class' if by_class else 'blindly'}, memory {leave_out or 'none'}: {percent:.2f}"
-                )
+                drawn = "by class" if by_class else "blindly"
+                print(f"{data}, drawn {drawn}, memory {leave_out or 'none'}: {percent:.2f}")
     OUT.write_text(json.dumps(rows, indent=1) + "\n")
 
 
