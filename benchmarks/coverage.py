@@ -4,7 +4,7 @@
 
 The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered,
 with each document's own label left out or that of the whole batch; the third epoch. Who can be asked depends on the
-labels alone, so that the embeddings are random. Written to benchmarks/results/coverage.json, the table of docs/maths.md.
+labels alone, so that the embeddings are random. Written to benchmarks/results/coverage.json; docs/maths.md shows it.
 """
 
 from __future__ import annotations
