@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -337,24 +338,56 @@ def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_p
 
 
 @pytest.mark.slow
-def test_torchrun_starts_it(still_encoder: Path, toy: Toy, tmp_path: Path) -> None:
-    data = tmp_path / "toy.csv"
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "mpirun"])
+def test_launchers_start_it(launcher: str, still_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    """`mpirun`, which `accelerate launch --cpu` calls, is not at hand: what it gives each process is."""
+    data, run = tmp_path / "toy.csv", tmp_path / "run"
     with data.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("text", "label"), *zip(toy.texts, toy.labels, strict=True)])
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "graphloss",
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    torchrun = "torch.distributed.run --standalone --nproc-per-node 2 -m graphloss"
+    accelerate = "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m graphloss"
+    starts: dict[str, list[tuple[str, dict[str, str]]]] = {
+        "torchrun": [(torchrun, {})],
+        "accelerate": [(accelerate, {})],
+        "mpirun": [("graphloss", place | {"PMI_SIZE": "2", "PMI_RANK": rank}) for rank in "01"],
+    }
+    train = ["train", data, "--model", still_encoder, "--epochs", "1", "--out", run, "--json"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command.split(), *train],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment,
+        )
+        for command, environment in starts[launcher]
     ]
-    command = ["train", data, "--model", still_encoder, "--epochs", "1", "--out", tmp_path / "run", "--json"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*launcher, *command], capture_output=True, text=True, check=False, timeout=600, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["run"] == str(tmp_path / "run") and done.stderr.count("trains on") == 1
+    said = [process.communicate(timeout=600) for process in started]
+    assert {process.returncode for process in started} == {0}, said
+    answer, progress = ("".join(parts) for parts in zip(*said, strict=True))
+    assert json.loads(answer)["run"] == str(run)
+    assert progress.count("trains on") == 1 and "shared by 2 processes" in progress
+
+
+@pytest.mark.parametrize("mpi", range(3))
+def test_mpi_numbers_the_processes(mpi: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in processes.OF_MPI:
+        monkeypatch.setenv(name, "")  # remembered, so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    for names, value in zip(processes.OF_MPI.values(), ("0", "1", "0", "1"), strict=True):
+        monkeypatch.setenv(names[mpi], value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    processes.join()
+    assert "RANK" not in os.environ
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    processes.join()
+    assert {name: os.environ[name] for name in processes.OF_MPI} == {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }

@@ -29,6 +29,14 @@ T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher sets in the environment of each process."""
 
+OF_MPI = {
+    "RANK": ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"),
+    "WORLD_SIZE": ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"),
+    "LOCAL_RANK": ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
+    "LOCAL_WORLD_SIZE": ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"),
+}
+"""`accelerate launch --cpu` starts the processes by `mpirun`, which numbers them by names of its own."""
+
 PATIENCE = timedelta(days=1)
 """The others wait while the first process writes a report, or for the next line of a pipe."""
 
@@ -39,6 +47,10 @@ def join() -> None:
     Raises:
         ValueError: there are more processes on this machine than it has GPUs.
     """
+    for name, theirs in OF_MPI.items():
+        said = [os.environ[other] for other in theirs if other in os.environ]
+        if said and "MASTER_ADDR" in os.environ:  # else nobody says where the processes are to find one another
+            os.environ.setdefault(name, said[0])
     if launched() < 2:
         return
     import torch

@@ -221,6 +221,7 @@ def _arguments(
         fp16=precision == "fp16",
         seed=settings.seed,
         report_to="none",
+        log_level_replica="error",  # the other processes of a launcher are silent
         disable_tqdm=True,
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,  # how long early stopping has waited already
