@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 PAGE = Path(__file__).parent.parent / "docs" / "few_labels.md"
+RESULTS_PAGE = PAGE.with_name("results.md")
 README = Path(__file__).parent.parent / "README.md"
 MARK, SHORT = "<!-- tables -->", "<!-- few labels -->"
 NAMES = {
@@ -240,13 +241,14 @@ def write_between(page: Path, mark: str, lines: list[str]) -> None:
 
 
 def write(results: Path, piles: Path) -> None:
-    """Write the tables between the marks of the page, and the means in the README."""
+    """Write the tables between the marks of the page, the means in the README, those with differences in results.md."""
     found = read(results)
     cells = compared(found)
     parts = ["### Means over all columns", "", *summary(cells), ""]
     parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
-    parts += ["### G-Loss with unlabelled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
-    parts += ["### The same, accuracy", "", *differences(cells, "accuracy"), ""]
+    ahead = ["### G-Loss with unlabelled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
+    ahead += ["### The same, accuracy", "", *differences(cells, "accuracy")]
+    parts += [*ahead, ""]
     if all(found[method] for method in BEHIND_OTHERS):
         parts += ["### The same unlabelled text behind the other losses", "", *behind_others(found), ""]
     if piles.exists():
@@ -256,3 +258,4 @@ def write(results: Path, piles: Path) -> None:
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]
     write_between(PAGE, MARK, parts)
     write_between(README, SHORT, summary(cells))
+    write_between(RESULTS_PAGE, SHORT, [*summary(cells), "", *ahead])
