@@ -29,8 +29,9 @@ and `run` make them anew. What follows from it for your own data: [which_loss.md
 
 ## With unlabelled text, and beside SetFit
 
-all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels a class of banking77, r8, ohsumed and mr: means of the sixteen columns, and how far G-Loss with unlabelled text is
-ahead in macro-F1 and in accuracy. Every column, how each was trained, and where ours loses: [few_labels.md](few_labels.md). The rest of this page is learnt from the labels alone.
+all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels a class of banking77, r8, ohsumed and mr: means of the sixteen columns, and
+how far G-Loss with unlabelled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and where
+ours loses: [few_labels.md](few_labels.md). The rest of this page is learnt from the labels alone.
 
 <!-- few labels -->
 <!-- few labels -->
