@@ -48,7 +48,7 @@ MATHS = LAYERS[1]
 # One third-party library, one door.
 DOORS = {
     "typer": {"cli.application", "cli.datasets", "cli.learning", "cli.options", "cli.using"},
-    "plotly": {"report.figures", "report.page", "bench.figures", "bench.page"},
+    "plotly": {"report.figures", "report.page", "report.sections", "bench.figures", "bench.page"},
     "optuna": {"tuning.proposals", "tuning.storage", "tuning.study"},
     "faiss": {"neighbours"},
     "peft": {"encoder"},

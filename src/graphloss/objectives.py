@@ -86,7 +86,7 @@ def gloss(
         >>> round(result.coverage.item(), 2)
         0.67
     """
-    _check_batch(embeddings, labels, num_classes, class_weights)
+    _classes(embeddings, labels, num_classes, class_weights)
     check_sigma(sigma)
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
@@ -158,7 +158,7 @@ def paper_loss(
     Raises:
         ValueError: shapes, dtypes or options that do not fit, with what was expected.
     """
-    num_classes = _check_batch(embeddings, labels, num_classes, class_weights)
+    num_classes = _classes(embeddings, labels, num_classes, class_weights)
     check_sigma(sigma)
     if shown.shape != labels.shape or shown.dtype != torch.bool:
         raise ValueError(
@@ -224,7 +224,16 @@ def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> Non
         raise ValueError(f"label {int(labels.max())} has no ring in a memory of {classes} classes")
 
 
-def _check_batch(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
+def check_batch(embeddings: Tensor, labels: Tensor) -> None:
+    """Refuse what no loss can read.
+
+    Args:
+        embeddings: (n, d), of any floating type.
+        labels: (n,) integers, -1 for unlabelled.
+
+    Raises:
+        ValueError: what was expected, and what came.
+    """
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise ValueError(
             f"embeddings must be floating point of shape (documents, dimensions), got {embeddings.dtype} "
@@ -235,9 +244,14 @@ def _check_batch(embeddings: Tensor, labels: Tensor, num_classes: int | None, cl
             f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabelled, got {labels.dtype} "
             f"{tuple(labels.shape)}"
         )
-    low, high = (int(labels.min()), int(labels.max())) if labels.numel() else (-1, -1)
-    if low < -1:
-        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabelled; got {low}")
+    if labels.numel() and int(labels.min()) < -1:
+        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabelled; got {int(labels.min())}")
+
+
+def _classes(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
+    """C of a batch that can be read, as given or as the weights or the labels say."""
+    check_batch(embeddings, labels)
+    high = int(labels.max()) if labels.numel() else -1
     if num_classes is None:
         num_classes = len(class_weights) if class_weights is not None else max(high + 1, 1)
     if high >= num_classes:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphloss.graph import exact, unit, working
-from graphloss.objectives import gloss
+from graphloss.objectives import check_batch, gloss
 
 LEAST_TEMPERATURE = 1e-3
 """Below it the nearest document has all the weight, and cos / t has no digit left in float32."""
@@ -56,7 +56,7 @@ class Rival(nn.Module):
         Raises:
             ValueError: shapes or dtypes that do not fit, with what was expected.
         """
-        _check(embeddings, labels)
+        check_batch(embeddings, labels)
         with exact(embeddings):
             seen = labels >= 0  # (n,)
             x, y = working(embeddings)[seen], labels[seen]  # (l, d), (l,)
@@ -229,18 +229,3 @@ def _checked_temperature(temperature: float) -> float:
             f"temperature must be at least {LEAST_TEMPERATURE}, got {temperature}; good values lie between 0.05 and 0.5"
         )
     return temperature
-
-
-def _check(embeddings: Tensor, labels: Tensor) -> None:
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        raise ValueError(
-            f"embeddings must be floating point of shape (documents, dimensions), got {embeddings.dtype} "
-            f"{tuple(embeddings.shape)}; pool the tokens first"
-        )
-    if labels.shape != embeddings.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
-            f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabelled, got {labels.dtype} "
-            f"{tuple(labels.shape)}"
-        )
-    if labels.numel() and int(labels.min()) < -1:
-        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabelled; got {int(labels.min())}")

@@ -7,21 +7,18 @@ loading anything.
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphloss.bench import figures, tables
 from graphloss.bench.folder import MARKDOWN, REPORT, ROWS, locked, write_json
 from graphloss.bench.grid import BASELINE, UNTOUCHED
 from graphloss.bench.method import HOW, facts_of, groups_of
 from graphloss.bench.summary import summarise
+from graphloss.report import Page
 from graphloss.runfolder import write_text
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 Cell = Mapping[str, Any]
 
@@ -52,7 +49,7 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     """The page, a whole HTML document."""
     from plotly.offline import get_plotlyjs
 
-    page = _Page()
+    page = Page()
     arms = list(dict.fromkeys((row["loss"], row["mode"]) for row in rows))
     colours = figures.arm_colours(arms)
     page.section("Scores", "Bold: the best of its column.", "".join(map(tables.as_html, tables.score_tables(rows))))
@@ -74,28 +71,6 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
         plotly=get_plotlyjs(),
         js=(assets / "report.js").read_text(encoding="utf-8"),
     )
-
-
-class _Page:
-    """Sections, and the data of the figures in them, as they come."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.data: list[str] = []
-        self.titles: dict[str, str] = {}
-
-    def section(self, title: str, note: str, body: str) -> None:
-        anchor = title.lower().replace(" ", "-")
-        self.titles[anchor] = title
-        said = f'<p class="note">{html.escape(note)}</p>' if note else ""
-        self.parts.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{said}{body}</section>')
-
-    def figure(self, figure: go.Figure, classes: Sequence[int] | None = None) -> str:
-        name = f"figure-{len(self.data) + 1}"
-        payload = figure.to_json().replace("<", "\\u003c")  # no text can close the script element
-        self.data.append(f'<script type="application/json" id="{name}">{payload}</script>')
-        of = "" if classes is None else f' data-classes="{json.dumps(list(classes), separators=(",", ":"))}"'
-        return f'<div data-figure="{name}"{of} style="height:{int(figure.layout.height)}px"></div>'
 
 
 def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
@@ -135,7 +110,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{tried}; beyond chance (corrected p below 0.05) are {better} for the better and {worse} for the worse."
 
 
-def _differences(page: _Page, rows: Sequence[Mapping[str, Any]], colours: Mapping[tuple[str, str], str]) -> None:
+def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colours: Mapping[tuple[str, str], str]) -> None:
     shown = tables.comparison_tables(rows)
     if not shown:
         return
@@ -147,7 +122,7 @@ def _differences(page: _Page, rows: Sequence[Mapping[str, Any]], colours: Mappin
     page.section("Against cross-entropy", "Dots are mean differences over the seeds, bars their 95% intervals.", body)
 
 
-def _curves(page: _Page, cells: Sequence[Cell], colours: Mapping[tuple[str, str], str]) -> None:
+def _curves(page: Page, cells: Sequence[Cell], colours: Mapping[tuple[str, str], str]) -> None:
     blocks = []
     for group, mine in groups_of(cells).items():
         runs: dict[tuple[str, str], list[Any]] = {}
@@ -166,7 +141,7 @@ def _curves(page: _Page, cells: Sequence[Cell], colours: Mapping[tuple[str, str]
         )
 
 
-def _maps(page: _Page, cells: Sequence[Cell]) -> None:
+def _maps(page: Page, cells: Sequence[Cell]) -> None:
     blocks, known = [], 0  # classes so far: the chips of one data set must not light up another's
     for group, mine in groups_of(cells).items():
         placed = [cell for cell in mine if cell.get("map")]
@@ -183,7 +158,7 @@ def _maps(page: _Page, cells: Sequence[Cell]) -> None:
                 for t, p, text in zip(truth, predicted, words["texts"], strict=True)
             ]
             figure = figures.embedding_map(cell["map"]["points"], truth, predicted, hover, classes=len(classes))
-            drawing = page.figure(figure, [known + place for place in truth])
+            drawing = page.figure(figure, classes=[known + place for place in truth])
             title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
             score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
             panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')

@@ -2,5 +2,6 @@
 
 from graphloss.report.card import model_card
 from graphloss.report.page import Document, render, write_report
+from graphloss.report.sections import Page
 
-__all__ = ["Document", "model_card", "render", "write_report"]
+__all__ = ["Document", "Page", "model_card", "render", "write_report"]

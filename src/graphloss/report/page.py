@@ -14,15 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphloss import runfolder
 from graphloss.errors import InputError
 from graphloss.evaluation import reliability
 from graphloss.report import figures, tables
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from graphloss.report.sections import Page
 
 MISTAKES, SUSPECTS = 25, 100
 
@@ -87,7 +85,7 @@ def render(
 
     labels = [str(label) for label in info["labels"]]
     metrics, split = info["metrics"], str(info["metrics"]["split"])
-    page = _Page()
+    page = Page()
     head = tables.head(info, metrics, split, len(documents), len(labels))
     page.section("Result", tables.headline_note(metrics, split), tables.headline(metrics))
     if drawn := figures.curves(history, info.get("best_epoch")):
@@ -122,31 +120,8 @@ def render(
     )
 
 
-class _Page:
-    """Sections, and the data of the figures in them, as they come."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.data: list[str] = []
-        self.titles: dict[str, str] = {}
-
-    def section(self, title: str, note: str, body: str) -> None:
-        anchor = title.lower().replace(" ", "-")
-        self.titles[anchor] = title
-        said = f'<p class="note">{html.escape(note)}</p>' if note else ""
-        self.parts.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{said}{body}</section>')
-
-    def figure(self, figure: go.Figure, *, classes: Sequence[int] | None = None) -> str:
-        name = f"figure-{len(self.data) + 1}"
-        payload = figure.to_json().replace("<", "\\u003c")  # no text can close the script element
-        self.data.append(f'<script type="application/json" id="{name}">{payload}</script>')
-        of = "" if classes is None else f' data-classes="{json.dumps(list(classes), separators=(",", ":"))}"'
-        height = int(figure.layout.height)
-        return f'<div data-figure="{name}"{of} style="height:{height}px"></div>'
-
-
 def _documents_sections(
-    page: _Page, labels: list[str], metrics: Mapping[str, Any], documents: Sequence[Document]
+    page: Page, labels: list[str], metrics: Mapping[str, Any], documents: Sequence[Document]
 ) -> None:
     truth, predicted = [d.label for d in documents], [d.predicted for d in documents]
     right, confidence = [d.right for d in documents], [d.probability for d in documents]
@@ -191,7 +166,7 @@ def _documents_sections(
         )
 
 
-def _maps_section(page: _Page, labels: list[str], documents: Sequence[Document]) -> None:
+def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) -> None:
     colours = dict(zip(labels, figures.class_colours(len(labels)), strict=True))
     index = {name: i for i, name in enumerate(labels)}
     panels, drawn = [], 0
