@@ -51,7 +51,7 @@ from graphloss.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "headline"
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"
-TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 64}
+TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 96}
 UNLABELLED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
 TEST = {"banking77": 1000, "r8": 1000, "mr": 1000, "ohsumed": 600}
 SHOTS = (1, 4, 8, 16)
