@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from headline import TOKENS, drawn, scores
+from headline import drawn, scores
 
 from graphloss.config import TrainSettings
 from graphloss.documents import Documents
@@ -36,6 +36,7 @@ from graphloss.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "hidden_documents.jsonl"
 DATA = {"r8": 8, "banking77": 4, "ohsumed": 4}
+TOKENS = {"r8": 48, "banking77": 32, "ohsumed": 64}
 UNLABELLED, TEST, EPOCHS = 1000, 600, 8
 VARIANTS: dict[str, dict[str, Any]] = {
     "labels alone": {},
