@@ -102,7 +102,8 @@ def _ratio(cells: Sequence[Cell], loss: str, mode: str, what: str) -> str:
         if (name, kind) == (loss, mode) and mine and theirs:
             logs.setdefault(seed, []).append(float(np.log(mine[what] / theirs[what])))
     found = estimate([float(np.mean(values)) for values in logs.values()])
-    mean, low, high = (float(np.exp(x)) for x in (found.mean, found.low or found.mean, found.high or found.mean))
+    low, high = (found.mean if x is None else x for x in (found.low, found.high))  # one seed has no interval
+    mean, low, high = (float(np.exp(x)) for x in (found.mean, low, high))
     return _bold(f"{mean:.2f} ({low:.2f} to {high:.2f})", low > 1 or high < 1)
 
 
