@@ -3,7 +3,7 @@
     GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py run [--setfit PYTHON]    train what is missing
     GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py teach                    unlabelled text anew, nothing trained
     GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py piles                    the same with a few unlabelled texts
-    python benchmarks/headline.py page                                           write the tables of the README and of docs
+    python benchmarks/headline.py page                                           write the tables of README and of docs
 
 Every method gets the same N labels a class and no other: nothing is set aside for validation, so that nobody chooses
 an epoch by labels that the others do not have. The rest of train, up to `UNLABELLED` documents, is unlabelled text for
