@@ -687,6 +687,36 @@ def test_a_path_that_cannot_be_looked_at_is_refused(
     assert {"long": "File name too long", "closed": "this user may not look there"}[fault] in error
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train closed/a.csv",
+        "train closed",
+        "train builtin --out closed",
+        "tune builtin --out closed",
+        "bench builtin --out closed",
+        "data show closed",
+    ],
+)
+def test_a_folder_that_can_be_entered_but_not_listed_is_refused(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    listed = Path.iterdir
+
+    def closed(self: Path) -> Any:  # root may list any folder, so that one is played
+        if self.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    (tmp_path / "closed").mkdir()
+    code, out, error = call(*command.split())
+    assert code == 2 and out == "" and "Traceback" not in error
+    assert error.startswith("error: ") and "closed: this user may not" in error and "Permission denied" in error
+
+
 def test_report_in_a_folder_that_cannot_be_written(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))

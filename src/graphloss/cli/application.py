@@ -66,12 +66,20 @@ def _check_shared(command: str | None) -> None:
 
 
 def main() -> None:
-    """Run the command; an `InputError` becomes one clear message and exit code 2."""
+    """Run the command; bad input, and a file that is not ours, become one clear message and exit code 2."""
     try:
         app()
     except InputError as error:
         if not getattr(error, "elsewhere", False):  # else the first of several processes says it
             print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        where = error.filename or "a file"
+        print(
+            f"error: {where}: this user may not read or write there ({error.strerror}); ask its owner, or give another "
+            "path",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone, as in `graphloss predict … | head`
         sys.stderr.close()
