@@ -18,7 +18,7 @@ the one that can use it, and `TEST` documents of the test split are scored, the 
 - ce+unlabelled, supcon+unlabelled, by name in `--methods` alone: as much for the other losses, which of the two does it
 
 To fit two cores, the lower three of the six layers stay as they are (`--freeze 3`) in ce, supcon and gloss where more
-than `CHEAP` documents are labelled; SetFit trains all, as it does by default. Each cell is a process of its own, so
+than `CHEAP` tokens are labelled; SetFit trains all, as it does by default. Each cell is a process of its own, so
 that its peak memory is its own, of one thread.
 """
 
@@ -57,7 +57,7 @@ TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 96}
 UNLABELLED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
 TEST = {"banking77": 1000, "r8": 1000, "mr": 1000, "ohsumed": 600}
 SHOTS = (1, 4, 8, 16)
-CHEAP, FREEZE = 32, 3
+CHEAP, FREEZE = 32 * 48, 3
 WITH_TEXT = "+unlabelled"
 METHODS = ("probe", "gloss", "ce", "supcon", "setfit")
 SETFIT_STEPS = 150
@@ -93,14 +93,14 @@ def scores(cell: dict[str, Any], p: np.ndarray | torch.Tensor) -> dict[str, floa
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
 
 
-def frozen_layers(cell: dict[str, Any]) -> int:
+def frozen_layers(task: str, cell: dict[str, Any]) -> int:
     """How many of the lower layers stay as they are."""
-    return 0 if len(cell["texts"]) <= CHEAP else FREEZE
+    return 0 if len(cell["texts"]) * TOKENS[task] <= CHEAP else FREEZE
 
 
 def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path | None) -> dict[str, Any]:
     """Fine-tune with a loss; what it has learnt is kept beside its embeddings, for the unlabelled text to add to."""
-    asked = {"loss": method, "freeze": frozen_layers(cell), "max_length": TOKENS[task]}
+    asked = {"loss": method, "freeze": frozen_layers(task, cell), "max_length": TOKENS[task]}
     settings = make(TrainSettings, asked | {"seed": seed, "precision": "fp32"})
     encoder = load(resolve(None), max_length=TOKENS[task], device="cpu")
     clock = time.process_time()
@@ -136,7 +136,7 @@ def taught(cell: dict[str, Any], kept: Path, alone: dict[str, Any]) -> dict[str,
         scores(cell, predictor.probabilities(z))
         | {"head": scores(cell, predictor.head(z)), "mix": scores(cell, predictor.by("mix").probabilities(z))}
         | {name: alone[name] + rows["encoding"][name] + spent[name] for name in spent}
-        | {"graph_share": predictor.graph_share, "agreement": lesson.agreement, "freeze": alone["freeze"]}
+        | {"graph_share": predictor.graph_share, "agreement": lesson.agreement}
     )
 
 
