@@ -29,6 +29,13 @@ def predictor() -> Predictor:
 
 
 @pytest.fixture
+def beside(predictor: Predictor) -> Predictor:
+    """The same with nine unlabelled documents, whose neighbours give two fifths of the answer."""
+    pile = unit(torch.randn(9, 5, generator=torch.Generator().manual_seed(2)))
+    return replace(predictor, pile=pile, near_share=0.4, graph_share=0.25)
+
+
+@pytest.fixture
 def z() -> torch.Tensor:
     return unit(torch.randn(7, 5, generator=torch.Generator().manual_seed(1)))
 
@@ -74,6 +81,30 @@ def test_knn_asks_the_ten_nearest_alone(predictor: Predictor, z: torch.Tensor) -
     assert not torch.allclose(found, predictor.graph(z)) and NEIGHBOURS < 12
 
 
+def test_the_neighbours_say_their_label_or_what_the_head_says_of_them(beside: Predictor, z: torch.Tensor) -> None:
+    assert beside.pile is not None
+    found, both = beside.near(z), beside.probabilities(z)
+    everyone = [*beside.support, *beside.pile]
+    says = [[float(label == c) for c in range(3)] for label in beside.support_labels]
+    says += beside.head(beside.pile).tolist()
+    for i in range(len(z)):
+        near = sorted(range(21), key=lambda j: -float(z[i] @ everyone[j]))[:NEIGHBOURS]
+        weights = {j: math.exp(float(z[i] @ everyone[j]) / 0.3**2) for j in near}
+        for c in range(3):
+            share = sum(w * says[j][c] for j, w in weights.items()) / sum(weights.values())
+            assert float(found[i, c]) == pytest.approx(share, rel=1e-4)
+    mean = 0.6 * (0.75 * beside.head(z) + 0.25 * beside.graph(z)) + 0.4 * found
+    torch.testing.assert_close(both, mean)
+    for kind in ("head", "graph", "knn"):  # they ask what they say, whatever taught the head
+        assert torch.equal(beside.by(kind).probabilities(z), replace(beside, pile=None).by(kind).probabilities(z))
+
+
+def test_fewer_documents_than_neighbours(beside: Predictor, z: torch.Tensor) -> None:
+    assert beside.pile is not None
+    few = replace(beside, support=beside.support[:2], support_labels=beside.support_labels[:2], pile=beside.pile[:1])
+    torch.testing.assert_close(few.near(z).sum(1), torch.ones(7))
+
+
 def test_each_kind_answers_as_it_says(predictor: Predictor, z: torch.Tensor) -> None:
     assert torch.equal(predictor.by("head").probabilities(z), predictor.head(z))
     assert torch.equal(predictor.by("graph").probabilities(z), predictor.graph(z))
@@ -84,19 +115,25 @@ def test_each_kind_answers_as_it_says(predictor: Predictor, z: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("kind", PREDICTORS)
-def test_a_document_never_changes_the_answer_to_another(kind: str, predictor: Predictor, z: torch.Tensor) -> None:
-    together = predictor.by(kind).probabilities(z)
-    alone = torch.cat([predictor.by(kind).probabilities(row[None]) for row in z])
+def test_a_document_never_changes_the_answer_to_another(kind: str, beside: Predictor, z: torch.Tensor) -> None:
+    together = beside.by(kind).probabilities(z)
+    alone = torch.cat([beside.by(kind).probabilities(row[None]) for row in z])
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(together.sum(1), torch.ones(7))
 
 
+@pytest.mark.parametrize("with_pile", [False, True])
 @pytest.mark.parametrize("kind", PREDICTORS)
 def test_the_shares_of_all_documents_and_the_head_make_up_the_answer(
-    kind: str, predictor: Predictor, z: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    with_pile: bool,
+    predictor: Predictor,
+    beside: Predictor,
+    z: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prediction, "ROWS", 3)  # several blocks
-    chosen = predictor.by(kind)
+    chosen = (beside if with_pile else predictor).by(kind)
     found = chosen.evidence(z, k=50)
     assert found.documents.shape == found.shares.shape == (7, 12)
     torch.testing.assert_close(found.shares.sum(1) + found.head, torch.ones(7))
@@ -121,6 +158,21 @@ def test_a_share_is_what_the_answer_loses_without_the_document(predictor: Predic
         assert float(found.shares[i, 0]) == pytest.approx(float(weights[j] / weights.sum() / 2 / p[i, c]), rel=1e-4)
 
 
+def test_a_neighbour_gives_its_weight_beside_that_of_the_graph(beside: Predictor, z: torch.Tensor) -> None:
+    assert beside.pile is not None
+    found, p = beside.evidence(z, k=12), beside.probabilities(z)
+    everyone = torch.cat([beside.support, beside.pile]).double()
+    graph = torch.exp(beside.support.double() @ z.T.double() / 0.3**2).T  # (7, 12)
+    graph = graph / graph.sum(1, keepdim=True)
+    for i in range(7):
+        near = sorted(range(21), key=lambda j: -float(z[i].double() @ everyone[j]))[:NEIGHBOURS]
+        weights = {j: math.exp(float(z[i].double() @ everyone[j]) / 0.3**2) for j in near}
+        for j, share in zip(found.documents[i].tolist(), found.shares[i].tolist(), strict=True):
+            if j >= 0:
+                part = 0.6 * 0.25 * float(graph[i, j]) + 0.4 * weights.get(j, 0.0) / sum(weights.values())
+                assert share == pytest.approx(part / float(p[i].max()), rel=1e-3)
+
+
 def test_a_left_out_document_is_asked_as_if_it_were_new(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "ROWS", 5)
     found = predictor.left_out()
@@ -136,3 +188,4 @@ def test_no_documents_give_no_rows(predictor: Predictor) -> None:
     for kind in PREDICTORS:
         assert predictor.by(kind).probabilities(torch.empty(0, 5)).shape == (0, 3)
         assert predictor.by(kind).evidence(torch.empty(0, 5)).documents.shape == (0, 5)
+    assert replace(predictor, near_share=0.5).probabilities(torch.empty(0, 5)).shape == (0, 3)

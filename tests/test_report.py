@@ -290,6 +290,10 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     near = model_card(info | {"predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5}})
     assert "of the ten nearest alone" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
+    taught = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0, "near_share": 0.45}})
+    assert "0.55 of the head and 0.45 of the neighbours" in taught and "pile.safetensors" in taught
+    three = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.5, "near_share": 0.2}})
+    assert "0.4 of the head, 0.4 of the graph and 0.2 of the neighbours" in three
     assert "of the graph" not in headed and "linear on these" in headed
     for settings, said in (
         ({"loss": "supcon", "temperature": 0.2}, "loss supcon, mode combined, weight 0.5, temperature 0.2, seed 0."),

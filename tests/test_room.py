@@ -19,7 +19,7 @@ from graphloss.encoder import embed, load, tokenise
 from graphloss.errors import InputError
 from graphloss.losses import GLoss
 from graphloss.lower import frozen
-from graphloss.unlabelled import head, lesson
+from graphloss.unlabelled import learn
 
 CPU = torch.device("cpu")
 
@@ -85,7 +85,7 @@ def test_the_corpus_graph_holds_what_was_estimated() -> None:
     z = torch.randn(n, d, generator=generator) + torch.randn(classes, d, generator=generator)[labels]
     labels[200:] = -1
     estimate = room.of_corpus_graph(n, d, classes)
-    assert 0.3 * estimate < peak(lambda: head(z, lesson(z, labels, classes))) < estimate
+    assert 0.3 * estimate < peak(lambda: learn(z, labels, classes)) < estimate
 
 
 def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) -> None:

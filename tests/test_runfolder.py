@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None
     predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1), 0.3, 0.5)
     runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), predictor))
     assert runfolder.read_model(run)[1].predictor.weight.abs().max() == 0
+
+
+def test_unlabelled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
+    info, model = runfolder.read_model(run)
+    assert model.predictor.pile is None and model.predictor.near_share == 0 and not (run / "pile.safetensors").exists()
+    pile = torch.randn(4, 32).half().float()
+    taught = replace(model.predictor, pile=pile, near_share=0.4)
+    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), taught))
+    runfolder.write_info(run, info | {"predictor": info["predictor"] | {"near_share": 0.4}})
+    found = runfolder.read_model(run)[1].predictor
+    assert torch.equal(found.pile, pile) and found.near_share == 0.4
+    z = torch.randn(3, 32)
+    assert torch.equal(found.by("mix").probabilities(z), taught.by("mix").probabilities(z))
+    (run / "pile.safetensors").unlink()
+    with pytest.raises(InputError, match=r"pile\.safetensors missing"):
+        runfolder.read_model(run)
+
+
+def test_a_pile_of_before_does_not_stay(run: Path, tiny_encoder: Path) -> None:
+    (run / "pile.safetensors").write_bytes(b"of the training before")
+    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), runfolder.read_model(run)[1].predictor))
+    assert not (run / "pile.safetensors").exists()
 
 
 def damage_info(run: Path) -> None:

@@ -13,16 +13,19 @@ from conftest import Toy
 from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
-from graphloss import presets, trainer, training
+from graphloss import presets, teaching, trainer, training
 from graphloss.checking import make
 from graphloss.checkpoints import complete, last_whole, step_of
 from graphloss.config import LOSSES, TrainSettings
+from graphloss.corpus_graph import assortativity, corpus_graph
 from graphloss.documents import Documents
 from graphloss.encoder import encode, load
 from graphloss.errors import InputError
 from graphloss.evaluation import linear_probe
+from graphloss.graph import unit
 from graphloss.losses import Combined, GLoss, gloss
 from graphloss.model import Blend, GraphModel, start_model, untied
+from graphloss.prediction import Predictor
 from graphloss.schedule import (
     batch_size_for,
     blend_for,
@@ -237,6 +240,26 @@ def test_unlabelled_documents_teach_the_head_and_leave_the_training_as_it_is(
     assert what.documents == 24 and 0 <= what.agreement <= 1 and sum(what.shares) == pytest.approx(1, abs=1e-5)
     assert torch.equal(taught.predictor.support, alone.predictor.support)
     assert what.agreement > 0.1 and not torch.allclose(taught.predictor.weight, alone.predictor.weight)
+    assert alone.predictor.pile is None and alone.predictor.near_share == 0
+    assert torch.equal(taught.predictor.pile, z.half().float())
+    everyone = unit(torch.cat([taught.predictor.support, z]))
+    labels = torch.tensor(documents.labelled().labels + [-1] * 24)
+    said = torch.where(labels >= 0, labels, taught.predictor.head(everyone).argmax(1))
+    r = assortativity(corpus_graph(everyone), said)
+    assert r > 0 and taught.predictor.near_share == pytest.approx(teaching.NEAR * what.trust * r**2)
+    assert taught.predictor.graph_share == pytest.approx((1 - what.trust) * alone.predictor.graph_share)
+
+
+def test_of_many_unlabelled_documents_some_are_kept_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "KEPT", 5)
+    z = unit(torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
+    alone = Predictor(z[:4] * 4, torch.zeros(4), z[:4], torch.arange(4), 0.3, 0.5)
+    few, what = teach(alone, torch.cat([z[4:], z[4:]]))
+    assert what.documents == 24 and what.trust > 0 and few.pile is not None and len(few.pile) == 5
+    places = [int((row - torch.cat([z[4:], z[4:]])).abs().sum(1).argmin()) for row in few.pile]
+    assert places != list(range(5)) and torch.equal(few.pile, teach(alone, torch.cat([z[4:], z[4:]]))[0].pile)
+    untrusted, _ = teach(alone, z[:0])
+    assert untrusted is alone
 
 
 def test_hidden_documents_join_the_graph_of_a_batch(

@@ -141,6 +141,51 @@ class TestLesson:
             un.lesson(z, torch.full((3,), -1), 2)
 
 
+class TestPasses:
+    """The head's own answers in the regression's place."""
+
+    def test_another_pass_pools_graph_and_head_by_the_formula(self) -> None:
+        z, _, labels = corpus([40, 30, 20], 3, noise=0.5)
+        first = un.lesson(z, labels, 3)
+        probe = un.head(z, first)
+        second = un.again(z, first, probe)
+        for i in range(90):
+            h = torch.softmax(probe.weight.double() @ z[i].double() + probe.bias.double(), 0)
+            t = first.opinion[i].double() * h**2
+            t = t / t.sum()
+            if labels[i] >= 0:
+                t = torch.nn.functional.one_hot(labels[i], 3).double()
+            else:
+                certain = 1 + (t * t.clamp_min(1e-30).log()).sum() / np.log(3)
+                assert second.weights[i].item() == pytest.approx(certain.item(), abs=1e-4)
+            assert torch.allclose(second.targets[i].double(), t, atol=1e-4)
+        known = labels >= 0
+        assert (second.weights[known].sum() / second.weights.sum()).item() == pytest.approx(un.GIVEN, abs=1e-5)
+        assert second.trust == first.trust and second.graph is first.graph
+
+    def test_passes_are_taken_one_after_another_and_know_more(self) -> None:
+        right = {"first": 0.0, "last": 0.0}
+        for seed in range(5):
+            z, y, labels = corpus([200, 200, 200], 1, noise=0.33, seed=seed)
+            hidden = labels < 0
+            probe, learnt = un.learn(z, labels, 3)
+            expected = un.lesson(z, labels, 3)
+            first = one = un.head(z, expected)
+            for _ in range(un.PASSES):
+                expected = un.again(z, expected, one)
+                one = un.head(z, expected)
+            assert torch.equal(probe.weight, one.weight) and torch.equal(learnt.targets, expected.targets)
+            for name, each in (("first", first), ("last", probe)):
+                right[name] += (each.probabilities(z).argmax(1) == y)[hidden].float().mean().item() / 5
+        assert right["last"] > right["first"] > 0.5
+
+    def test_what_is_not_trusted_is_not_asked_again(self) -> None:
+        z, y, _ = corpus([10, 10], 1)
+        other = Probe(torch.zeros(2, 24), torch.zeros(2))
+        probe, learnt = un.learn(z, y, 2, otherwise=other)
+        assert probe is other and learnt.trust == 0.0
+
+
 class TestTrust:
     """How much of a head the unlabelled documents have, and which class shares it keeps."""
 

@@ -259,6 +259,7 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
                 "kind": self.predictor_.kind,
                 "sigma": self.predictor_.sigma,
                 "graph_share": self.predictor_.graph_share,
+                "near_share": self.predictor_.near_share,
             },
             "unlabelled": self.taught_
             and asdict(self.taught_) | {"shares": dict(zip(map(str, self.classes_), self.taught_.shares, strict=True))},

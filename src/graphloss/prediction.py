@@ -1,16 +1,18 @@
 """From embeddings to class probabilities: the linear head, the graph of the training documents, or both.
 
 Letters: z (m, d) new documents and s (n, d) training documents, all of unit length; Y (n, C) one-hot labels;
-σ the bandwidth; γ the graph's share of the mix.
+σ the bandwidth; γ the graph's share of the mix, ν that of the neighbours where unlabelled documents taught the head.
 
     head     p = softmax(z Wᵀ + b)
     graph    p_i = Σ_j K_ij Y_j,  K = softmax over j of (z_i · s_j) / σ²
     knn      the same over the k training documents nearest to i alone
-    mix      p = (1 - γ) head + γ graph
+    near     knn over all training documents, labelled or not: Y_j is the head's answer to j where j has no label
+    mix      p = (1 - ν) ((1 - γ) head + γ graph) + ν near
 
 The graph is the harmonic function of one new node beside training nodes whose labels are all shown (Zhu, Ghahramani,
 Lafferty 2003, equation 5, with a single unlabelled node): a new document never changes another's answer. It also says
-why: document j has given γ K_ij of the probability p_ic of its class c, and the head (1 - γ) head_ic of it.
+why: labelled document j has given (1 - ν) γ K_ij + ν K'_ij of the probability p_ic of its class c, K and K' the weights
+of graph and neighbours, and the head all the rest: it answers for the new document and for its unlabelled neighbours.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphloss.corpus_graph import SIGMA
+
 ROWS = 1024  # new documents at once: 1,024 by 100,000 similarities are 0.4 GB
-NEIGHBOURS = 10  # of knn
+NEIGHBOURS = 10  # of knn, and of the mix with unlabelled documents
 
 
 class Evidence(NamedTuple):
@@ -32,7 +36,8 @@ class Evidence(NamedTuple):
     Attributes:
         documents: (m, k) places among the training documents; -1 beyond the last that had a part in the answer.
         shares: (m, k) share of each in its answer's probability; 0 where there is none.
-        head: (m,) the head's share; the rest belongs to documents that are not listed.
+        head: (m,) the head's share, what it says of unlabelled neighbours included; the rest belongs to documents that
+            are not listed.
     """
 
     documents: Tensor
@@ -50,8 +55,10 @@ class Predictor:
         support: (n, d) embeddings of the labelled training documents.
         support_labels: (n,) their classes.
         sigma: bandwidth of the graph.
-        graph_share: share of the graph in the mix; the rest is the head's.
+        graph_share: γ, share of the graph in its mix with the head.
         kind: which of them answers: "head", "graph", "knn" or "mix".
+        pile: (m, d) embeddings of unlabelled training documents; None where none taught the head.
+        near_share: ν, share of the neighbours in the mix; 0 without a pile.
     """
 
     weight: Tensor
@@ -61,6 +68,8 @@ class Predictor:
     sigma: float
     graph_share: float
     kind: str = "mix"
+    pile: Tensor | None = None
+    near_share: float = 0.0
 
     def by(self, kind: str | None) -> Predictor:
         """The same, answering by `kind`; None leaves it as it is.
@@ -76,7 +85,7 @@ class Predictor:
 
     @property
     def share(self) -> float:
-        """Share of the training documents in the answer, from 0 to 1: γ of the mix, all or nothing otherwise."""
+        """Share of the graph in its mix with the head, from 0 to 1: γ of the mix, all or nothing otherwise."""
         return {"head": 0.0, "mix": self.graph_share}.get(self.kind, 1.0)
 
     def head(self, z: Tensor) -> Tensor:
@@ -84,17 +93,24 @@ class Predictor:
         return (z.float() @ self.weight.T + self.bias).softmax(1)
 
     def graph(self, z: Tensor, k: int | None = None) -> Tensor:
-        """Probabilities (m, C) by the labels of similar training documents, the k nearest or all, of (m, d)."""
-        labels = torch.nn.functional.one_hot(self.support_labels.long(), len(self.weight)).float()  # (n, C)
-        parts = [votes @ labels for votes in self._votes(z, k)]
+        """Probabilities (m, C) by the labels of similar labelled documents, the k nearest or all, of (m, d)."""
+        parts = [votes @ self._labels for votes in self._votes(z, k)]
+        return torch.cat(parts) if parts else z.new_empty(0, len(self.weight))
+
+    def near(self, z: Tensor) -> Tensor:
+        """Probabilities (m, C) by the nearest training documents, labelled or not, of (m, d)."""
+        answers = self._labels if self.pile is None else torch.cat([self._labels, self.head(self.pile)])  # (n + m, C)
+        parts = [(weights[:, :, None] * answers[places]).sum(1) for places, weights in self._nearest(z)]
         return torch.cat(parts) if parts else z.new_empty(0, len(self.weight))
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) of embeddings (m, d), float32."""
         if self.share == 1:
-            return self.graph(z, self._k)
-        found = self.head(z)
-        return torch.lerp(found, self.graph(z), self.share) if self.share else found
+            found = self.graph(z, self._k)
+        else:
+            found = self.head(z)
+            found = torch.lerp(found, self.graph(z), self.share) if self.share else found
+        return torch.lerp(found, self.near(z), self._near_share) if self._near_share else found
 
     def evidence(self, z: Tensor, k: int = 5) -> Evidence:
         """The k training documents that did most for the answer to each of m embeddings (m, d).
@@ -104,31 +120,51 @@ class Predictor:
         p = self.probabilities(z)  # (m, C)
         answer = p.argmax(1)  # (m,)
         p = p.gather(1, answer[:, None])  # (m, 1)
-        k = min(k, len(self.support))
-        places, shares = [], []
+        n = len(self.support)
+        k = min(k, n)
+        near, everyone = self._nearest(z) if self._near_share else None, len(self._everyone)
+        places, shares, heads = [], [], []
         for start, votes in enumerate(self._votes(z, self._k)):
             rows = slice(start * ROWS, start * ROWS + len(votes))
+            given = self.share * votes  # (rows, n)
+            if near is not None:
+                beside, weights = next(near)
+                among_all = torch.zeros(len(votes), everyone).scatter_(1, beside, weights)  # (rows, n + m)
+                given = torch.lerp(given, among_all[:, :n], self._near_share)
             own = self.support_labels[None, :] == answer[rows, None]  # (rows, n)
-            top = torch.where(own, votes, 0.0).topk(k, dim=1)
-            part = self.share * top.values / p[rows]  # (rows, k)
-            places.append(torch.where(part > 0, top.indices, -1))
-            shares.append(part)
+            given = torch.where(own, given, 0.0) / p[rows]
+            top = given.topk(k, dim=1)
+            places.append(torch.where(top.values > 0, top.indices, -1))
+            shares.append(top.values)
+            heads.append((1.0 - given.sum(1)).clamp_min(0.0) if self.share < 1 else torch.zeros(len(votes)))
         if not places:
             return Evidence(torch.empty(0, k, dtype=torch.long), torch.empty(0, k), torch.empty(0))
-        head = (1 - self.share) * self.head(z).gather(1, answer[:, None]) / p
-        return Evidence(torch.cat(places), torch.cat(shares), head[:, 0])
+        return Evidence(torch.cat(places), torch.cat(shares), torch.cat(heads))
 
     def left_out(self) -> Tensor:
         """What the graph says of each training document, (n, C), by the others alone; uniform where there are none."""
-        labels = torch.nn.functional.one_hot(self.support_labels.long(), len(self.weight)).float()  # (n, C)
         if len(self.support) < 2:
-            return torch.full_like(labels, 1 / len(self.weight))
+            return torch.full_like(self._labels, 1 / len(self.weight))
         parts = []
         for start, rows in enumerate(self.support.split(ROWS)):
             x = rows @ self.support.T / self.sigma**2  # (rows, n)
             x.diagonal(start * ROWS).fill_(-torch.inf)
-            parts.append(x.softmax(1) @ labels)
+            parts.append(x.softmax(1) @ self._labels)
         return torch.cat(parts)
+
+    @property
+    def _labels(self) -> Tensor:
+        """Y (n, C)."""
+        return torch.nn.functional.one_hot(self.support_labels.long(), len(self.weight)).float()
+
+    @property
+    def _everyone(self) -> Tensor:
+        """Embeddings of labelled and unlabelled documents, (n + m, d)."""
+        return self.support if self.pile is None else torch.cat([self.support, self.pile])
+
+    @property
+    def _near_share(self) -> float:
+        return self.near_share if self.kind == "mix" else 0.0
 
     @property
     def _k(self) -> int | None:
@@ -141,3 +177,11 @@ class Predictor:
             if k is not None and k < len(self.support):
                 x = x.masked_fill(x < x.topk(k, dim=1).values[:, -1:], -torch.inf)
             yield x.softmax(1)
+
+    def _nearest(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places among labelled and unlabelled documents and weights, (rows, k), of `ROWS` documents after another."""
+        everyone = self._everyone
+        k = min(NEIGHBOURS, len(everyone))
+        for rows in z.float().split(ROWS) if len(z) else ():
+            cosine, places = (rows @ everyone.T).topk(k, dim=1)
+            yield places, (cosine / SIGMA**2).softmax(1)

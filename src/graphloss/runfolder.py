@@ -4,6 +4,7 @@
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
     support.safetensors   embeddings (n, d) float16 and labels (n,) of the labelled training documents
     support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
+    pile.safetensors      embeddings (m, d) float16 of unlabelled training documents, where some taught the head
     graphloss.json        labels, settings, versions, data, metrics; `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
@@ -29,12 +30,13 @@ from graphloss.errors import InputError
 from graphloss.paths import typed
 from graphloss.prediction import Predictor
 
-FORMAT = 1
-INFO, METRICS, HEAD, SUPPORT, ENCODER = (
+FORMAT = 2  # 1 knew no pile, and its readers would answer without it
+INFO, METRICS, HEAD, SUPPORT, PILE, ENCODER = (
     "graphloss.json",
     "metrics.jsonl",
     "head.safetensors",
     "support.safetensors",
+    "pile.safetensors",
     "encoder",
 )
 TEXTS, PREDICTIONS, AUDIT = "support.parquet", "predictions.parquet", "audit.jsonl"
@@ -81,16 +83,21 @@ def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_model(folder: Path, model: Model) -> None:
-    """Write encoder, head and support set, each whole."""
+    """Write encoder, head, support set and pile, each whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.torch import save_file
 
     predictor = model.predictor
-    for name, tensors in (
-        (HEAD, {"weight": predictor.weight, "bias": predictor.bias}),
-        (SUPPORT, {"embeddings": predictor.support.half(), "labels": predictor.support_labels}),
-    ):
+    parts = {
+        HEAD: {"weight": predictor.weight, "bias": predictor.bias},
+        SUPPORT: {"embeddings": predictor.support.half(), "labels": predictor.support_labels},
+    }
+    if predictor.pile is None:
+        (folder / PILE).unlink(missing_ok=True)
+    else:
+        parts[PILE] = {"embeddings": predictor.pile.half()}
+    for name, tensors in parts.items():
         hidden = folder / f".{name}.writing"
         save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
         hidden.replace(folder / name)
@@ -151,7 +158,10 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     info = read_info(folder)
     if info["status"] != "finished":
         raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
-    missing = [name for name in (ENCODER, HEAD, SUPPORT) if not (folder / name).exists()]
+    chosen = info["predictor"]
+    near_share = float(chosen.get("near_share", 0.0))
+    names = (ENCODER, HEAD, SUPPORT, *([PILE] if near_share else []))
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise InputError(f"{folder}: damaged, {' and '.join(missing)} missing; copy the run folder again or train anew")
     head, support = _tensors(folder / HEAD, ("weight", "bias")), _tensors(folder / SUPPORT, ("embeddings", "labels"))
@@ -159,10 +169,10 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         raise InputError(
             f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}"
         )
+    pile = _tensors(folder / PILE, ("embeddings",))["embeddings"].float() if near_share else None
     from graphloss.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
-    chosen = info["predictor"]
     predictor = Predictor(
         head["weight"],
         head["bias"],
@@ -171,6 +181,8 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         sigma=float(chosen["sigma"]),
         graph_share=float(chosen["graph_share"]),
         kind=str(chosen.get("kind", "mix")),
+        pile=pile,
+        near_share=near_share,
     )
     return info, Model(encoder, predictor, _texts(folder / TEXTS, len(predictor.support)))
 

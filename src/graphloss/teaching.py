@@ -1,7 +1,8 @@
 """Unlabelled documents put to use: a graph of all documents teaches the head after training, and the encoder in it.
 
 The encoder is shaped by the given labels; its embeddings of all documents, joined with their nearest neighbours, carry
-these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`).
+these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`). Half of the answer to a new
+document is then what its neighbours say: their labels, and where they have none what this head says of them.
 
 During training the same can be asked of the documents hidden in a batch (`SoftTargets`), letters as in `unlabelled`::
 
@@ -24,11 +25,19 @@ from graphloss.corpus_graph import certainty
 from graphloss.documents import Documents
 from graphloss.encoder import encode
 from graphloss.evaluation import Probe
+from graphloss.graph import unit
 from graphloss.prediction import Predictor
-from graphloss.unlabelled import head, lesson
+from graphloss.unlabelled import clusters, learn, lesson
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+NEAR = 0.5
+"""Most that the neighbours have of an answer."""
+
+KEPT = 20_000
+"""Unlabelled documents that a predictor keeps, drawn at random from more: 15 MB of a run folder, and a neighbour search
+of some hundredth of the encoder's work."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +63,41 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
 
     The lesson gets as much of the answer as it is trusted, at the cost of the head and of the graph's share alike: it
     comes from a graph of all documents, to which that of the labelled ones has nothing to add (docs/experiments.md).
+    The neighbours get `NEAR` trust r² of the answer: r, Newman's assortativity, is the correlation of the classes at
+    the two ends of an edge, r² the part of one that the other explains.
 
     Args:
         predictor: of n labelled documents.
         unlabelled: (m, d) unit-length embeddings.
 
     Returns:
-        The predictor with its new head, and what it was taught by.
+        The predictor with its new head and at most `KEPT` of the documents beside it, and what it was taught by.
     """
-    z = torch.cat([predictor.support, unlabelled.to(predictor.support)])  # (n + m, d)
+    unlabelled = unlabelled.to(predictor.support)
+    z = torch.cat([predictor.support, unlabelled])  # (n + m, d)
     labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabelled),), -1)])  # (n + m,)
-    learnt = lesson(z, labels, len(predictor.weight), shared=True)
-    probe = head(z, learnt, otherwise=Probe(predictor.weight, predictor.bias))
-    share = (1.0 - learnt.trust) * predictor.graph_share
-    taught = replace(predictor, weight=probe.weight, bias=probe.bias, graph_share=share)
-    return taught, Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist(), learnt.trust)
+    own = Probe(predictor.weight, predictor.bias)
+    probe, learnt = learn(z, labels, len(predictor.weight), otherwise=own, shared=True)
+    what = Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist(), learnt.trust)
+    if learnt.trust == 0.0:
+        return predictor, what
+    r = clusters(learnt, probe.probabilities(unit(z)))
+    taught = replace(
+        predictor,
+        weight=probe.weight,
+        bias=probe.bias,
+        graph_share=(1.0 - learnt.trust) * predictor.graph_share,
+        pile=_some(unlabelled).half().float(),  # as a run folder keeps it
+        near_share=NEAR * learnt.trust * r**2,
+    )
+    return taught, what
+
+
+def _some(rows: Tensor) -> Tensor:
+    """At most `KEPT` rows, drawn at random, in their order."""
+    if len(rows) <= KEPT:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:KEPT].sort().values]
 
 
 class SoftTargets(nn.Module):

@@ -11,7 +11,8 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
     T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
 
 T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
-where they are many. A head is then fitted on all documents, with two reservations::
+where they are many. A head is then fitted on all documents, its own answers H take the regression's place (T is then
+G^a H^b), and it is fitted anew, `PASSES` times. Two reservations::
 
     r        Newman's assortativity of its classes on the graph: are they clusters? As far as they are not (1 - r),
              its biases are shifted until it gives the classes the shares that P gives them in the mean
@@ -22,7 +23,7 @@ A mixture of linear heads is one. docs/corpus_graph.md and docs/few_labels.md ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +59,9 @@ and partly wrong, so it is held tighter than the probe on given labels, the less
 TRUSTED = 0.5
 """Agreement from which on the head is that of the soft targets alone, if there are many."""
 
+PASSES = 3
+"""Times that the head's own answers, better than those of a regression on few labels, are pooled with the graph's."""
+
 PILE = 200
 """Unlabelled documents that make up half of the trust: a graph of few says little, and a head of few soft targets less
 than one of few labels (docs/few_labels.md)."""
@@ -91,6 +95,7 @@ class Lesson:
         trust: the part of a head that these targets should have, from 0 to 1.
         regression: the head on the given labels alone.
         graph: of the documents.
+        opinion: (n, C) what the labels say along the graph, G.
         labels: (n,) as they were given, -1 for unlabelled.
     """
 
@@ -101,7 +106,28 @@ class Lesson:
     trust: float
     regression: Probe
     graph: CorpusGraph
+    opinion: Tensor
     labels: Tensor
+
+
+def learn(
+    embeddings: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    *,
+    otherwise: Probe | None = None,
+    shared: bool = False,
+) -> tuple[Probe, Lesson]:
+    """The head that the documents teach, over `PASSES` rounds of its own answers, and the last lesson.
+
+    Arguments as in `lesson` and `head`, which see also for what is raised.
+    """
+    learnt = lesson(embeddings, labels, num_classes, shared=shared)
+    probe = head(embeddings, learnt, otherwise=otherwise)
+    for _ in range(PASSES if learnt.trust > 0 else 0):
+        learnt = again(embeddings, learnt, probe)
+        probe = head(embeddings, learnt, otherwise=otherwise)
+    return probe, learnt
 
 
 def lesson(
@@ -138,13 +164,23 @@ def lesson(
     prior = shares(normalised(p[hidden] ** SHARP, even), even, hold=1.0 - kappa)
     g = normalised(f * class_mass(f, hidden, prior), even)
     targets = torch.where(given[:, None], y, pool(g, p, (2 * POOL[0], 2 * POOL[1])))
-
-    weights = torch.where(given, 0.0, certainty(targets[:, even > 0]))  # (n,)
-    total = weights.sum()
-    each = (total * GIVEN / (1 - GIVEN) / given.sum()).clamp_min(1.0)  # a given label is worth a certain guess at least
     m = int(hidden.sum())
     trust = min(1.0, kappa / TRUSTED) * m / (m + PILE)
-    return Lesson(targets, torch.where(given, each, weights), prior, kappa, trust, regression, graph, labels)
+    return Lesson(targets, _weights(targets, labels), prior, kappa, trust, regression, graph, g, labels)
+
+
+def again(embeddings: Tensor, learnt: Lesson, probe: Probe) -> Lesson:
+    """The lesson with the answers of its head in place of the regression's: surer, so that the pool is not squared.
+
+    Args:
+        embeddings: (n, d) of the lesson's documents.
+        learnt: the lesson.
+        probe: the head that it taught.
+    """
+    h = probe.probabilities(unit(embeddings.detach().float())).to(learnt.targets.device)  # (n, C)
+    given = learnt.labels >= 0
+    targets = torch.where(given[:, None], learnt.targets, pool(learnt.opinion, h, POOL))
+    return replace(learnt, targets=targets, weights=_weights(targets, learnt.labels))
 
 
 def head(
@@ -170,15 +206,20 @@ def head(
     soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=inverse_regularization)
     sharp = Probe(SHARP * regression.weight, SHARP * regression.bias)
     found = soft.probabilities(embeddings)  # (n, C)
-    labels = taught.labels.cpu()
-    clustered = assortativity(taught.graph, torch.where(labels >= 0, labels, found.argmax(dim=1)))
-    hidden = labels < 0
+    hidden = taught.labels.cpu() < 0
+    clustered = clusters(taught, found)
     even = shift(found[hidden], sharp.probabilities(embeddings)[hidden].mean(dim=0))
     soft = Probe(soft.weight, soft.bias + (1.0 - clustered) * even)
     otherwise = otherwise or sharp
     return Probe(
         torch.lerp(otherwise.weight, soft.weight, taught.trust), torch.lerp(otherwise.bias, soft.bias, taught.trust)
     )
+
+
+def clusters(taught: Lesson, found: Tensor) -> float:
+    """r: how far answers (n, C) of a head are clusters of the lesson's graph, given labels as they are."""
+    labels = taught.labels.cpu()
+    return assortativity(taught.graph, torch.where(labels >= 0, labels, found.argmax(dim=1).cpu()))
 
 
 def left_out_scores(
@@ -283,6 +324,15 @@ def left_out_regression(z: Tensor, labels: Tensor, num_classes: int, folds: Tens
 
 def _regression(z: Tensor, y: Tensor, given: Tensor) -> Probe:
     return soft_probe(z[given], y[given], z.new_ones(int(given.sum())))
+
+
+def _weights(targets: Tensor, labels: Tensor) -> Tensor:
+    """Certainties (n,) of targets (n, C); given labels carry `GIVEN` of the total, or one each if that is more."""
+    given = labels >= 0
+    present = torch.bincount(labels[given], minlength=targets.shape[1]) > 0  # (C,)
+    weights = torch.where(given, 0.0, certainty(targets[:, present]))  # (n,)
+    each = (weights.sum() * GIVEN / (1 - GIVEN) / given.sum()).clamp_min(1.0)  # worth a certain guess at least
+    return torch.where(given, each, weights)
 
 
 def _even(y: Tensor) -> Tensor:

@@ -123,16 +123,30 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     """How an embedding becomes probabilities, for those who do it themselves."""
     head = "`softmax(weight @ embedding + bias)`, with `weight` and `bias` from `head.safetensors`"
     kind, share = predictor.get("kind", "mix"), predictor.get("graph_share", 0.0)
-    if kind == "head" or (kind == "mix" and not share):
+    near = predictor.get("near_share", 0.0) if kind == "mix" else 0.0
+    if kind == "head" or (kind == "mix" and not share and not near):
         return f"The classifier is linear on these unit-length embeddings: {head}."
+    unit = "All embeddings have unit length."
     graph = (
         "The graph is the mean label of the training documents in `support.safetensors`"
         f"{', of the ten nearest alone' if kind == 'knn' else ''}, weighted by\n"
-        f"`softmax(support @ embedding / σ²)` with σ = {predictor['sigma']:.4g}. All embeddings have unit length."
+        f"`softmax(support @ embedding / σ²)` with σ = {predictor['sigma']:.4g}."
     )
-    if kind != "mix" or share == 1:
-        return f"The probabilities are the graph's.\n{graph}"
-    return f"The probabilities are {1 - share:g} of the head and {share:g} of the graph. The head is\n{head}.\n{graph}"
+    if kind != "mix" or (share == 1 and not near):
+        return f"The probabilities are the graph's.\n{graph} {unit}"
+    parts = {"the head": (1 - near) * (1 - share), "the graph": (1 - near) * share, "the neighbours": near}
+    *first, last = [f"{part:.3g} of {name}" for name, part in parts.items() if part]
+    said = [f"The probabilities are {', '.join(first)} and {last}. The head is\n{head}."]
+    if share:
+        said.append(graph)
+    if near:
+        from graphloss.corpus_graph import SIGMA
+
+        said.append(
+            "The neighbours are the ten documents nearest to it in `support.safetensors`, by their labels, and in\n"
+            f"`pile.safetensors`, by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
+        )
+    return "\n".join([*said, unit])
 
 
 def _cell(value: float | None, form: str) -> str:
