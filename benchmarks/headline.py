@@ -65,7 +65,7 @@ SETFIT_STEPS = 150
 SETFIT_CUT = {("banking77", 8), ("banking77", 16), ("ohsumed", 8), ("ohsumed", 16)}
 SETFIT_DRAWS = {("banking77", 4): 3, ("ohsumed", 4): 3}
 SEEDS = 5
-PILES, PILE_SEEDS = (1, 5, 20, 100, 400, 1000), 3
+PILES = (1, 5, 20, 100, 400, 1000)
 PILES_FILE = RESULTS.parent / "few_unlabelled.json"
 
 
@@ -221,11 +221,11 @@ def teach_anew() -> None:
 
 
 def teach_few() -> None:
-    """What fewer unlabelled texts give, on the embeddings that are kept of the first seeds: one row a draw."""
+    """What fewer unlabelled texts give, on the embeddings that are kept of the table: one row a draw."""
     rows = []
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")
-        if int(seed) >= PILE_SEEDS:
+        if int(seed) >= SEEDS:
             continue
         cell, held = drawn(task, int(shots), int(seed)), torch.load(kept, weights_only=True)
         predictor, z = Predictor(**held["predictor"]), held["test"]

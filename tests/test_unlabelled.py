@@ -174,7 +174,10 @@ class TestPasses:
             for _ in range(un.PASSES):
                 expected = un.again(z, expected, one)
                 one = un.head(z, expected)
-            assert torch.equal(probe.weight, one.weight) and torch.equal(learnt.targets, expected.targets)
+            assert torch.equal(learnt.targets, expected.targets)
+            share = 597 / (597 + un.MANY)
+            assert torch.allclose(probe.weight, (1 - share) * first.weight + share * one.weight, atol=1e-5)
+            assert torch.allclose(probe.bias, (1 - share) * first.bias + share * one.bias, atol=1e-5)
             for name, each in (("first", first), ("last", probe)):
                 right[name] += (each.probabilities(z).argmax(1) == y)[hidden].float().mean().item() / 5
         assert right["last"] > right["first"] > 0.5

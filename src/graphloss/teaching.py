@@ -27,7 +27,7 @@ from graphloss.encoder import encode
 from graphloss.evaluation import Probe
 from graphloss.graph import unit
 from graphloss.prediction import Predictor
-from graphloss.unlabelled import clusters, learn, lesson
+from graphloss.unlabelled import clusters, learn, lesson, many
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -63,8 +63,8 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
 
     The lesson gets as much of the answer as it is trusted, at the cost of the head and of the graph's share alike: it
     comes from a graph of all documents, to which that of the labelled ones has nothing to add (docs/experiments.md).
-    The neighbours get `NEAR` trust r² of the answer: r, Newman's assortativity, is the correlation of the classes at
-    the two ends of an edge, r² the part of one that the other explains.
+    The neighbours get `NEAR` trust r² of the answer, as far as the documents are `many`: r, Newman's assortativity, is
+    the correlation of the classes at the two ends of an edge, r² the part of one that the other explains.
 
     Args:
         predictor: of n labelled documents.
@@ -88,7 +88,7 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
         bias=probe.bias,
         graph_share=(1.0 - learnt.trust) * predictor.graph_share,
         pile=_some(unlabelled).half().float(),  # as a run folder keeps it
-        near_share=NEAR * learnt.trust * r**2,
+        near_share=NEAR * learnt.trust * r**2 * many(len(unlabelled)),
     )
     return taught, what
 

@@ -12,13 +12,13 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
 
 T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
 where they are many. A head is then fitted on all documents, its own answers H take the regression's place (T is then
-G^a H^b), and it is fitted anew, `PASSES` times. Two reservations::
+G^a H^b), and it is fitted anew, `PASSES` times, which move it by m / (m + MANY) of their way. Two reservations::
 
     r        Newman's assortativity of its classes on the graph: are they clusters? As far as they are not (1 - r),
              its biases are shifted until it gives the classes the shares that P gives them in the mean
     trust    min(1, kappa / TRUSTED) m / (m + PILE), m = |U|: the rest is the head that it leans on
 
-A mixture of linear heads is one. docs/corpus_graph.md and docs/few_labels.md have the figures behind each number.
+docs/corpus_graph.md and docs/few_labels.md have the figures behind each number.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ TRUSTED = 0.5
 
 PASSES = 3
 """Times that the head's own answers, better than those of a regression on few labels, are pooled with the graph's."""
+
+MANY = 1000
+"""Unlabelled documents that give half of their weight to the passes, and to the neighbours that answer beside the head:
+of fewer, a head that hears itself makes much of chance (docs/experiments.md)."""
 
 PILE = 200
 """Unlabelled documents that make up half of the trust: a graph of few says little, and a head of few soft targets less
@@ -118,16 +122,23 @@ def learn(
     otherwise: Probe | None = None,
     shared: bool = False,
 ) -> tuple[Probe, Lesson]:
-    """The head that the documents teach, over `PASSES` rounds of its own answers, and the last lesson.
+    """The head that the documents teach, moved by rounds of its own answers, and the last lesson.
 
     Arguments as in `lesson` and `head`, which see also for what is raised.
     """
     learnt = lesson(embeddings, labels, num_classes, shared=shared)
-    probe = head(embeddings, learnt, otherwise=otherwise)
-    for _ in range(PASSES if learnt.trust > 0 else 0):
-        learnt = again(embeddings, learnt, probe)
-        probe = head(embeddings, learnt, otherwise=otherwise)
-    return probe, learnt
+    first = last = head(embeddings, learnt, otherwise=otherwise)
+    if learnt.trust == 0.0:
+        return first, learnt
+    for _ in range(PASSES):
+        learnt = again(embeddings, learnt, last)
+        last = head(embeddings, learnt, otherwise=otherwise)
+    return between(first, last, many(int((labels < 0).sum()))), learnt
+
+
+def many(documents: int) -> float:
+    """The weight of passes and neighbours where so many are unlabelled, from 0 to 1."""
+    return documents / (documents + MANY)
 
 
 def lesson(
@@ -210,10 +221,12 @@ def head(
     clustered = clusters(taught, found)
     even = shift(found[hidden], sharp.probabilities(embeddings)[hidden].mean(dim=0))
     soft = Probe(soft.weight, soft.bias + (1.0 - clustered) * even)
-    otherwise = otherwise or sharp
-    return Probe(
-        torch.lerp(otherwise.weight, soft.weight, taught.trust), torch.lerp(otherwise.bias, soft.bias, taught.trust)
-    )
+    return between(otherwise or sharp, soft, taught.trust)
+
+
+def between(one: Probe, other: Probe, share: float) -> Probe:
+    """A mixture of two linear heads, which is one: `share` of the other."""
+    return Probe(torch.lerp(one.weight, other.weight, share), torch.lerp(one.bias, other.bias, share))
 
 
 def clusters(taught: Lesson, found: Tensor) -> float:
