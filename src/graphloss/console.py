@@ -204,7 +204,8 @@ def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = No
     """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
     rows = [(each["share"], str(each["label"]), " ".join(each["text"].split())) for each in evidence]
     if head_share:
-        rows.append((head_share, "(head)", "asks no document" + ("" if rows else "; --predictor graph asks them all")))
+        more = "" if rows else "; --predictor graph asks them all"
+        rows.append((head_share, "(head)", f"asks no labelled document{more}"))
         rows.sort(key=lambda row: -row[0])
     width = max((len(label) for _, label, _ in rows), default=0)
     return [
