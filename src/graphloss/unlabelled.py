@@ -12,7 +12,7 @@ Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
 
 T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
 where they are many. A head is then fitted on all documents, its own answers H take the regression's place (T is then
-G^a H^b), and it is fitted anew, `PASSES` times, which move it by m / (m + MANY) of their way. Two reservations::
+G^a H^b), and it is fitted anew, `PASSES` times, which move it by m² / (m² + MANY²) of their way. Two reservations::
 
     r        Newman's assortativity of its classes on the graph: are they clusters? As far as they are not (1 - r),
              its biases are shifted until it gives the classes the shares that P gives them in the mean
@@ -138,7 +138,7 @@ def learn(
 
 def many(documents: int) -> float:
     """The weight of passes and neighbours where so many are unlabelled, from 0 to 1."""
-    return documents / (documents + MANY)
+    return documents**2 / (documents**2 + MANY**2)
 
 
 def lesson(
