@@ -158,7 +158,8 @@ class TrainSettings:
     predictor: str = setting(
         "mix",
         "What classifies new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or "
-        "head and graph together, in shares chosen by left-out predictions:",
+        "head and graph together, in shares chosen by left-out predictions, with the nearest texts where unlabelled "
+        "ones taught the head:",
         choices=PREDICTORS,
     )
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
