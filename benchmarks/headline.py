@@ -33,6 +33,7 @@ import subprocess
 import tempfile
 import time
 import traceback
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
         rest = encode(fitted.encoder, cell["unlabelled"])
         spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
         kept.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"predictor": vars(predictor), "unlabelled": rest.half(), "test": z, "encoding": spent}, kept)
+        parts = {field.name: getattr(predictor, field.name) for field in fields(predictor)}
+        torch.save({"predictor": parts, "unlabelled": rest.half(), "test": z, "encoding": spent}, kept)
     return result
 
 

@@ -32,7 +32,7 @@ def predictor() -> Predictor:
 def beside(predictor: Predictor) -> Predictor:
     """The same with nine unlabelled documents, whose neighbours give two fifths of the answer."""
     pile = unit(torch.randn(9, 5, generator=torch.Generator().manual_seed(2)))
-    return replace(predictor, pile=pile, near_share=0.4, graph_share=0.25)
+    return replace(predictor, pile=pile, near_share=0.4, graph_share=0.25, sigma=0.5)  # neighbours keep to 0.3
 
 
 @pytest.fixture
@@ -99,6 +99,14 @@ def test_the_neighbours_say_their_label_or_what_the_head_says_of_them(beside: Pr
         assert torch.equal(beside.by(kind).probabilities(z), replace(beside, pile=None).by(kind).probabilities(z))
 
 
+def test_the_head_speaks_of_unlabelled_neighbours_where_the_graph_has_all_the_rest(
+    beside: Predictor, z: torch.Tensor
+) -> None:
+    found = replace(beside, graph_share=1.0).evidence(z, k=12)
+    torch.testing.assert_close(found.shares.sum(1) + found.head, torch.ones(7))
+    assert (found.head > 0.01).any()
+
+
 def test_fewer_documents_than_neighbours(beside: Predictor, z: torch.Tensor) -> None:
     assert beside.pile is not None
     few = replace(beside, support=beside.support[:2], support_labels=beside.support_labels[:2], pile=beside.pile[:1])
@@ -162,7 +170,7 @@ def test_a_neighbour_gives_its_weight_beside_that_of_the_graph(beside: Predictor
     assert beside.pile is not None
     found, p = beside.evidence(z, k=12), beside.probabilities(z)
     everyone = torch.cat([beside.support, beside.pile]).double()
-    graph = torch.exp(beside.support.double() @ z.T.double() / 0.3**2).T  # (7, 12)
+    graph = torch.exp(beside.support.double() @ z.T.double() / 0.5**2).T  # (7, 12)
     graph = graph / graph.sum(1, keepdim=True)
     for i in range(7):
         near = sorted(range(21), key=lambda j: -float(z[i].double() @ everyone[j]))[:NEIGHBOURS]

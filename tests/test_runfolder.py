@@ -79,6 +79,12 @@ def test_unlabelled_documents_are_kept_where_they_taught_the_head(run: Path, tin
         runfolder.read_model(run)
 
 
+def test_a_run_that_an_older_graphloss_began_ends_in_todays_format(run: Path) -> None:
+    info, _ = runfolder.read_model(run)
+    runfolder.write_info(run, info | {"format": 1})
+    assert json.loads((run / "graphloss.json").read_text())["format"] == runfolder.FORMAT == 2
+
+
 def test_a_pile_of_before_does_not_stay(run: Path, tiny_encoder: Path) -> None:
     (run / "pile.safetensors").write_bytes(b"of the training before")
     runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), runfolder.read_model(run)[1].predictor))

@@ -50,8 +50,8 @@ class Answering:
 
         Returns:
             For each text a list of `text`, `label` and `share`, the part of the answer's probability that the document
-            gave. What is missing to one comes from other documents and from the head, which asks none: where the head
-            alone answers, the lists are empty.
+            gave. What is missing to one comes from other documents and from the head, which asks none with a label:
+            where it alone answers, for the text or for unlabelled neighbours, the lists are empty.
 
         Raises:
             InputError: k is below 1, or the folder that this was read from does not keep the training texts.

@@ -1,12 +1,13 @@
-"""From embeddings to class probabilities: the linear head, the graph of the training documents, or both.
+"""From embeddings to class probabilities: the linear head, a graph of training documents, or both.
 
-Letters: z (m, d) new documents and s (n, d) training documents, all of unit length; Y (n, C) one-hot labels;
+Letters: z (m, d) new documents and s (n, d) labelled training documents, all of unit length; Y (n, C) one-hot labels;
 σ the bandwidth; γ the graph's share of the mix, ν that of the neighbours where unlabelled documents taught the head.
 
     head     p = softmax(z Wᵀ + b)
     graph    p_i = Σ_j K_ij Y_j,  K = softmax over j of (z_i · s_j) / σ²
     knn      the same over the k training documents nearest to i alone
-    near     knn over all training documents, labelled or not: Y_j is the head's answer to j where j has no label
+    near     knn at the corpus graph's σ, 0.3, over labelled and kept unlabelled documents: where j has no label, Y_j is
+             the head's answer to it
     mix      p = (1 - ν) ((1 - γ) head + γ graph) + ν near
 
 The graph is the harmonic function of one new node beside training nodes whose labels are all shown (Zhu, Ghahramani,
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -57,7 +59,7 @@ class Predictor:
         sigma: bandwidth of the graph.
         graph_share: γ, share of the graph in its mix with the head.
         kind: which of them answers: "head", "graph", "knn" or "mix".
-        pile: (m, d) embeddings of unlabelled training documents; None where none taught the head.
+        pile: (m, d) embeddings of unlabelled training documents; None where none is asked.
         near_share: ν, share of the neighbours in the mix; 0 without a pile.
     """
 
@@ -99,8 +101,7 @@ class Predictor:
 
     def near(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) by the nearest training documents, labelled or not, of (m, d)."""
-        answers = self._labels if self.pile is None else torch.cat([self._labels, self.head(self.pile)])  # (n + m, C)
-        parts = [(weights[:, :, None] * answers[places]).sum(1) for places, weights in self._nearest(z)]
+        parts = [(weights[:, :, None] * self._answers[places]).sum(1) for places, weights in self._nearest(z)]
         return torch.cat(parts) if parts else z.new_empty(0, len(self.weight))
 
     def probabilities(self, z: Tensor) -> Tensor:
@@ -122,21 +123,23 @@ class Predictor:
         p = p.gather(1, answer[:, None])  # (m, 1)
         n = len(self.support)
         k = min(k, n)
-        near, everyone = self._nearest(z) if self._near_share else None, len(self._everyone)
+        near = self._nearest(z) if self._near_share else None
         places, shares, heads = [], [], []
         for start, votes in enumerate(self._votes(z, self._k)):
             rows = slice(start * ROWS, start * ROWS + len(votes))
-            given = self.share * votes  # (rows, n)
+            given = (1.0 - self._near_share) * self.share * votes  # (rows, n)
             if near is not None:
                 beside, weights = next(near)
-                among_all = torch.zeros(len(votes), everyone).scatter_(1, beside, weights)  # (rows, n + m)
-                given = torch.lerp(given, among_all[:, :n], self._near_share)
+                labelled = beside < n  # (rows, k)
+                weights = torch.where(labelled, self._near_share * weights, 0.0)
+                given.scatter_add_(1, torch.where(labelled, beside, 0), weights)
             own = self.support_labels[None, :] == answer[rows, None]  # (rows, n)
             given = torch.where(own, given, 0.0) / p[rows]
             top = given.topk(k, dim=1)
             places.append(torch.where(top.values > 0, top.indices, -1))
             shares.append(top.values)
-            heads.append((1.0 - given.sum(1)).clamp_min(0.0) if self.share < 1 else torch.zeros(len(votes)))
+            asks_head = self.share < 1 or self._near_share > 0
+            heads.append((1.0 - given.sum(1)).clamp_min(0.0) if asks_head else torch.zeros(len(votes)))
         if not places:
             return Evidence(torch.empty(0, k, dtype=torch.long), torch.empty(0, k), torch.empty(0))
         return Evidence(torch.cat(places), torch.cat(shares), torch.cat(heads))
@@ -152,22 +155,29 @@ class Predictor:
             parts.append(x.softmax(1) @ self._labels)
         return torch.cat(parts)
 
-    @property
+    @cached_property
     def _labels(self) -> Tensor:
         """Y (n, C)."""
         return torch.nn.functional.one_hot(self.support_labels.long(), len(self.weight)).float()
 
-    @property
+    @cached_property
     def _everyone(self) -> Tensor:
         """Embeddings of labelled and unlabelled documents, (n + m, d)."""
         return self.support if self.pile is None else torch.cat([self.support, self.pile])
 
+    @cached_property
+    def _answers(self) -> Tensor:
+        """What each of them says, (n + m, C): its label, or the head's answer to it."""
+        return self._labels if self.pile is None else torch.cat([self._labels, self.head(self.pile)])
+
     @property
     def _near_share(self) -> float:
+        """ν of the mix; nothing else asks the neighbours."""
         return self.near_share if self.kind == "mix" else 0.0
 
     @property
     def _k(self) -> int | None:
+        """Of the graph: all documents, but for knn."""
         return NEIGHBOURS if self.kind == "knn" else None
 
     def _votes(self, z: Tensor, k: int | None) -> Iterator[Tensor]:

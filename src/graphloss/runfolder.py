@@ -66,9 +66,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:
-    """Write `graphloss.json`."""
+    """Write `graphloss.json`, in today's format also where an older graphloss has begun the run."""
+    numbered = {"format": FORMAT}
     write_text(
-        folder / INFO, json.dumps({"format": FORMAT, **info}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        folder / INFO, json.dumps(numbered | info | numbered, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
 
 

@@ -1,8 +1,8 @@
 """Unlabelled documents put to use: a graph of all documents teaches the head after training, and the encoder in it.
 
 The encoder is shaped by the given labels; its embeddings of all documents, joined with their nearest neighbours, carry
-these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`). Half of the answer to a new
-document is then what its neighbours say: their labels, and where they have none what this head says of them.
+these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`). Up to half of the answer to a
+new document is then what its neighbours say: their labels, and where they have none what this head says of them.
 
 During training the same can be asked of the documents hidden in a batch (`SoftTargets`), letters as in `unlabelled`::
 
@@ -82,13 +82,14 @@ def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
     if learnt.trust == 0.0:
         return predictor, what
     r = clusters(learnt, probe.probabilities(unit(z)))
+    near_share = NEAR * learnt.trust * r**2 * many(len(unlabelled))
     taught = replace(
         predictor,
         weight=probe.weight,
         bias=probe.bias,
         graph_share=(1.0 - learnt.trust) * predictor.graph_share,
-        pile=_some(unlabelled).half().float(),  # as a run folder keeps it
-        near_share=NEAR * learnt.trust * r**2 * many(len(unlabelled)),
+        pile=_some(unlabelled).half().float() if near_share else None,  # as a run folder keeps it
+        near_share=near_share,
     )
     return taught, what
 
