@@ -84,7 +84,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
     }
     assert not [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     info = json.loads((run / "graphloss.json").read_text())
-    assert info["status"] == "finished" and info["format"] == 1 and len(info["labels"]) == 4
+    assert info["status"] == "finished" and info["format"] == 2 and len(info["labels"]) == 4
     assert {"settings", "versions", "data", "environment", "metrics"} <= set(info)
     assert set(info["metrics"]["model"]) >= KEYS and set(info["metrics"]["probe"]) >= KEYS
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -488,7 +488,7 @@ def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy)
     assert code == 0 and first.startswith("football\t") and rest and all(line.startswith("    ") for line in rest)
     _, out, _ = call(*words, "--predictor", "head")
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["100.0%", "(head)", "asks", "no", "document;", "--predictor", "graph", "asks", "them", "all"]
+        ["100.0%", "(head)", "asks", "no", "labelled", "document;", "--predictor", "graph", "asks", "them", "all"]
     ]
     code, _, error = call(*words, "--predictor", "vote")
     assert code == 2 and "expected one of mix, head, graph, knn" in error
