@@ -24,6 +24,7 @@ from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, f1_score
 
 from graphloss import corpus_graph as cg
+from graphloss import opinions
 from graphloss import unlabelled as un
 from graphloss.encoder import encode, load
 from graphloss.encoder_files import resolve
@@ -149,7 +150,7 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
         v = normalised(v * cg.class_mass(v, hidden, taught.prior), even)
         v = guess("pool with Poisson learning", un.pool(v, regression.probabilities(z), un.POOL))
         head("soft probe on the pool with Poisson learning", plain(v, 1.0))
-    left = un.left_out_scores(z, labels, num_classes, graph=graph)
+    left = opinions.left_out_scores(z, labels, num_classes, graph=graph)
     trusted = left is None or left.graph_accuracy >= left.regression_accuracy
     head("soft probe on spreading, or regression by left-out accuracy", plain_10 if trusted else regression)
     soft = soft_probe(z, taught.targets, taught.weights, inverse_regularization=1.0)

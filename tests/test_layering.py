@@ -36,8 +36,9 @@ LAYERS = tuple(
         "processes machine graph solvers neighbours propagation corpus_graph objectives losses prediction memory "
         "gradcache rivals",
         "config checking presets catalogue encoder encoder_files sampling documents schedule lower room data",
-        "evaluation soft_probe unlabelled teaching leftout audit model checkpoints trainer training given answering "
-        "classifier sentence_transformers tuning runfolder claim plan scored runs auditing serving console report",
+        "evaluation soft_probe unlabelled opinions teaching leftout audit model checkpoints trainer training given "
+        "answering classifier sentence_transformers tuning runfolder claim plan scored runs auditing serving console "
+        "report",
         "bench",
         "cli __main__",
     )

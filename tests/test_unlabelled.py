@@ -10,6 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 
+from graphloss import opinions
 from graphloss import unlabelled as un
 from graphloss.corpus_graph import corpus_graph, from_edges
 from graphloss.evaluation import ABSENT_BIAS, Probe, linear_probe
@@ -274,13 +275,13 @@ class TestParts:
 
     def test_folds_are_dealt_within_classes(self) -> None:
         labels = torch.tensor([0, 0, 0, 1, -1, 1, 0, 0, 0, 2])
-        fold = un.stratified(labels, 5)
+        fold = opinions.stratified(labels, 5)
         assert fold[labels == 0].tolist() == [0, 1, 2, 3, 4, 0] and fold[labels == 1].tolist() == [0, 1]
 
     def test_left_out_regression_really_leaves_out(self) -> None:
         z, _, labels = corpus([20, 20], 6, noise=0.8)
-        folds = un.stratified(labels, 3)
-        found = un.left_out_regression(z, labels, 2, folds)
+        folds = opinions.stratified(labels, 3)
+        found = opinions.left_out_regression(z, labels, 2, folds)
         for fold in range(3):
             kept = (labels >= 0) & (folds != fold)
             probe = linear_probe(z[kept], labels[kept], 2)
@@ -289,10 +290,11 @@ class TestParts:
 
     def test_left_out_scores(self) -> None:
         z, _, labels = corpus([60, 60, 60], 5, noise=0.2)
-        scores = un.left_out_scores(z, labels, 3, graph=corpus_graph(z))
+        scores = opinions.left_out_scores(z, labels, 3, graph=corpus_graph(z))
         assert scores is not None and scores.documents == 15
         assert scores.graph_accuracy > 0.9 and scores.regression_accuracy > 0.9
         assert scores.graph_loss < 0.7 and 0 < scores.regression_loss < 1.1
-        noise = un.left_out_scores(unit(torch.randn(180, 24, generator=torch.Generator().manual_seed(1))), labels, 3)
+        anything = unit(torch.randn(180, 24, generator=torch.Generator().manual_seed(1)))
+        noise = opinions.left_out_scores(anything, labels, 3)
         assert noise is not None and noise.graph_accuracy < 0.7 and noise.graph_loss > scores.graph_loss
-        assert un.left_out_scores(z, corpus([60, 60, 60], 1)[2], 3) is None
+        assert opinions.left_out_scores(z, corpus([60, 60, 60], 1)[2], 3) is None

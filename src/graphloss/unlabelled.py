@@ -35,7 +35,6 @@ from graphloss.corpus_graph import (
     certainty,
     class_mass,
     corpus_graph,
-    left_out,
     spread,
 )
 from graphloss.evaluation import Probe
@@ -69,22 +68,6 @@ of fewer, a head that hears itself makes much of chance (docs/experiments.md).""
 PILE = 200
 """Unlabelled documents that make up half of the trust: a graph of few says little, and a head of few soft targets less
 than one of few labels (docs/few_labels.md)."""
-
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Scores of predictions that have not seen the document's own label, of the documents that could be asked.
-
-    Accuracies are fractions of one; a loss is the mean of -log p. The graph has equal class mass, as the labels have.
-    """
-
-    documents: int
-    regression_accuracy: float
-    regression_loss: float
-    graph_accuracy: float
-    graph_loss: float
 
 
 @dataclass(frozen=True)
@@ -163,12 +146,12 @@ def lesson(
     Raises:
         ValueError: shapes disagree, a class is out of range, or nothing is labelled.
     """
-    z = _checked(embeddings, labels, num_classes)
+    z = checked(embeddings, labels, num_classes)
     graph = corpus_graph(z, shared=shared) if graph is None else graph
     given, hidden = labels >= 0, labels < 0
     y = one_hot(labels, num_classes, z.dtype)  # (n, C)
-    even = _even(y)
-    regression = _regression(z, y, given)
+    even = even_shares(y)
+    regression = regression_on(z, y, given)
     p = regression.probabilities(z).to(z.device)  # (n, C)
     f = normalised(spread(graph, labels, num_classes, alpha=alpha), even)
     kappa = agreement(p[hidden], (f * class_mass(f, hidden, even))[hidden])
@@ -235,30 +218,6 @@ def clusters(taught: Lesson, found: Tensor) -> float:
     return assortativity(taught.graph, torch.where(labels >= 0, labels, found.argmax(dim=1).cpu()))
 
 
-def left_out_scores(
-    embeddings: Tensor, labels: Tensor, num_classes: int, *, graph: CorpusGraph | None = None, alpha: float = ALPHA
-) -> LeftOut | None:
-    """How well regression and graph each predict given labels that they have not seen, in `FOLDS` folds.
-
-    Arguments as in `lesson`. A label without another one of its class is not asked.
-
-    Returns:
-        None where nobody can be asked: one label a class.
-    """
-    z = _checked(embeddings, labels, num_classes)
-    graph = corpus_graph(z) if graph is None else graph
-    known = labels[labels >= 0]  # (l,)
-    asked = torch.bincount(known, minlength=num_classes)[known] > 1  # (l,)
-    if not asked.any():
-        return None
-    even = _even(one_hot(labels, num_classes, z.dtype))
-    folds = stratified(labels)
-    p = left_out_regression(z, labels, num_classes, folds)[asked]
-    factor = class_mass(spread(graph, labels, num_classes, alpha=alpha), labels < 0, even)
-    f = normalised(left_out(graph, labels, num_classes, folds, alpha=alpha)[asked], even)
-    return LeftOut(len(p), *_scores(p, known[asked]), *_scores(normalised(f * factor, even), known[asked]))
-
-
 def pool(g: Tensor, p: Tensor, powers: tuple[float, float]) -> Tensor:
     """The logarithmic pool g^a p^b of two opinions (n, C), rows to one."""
     a, b = powers
@@ -314,28 +273,8 @@ def shift(p: Tensor, wanted: Tensor, *, steps: int = 30) -> Tensor:
     return found
 
 
-def stratified(labels: Tensor, folds: int = FOLDS) -> Tensor:
-    """The fold (n,) of each document: the labelled ones of a class are dealt out in their order."""
-    fold = torch.zeros_like(labels)
-    for c in labels[labels >= 0].unique():
-        own = (labels == c).nonzero()[:, 0]
-        fold[own] = torch.arange(len(own), device=labels.device) % folds
-    return fold
-
-
-def left_out_regression(z: Tensor, labels: Tensor, num_classes: int, folds: Tensor) -> Tensor:
-    """Probabilities (l, C) of each labelled document by a regression that has not seen its fold."""
-    given = labels >= 0
-    y = one_hot(labels, num_classes, z.dtype)
-    found = z.new_zeros(len(labels), num_classes)
-    for fold in folds[given].unique():
-        inside = given & (folds == fold)
-        if (given & ~inside).any():
-            found[inside] = _regression(z, y, given & ~inside).probabilities(z[inside]).to(z.device)
-    return found[given]
-
-
-def _regression(z: Tensor, y: Tensor, given: Tensor) -> Probe:
+def regression_on(z: Tensor, y: Tensor, given: Tensor) -> Probe:
+    """The regression on the rows of z (n, d) and one-hot y (n, C) that are `given` (n,)."""
     return soft_probe(z[given], y[given], z.new_ones(int(given.sum())))
 
 
@@ -348,19 +287,13 @@ def _weights(targets: Tensor, labels: Tensor) -> Tensor:
     return torch.where(given, each, weights)
 
 
-def _even(y: Tensor) -> Tensor:
+def even_shares(y: Tensor) -> Tensor:
     """Equal shares (C,) of the classes that have a label."""
     present = (y.sum(dim=0) > 0).to(y.dtype)
     return present / present.sum()
 
 
-def _scores(p: Tensor, y: Tensor) -> tuple[float, float]:
-    right = (p.argmax(dim=1) == y).float().mean().item()
-    loss = -p[torch.arange(len(y)), y].clamp_min(1e-6).log().mean().item()
-    return right, loss
-
-
-def _checked(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def checked(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Unit-length embeddings in float32, once everything is in order."""
     if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
         raise ValueError(

@@ -143,8 +143,8 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
         from graphloss.corpus_graph import SIGMA
 
         said.append(
-            "The neighbours are the ten documents nearest to it in `support.safetensors`, by their labels, and in\n"
-            f"`pile.safetensors`, by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
+            "The neighbours are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
+            f"of `pile.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
     return "\n".join([*said, unit])
 
