@@ -94,24 +94,25 @@ class Predictor:
         """Probabilities (m, C) by the head, of embeddings (m, d)."""
         return (z.float() @ self.weight.T + self.bias).softmax(1)
 
-    def graph(self, z: Tensor, k: int | None = None) -> Tensor:
-        """Probabilities (m, C) by the labels of similar labelled documents, the k nearest or all, of (m, d)."""
-        parts = [votes @ self._labels for votes in self._votes(z, k)]
-        return torch.cat(parts) if parts else z.new_empty(0, len(self.weight))
+    def graph(self, z: Tensor) -> Tensor:
+        """Probabilities (m, C) by the labels of similar labelled documents, of (m, d)."""
+        return torch.cat([self._votes(cosine, None) @ self._labels for cosine in _cosines(z, self.support)])
 
     def near(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) by the nearest training documents, labelled or not, of (m, d)."""
-        parts = [(weights[:, :, None] * self._answers[places]).sum(1) for places, weights in self._nearest(z)]
-        return torch.cat(parts) if parts else z.new_empty(0, len(self.weight))
+        return torch.cat([self._said_beside(cosine) for cosine in _cosines(z, self._everyone)])
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) of embeddings (m, d), float32."""
-        if self.share == 1:
-            found = self.graph(z, self._k)
-        else:
-            found = self.head(z)
-            found = torch.lerp(found, self.graph(z), self.share) if self.share else found
-        return torch.lerp(found, self.near(z), self._near_share) if self._near_share else found
+        found = self.head(z)
+        if not (self.share or self._near_share):
+            return found
+        parts = []
+        for p, cosine in zip(found.split(ROWS), _cosines(z, self._asked), strict=True):
+            if self.share:
+                p = torch.lerp(p, self._votes(cosine[:, : len(self.support)], self._k) @ self._labels, self.share)
+            parts.append(torch.lerp(p, self._said_beside(cosine), self._near_share) if self._near_share else p)
+        return torch.cat(parts)
 
     def evidence(self, z: Tensor, k: int = 5) -> Evidence:
         """The k training documents that did most for the answer to each of m embeddings (m, d).
@@ -123,13 +124,13 @@ class Predictor:
         p = p.gather(1, answer[:, None])  # (m, 1)
         n = len(self.support)
         k = min(k, n)
-        near = self._nearest(z) if self._near_share else None
         places, shares, heads = [], [], []
-        for start, votes in enumerate(self._votes(z, self._k)):
-            rows = slice(start * ROWS, start * ROWS + len(votes))
+        for start, cosine in enumerate(_cosines(z, self._asked)):
+            rows = slice(start * ROWS, start * ROWS + len(cosine))
+            votes = self._votes(cosine[:, :n], self._k)
             given = (1.0 - self._near_share) * self.share * votes  # (rows, n)
-            if near is not None:
-                beside, weights = next(near)
+            if self._near_share:
+                beside, weights = _nearest(cosine)
                 labelled = beside < n  # (rows, k)
                 weights = torch.where(labelled, self._near_share * weights, 0.0)
                 given.scatter_add_(1, torch.where(labelled, beside, 0), weights)
@@ -140,8 +141,6 @@ class Predictor:
             shares.append(top.values)
             asks_head = self.share < 1 or self._near_share > 0
             heads.append((1.0 - given.sum(1)).clamp_min(0.0) if asks_head else torch.zeros(len(votes)))
-        if not places:
-            return Evidence(torch.empty(0, k, dtype=torch.long), torch.empty(0, k), torch.empty(0))
         return Evidence(torch.cat(places), torch.cat(shares), torch.cat(heads))
 
     def left_out(self) -> Tensor:
@@ -149,10 +148,9 @@ class Predictor:
         if len(self.support) < 2:
             return torch.full_like(self._labels, 1 / len(self.weight))
         parts = []
-        for start, rows in enumerate(self.support.split(ROWS)):
-            x = rows @ self.support.T / self.sigma**2  # (rows, n)
-            x.diagonal(start * ROWS).fill_(-torch.inf)
-            parts.append(x.softmax(1) @ self._labels)
+        for start, cosine in enumerate(_cosines(self.support, self.support)):
+            cosine.diagonal(start * ROWS).fill_(-torch.inf)
+            parts.append(self._votes(cosine, None) @ self._labels)
         return torch.cat(parts)
 
     @cached_property
@@ -180,18 +178,31 @@ class Predictor:
         """Of the graph: all documents, but for knn."""
         return NEIGHBOURS if self.kind == "knn" else None
 
-    def _votes(self, z: Tensor, k: int | None) -> Iterator[Tensor]:
-        """K of `ROWS` documents after another, (rows, n)."""
-        for rows in z.float().split(ROWS) if len(z) else ():
-            x = rows @ self.support.T / self.sigma**2  # (rows, n)
-            if k is not None and k < len(self.support):
-                x = x.masked_fill(x < x.topk(k, dim=1).values[:, -1:], -torch.inf)
-            yield x.softmax(1)
+    @property
+    def _asked(self) -> Tensor:
+        """Embeddings of the documents whose similarity to a new one is asked for, the labelled ones first."""
+        return self._everyone if self._near_share else self.support
 
-    def _nearest(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Places among labelled and unlabelled documents and weights, (rows, k), of `ROWS` documents after another."""
-        everyone = self._everyone
-        k = min(NEIGHBOURS, len(everyone))
-        for rows in z.float().split(ROWS) if len(z) else ():
-            cosine, places = (rows @ everyone.T).topk(k, dim=1)
-            yield places, (cosine / SIGMA**2).softmax(1)
+    def _votes(self, cosine: Tensor, k: int | None) -> Tensor:
+        """K (rows, n) of similarities (rows, n): of the k largest alone, or of all."""
+        x = cosine / self.sigma**2
+        if k is not None and k < x.shape[1]:
+            x = x.masked_fill(x < x.topk(k, dim=1).values[:, -1:], -torch.inf)
+        return x.softmax(1)
+
+    def _said_beside(self, cosine: Tensor) -> Tensor:
+        """What the nearest of all documents say, (rows, C), of similarities (rows, n + m)."""
+        places, weights = _nearest(cosine)
+        return (weights[:, :, None] * self._answers[places]).sum(1)
+
+
+def _cosines(z: Tensor, documents: Tensor) -> Iterator[Tensor]:
+    """Similarities of `ROWS` of (m, d) after another to documents (n, d), (rows, n)."""
+    for rows in z.float().split(ROWS):
+        yield rows @ documents.T
+
+
+def _nearest(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of the `NEIGHBOURS` largest similarities (rows, n) and their weights, both (rows, k)."""
+    largest, places = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1)
+    return places, (largest / SIGMA**2).softmax(1)
