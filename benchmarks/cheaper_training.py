@@ -1,6 +1,6 @@
 """Is a cheaper training as good? Whole trainings on a few labels, on three data sets, by the processor's seconds.
 
-    GRAPHLOSS_DATA=FOLDER python benchmarks/cheaper_training.py [--seeds 3] [--only NAME ...]   train what is missing
+    GRAPHLOSS_DATA=FOLDER python benchmarks/cheaper_training.py [--seeds 5] [--only NAME ...]   train what is missing
     python benchmarks/cheaper_training.py --table                                               print the table
 
 Data, labels and test texts are those of `defaults.py`, without a validation split and without blending:
@@ -113,7 +113,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Train what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=tuple(VARIANTS), default=tuple(VARIANTS))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
