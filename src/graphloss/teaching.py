@@ -37,7 +37,7 @@ NEAR = 0.5
 
 KEPT = 20_000
 """Unlabelled documents that a predictor keeps, drawn at random from more: 15 MB of a run folder, and a neighbour search
-of some hundredth of the encoder's work."""
+of some twelfth of the encoder's work on short texts (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
