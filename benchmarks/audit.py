@@ -36,9 +36,9 @@ def embeddings(data: str, cache: Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Embeddings (n, d), right labels (n,) and the number of classes; computed once."""
     path = cache / f"{data}.npz"
     if not path.exists():
-        from graphloss.data import load_corpus
-        from graphloss.encoder import encode, load
-        from graphloss.encoder_files import resolve
+        from graphloss.text.corpus import load_corpus
+        from graphloss.text.encoder import encode, load
+        from graphloss.text.encoder_source import resolve
 
         corpus = load_corpus(data)
         labels = np.array(corpus.indices(corpus.train))
@@ -62,7 +62,7 @@ def confusable(z: np.ndarray, y: np.ndarray, classes: int, cache: Path, data: st
     """The class (C,) that documents of each are most easily taken for."""
     import torch
 
-    from graphloss.leftout import cross_fitted
+    from graphloss.inference.linear_probe import cross_fitted
 
     path = cache / f"{data}-confusable.npy"
     if not path.exists():
@@ -79,7 +79,7 @@ def measure(data: str, kind: str, rate: float, seed: int, cache: Path, cleanlab:
     import torch
     from sklearn.metrics import average_precision_score
 
-    from graphloss.audit import suspicion
+    from graphloss.inference.label_errors import suspicion
 
     z, y, classes = embeddings(data, cache)
     given = flipped(y, classes, kind, rate, seed, confusable(z, y, classes, cache, data))
@@ -183,7 +183,7 @@ def main() -> None:
     if given.table:
         print(table(rows))
         return
-    from graphloss.claim import environment
+    from graphloss.run.provenance import environment
 
     given.cache.mkdir(parents=True, exist_ok=True)
     done = {(row["data"], row["kind"], row["rate"], row["seed"]) for row in rows}

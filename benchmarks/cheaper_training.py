@@ -28,11 +28,11 @@ import torch
 from defaults import DATA, drawn, figures
 from transformers import TrainerCallback
 
-from graphloss.config import TrainSettings
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
-from graphloss.encoder_files import resolve
-from graphloss.training import fit
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.fit import fit
+from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "cheaper_training.jsonl"
 BASE: dict[str, Any] = {"blend": 1.0, "batch_size": 64}
@@ -73,8 +73,8 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder), callbacks=callbacks)
     row = {"variant": variant, "data": data, "seed": seed, "processor_seconds": time.process_time() - clock}
-    z, truth = encode(fitted.encoder, test.texts), np.array(test.labels)
-    head, graph = fitted.predictor.head(z), fitted.predictor.graph(z)
+    z, truth = encode(fitted.model.encoder, test.texts), np.array(test.labels)
+    head, graph = fitted.model.predictor.head(z), fitted.model.predictor.graph(z)
     return row | {
         "head": figures(truth, head.numpy(), names),
         "mix": figures(truth, ((head + graph) / 2).numpy(), names),

@@ -23,14 +23,13 @@ import torch
 from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, f1_score
 
-from graphloss import corpus_graph as cg
 from graphloss import opinions
-from graphloss import unlabelled as un
-from graphloss.encoder import encode, load
-from graphloss.encoder_files import resolve
-from graphloss.evaluation import Probe
-from graphloss.propagation import normalised, one_hot
-from graphloss.soft_probe import soft_probe
+from graphloss.inference import corpus_graph as cg
+from graphloss.inference import pseudo_labels as un
+from graphloss.inference.linear_probe import Probe, soft_probe
+from graphloss.losses.propagation import normalised, one_hot
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
 
 RESULTS = Path(__file__).parent / "results" / "corpus_graph.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "corpus_graph.md"

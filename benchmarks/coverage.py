@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from graphloss.data import load_corpus
-from graphloss.losses import GLoss
-from graphloss.memory import Memory
-from graphloss.sampling import ClassAwareBatchSampler
+from graphloss.losses.memory_bank import Memory
+from graphloss.losses.modules import GLoss
+from graphloss.text.corpus import load_corpus
+from graphloss.training.sampler import ClassAwareBatchSampler
 
 OUT = Path(__file__).parent / "results" / "coverage.json"
 DATA, BATCH, REMEMBERED, EPOCHS, DIMENSIONS = ("r52", "ohsumed"), 32, 4, 3, 8

@@ -21,14 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from graphloss.claim import environment
-from graphloss.config import TrainSettings
-from graphloss.data import load_corpus
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
-from graphloss.encoder_files import resolve
-from graphloss.evaluation import linear_probe, score
-from graphloss.training import fit
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.metrics import score
+from graphloss.run.provenance import environment
+from graphloss.text.corpus import load_corpus
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.fit import fit
+from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "defaults.md"
@@ -97,8 +98,8 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder))
     row["seconds"] = time.perf_counter() - began
-    z = encode(fitted.encoder, texts)
-    predictor = replace(fitted.predictor, sigma=0.2)  # the same for all, so that the training alone is compared
+    z = encode(fitted.model.encoder, texts)
+    predictor = replace(fitted.model.predictor, sigma=0.2)  # the same for all, so that the training alone is compared
     head, graph = predictor.head(z).numpy(), predictor.graph(z).numpy()
     return row | {
         "head": figures(truth, head, names),

@@ -6,7 +6,7 @@ Each case is a process of its own that takes training steps (forward, backward, 
 (all-MiniLM-L6-v2, head, cross-entropy and G-Loss) on documents of random words:
 
     plain   as many graphs of one batch as make up the large graph
-    cached  one large graph, its batches embedded one after another (`graphloss.gradcache`)
+    cached  one large graph, its batches embedded one after another (`graphloss.losses.gradient_cache`)
     whole   one graph that is embedded as a whole, as large as memory is likely to hold, to see what the other two save
 
 Memory is the most that the process had resident. Of the time, seconds of the processor are compared: they are what a
@@ -27,10 +27,10 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.encoder import load
-from graphloss.encoder_files import resolve
-from graphloss.losses import Combined, GLoss
-from graphloss.model import GraphModel
+from graphloss.losses.modules import Combined, GLoss
+from graphloss.text.encoder import load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.model import GraphModel
 
 HERE = Path(__file__).resolve().parent
 CLASSES, FIRST_WORD, BEGIN, END = 20, 2000, 101, 102  # of BERT's vocabulary

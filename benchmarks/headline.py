@@ -40,17 +40,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphloss.bench.folder import locked, write_json
-from graphloss.checking import make
-from graphloss.config import TrainSettings
-from graphloss.data import load_corpus
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
-from graphloss.encoder_files import resolve
-from graphloss.evaluation import linear_probe, score
-from graphloss.prediction import Predictor
-from graphloss.teaching import teach
-from graphloss.training import fit
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.metrics import score
+from graphloss.inference.predictor import Predictor
+from graphloss.inference.self_training import teach
+from graphloss.research.bench.storage import locked, write_json
+from graphloss.text.corpus import load_corpus
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.fit import fit
+from graphloss.training.settings import TrainSettings
+from graphloss.training.validate import make
 
 RESULTS = Path(__file__).parent / "results" / "headline"
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"
@@ -108,8 +109,8 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
     with tempfile.TemporaryDirectory() as folder:
         documents = Documents(cell["texts"], cell["labels"])
         fitted = fit(encoder, documents, Documents([], []), cell["names"], settings, folder=Path(folder))
-    processor, predictor = time.process_time() - clock, fitted.predictor
-    z = encode(fitted.encoder, cell["test"])
+    processor, predictor = time.process_time() - clock, fitted.model.predictor
+    z = encode(fitted.model.encoder, cell["test"])
     p = predictor.probabilities(z) if method == "gloss" else predictor.head(z)
     result = (
         scores(cell, p)
@@ -119,7 +120,7 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
     )
     if kept is not None:
         clock, began = time.process_time(), time.perf_counter()
-        rest = encode(fitted.encoder, cell["unlabelled"])
+        rest = encode(fitted.model.encoder, cell["unlabelled"])
         spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
         kept.parent.mkdir(parents=True, exist_ok=True)
         parts = {field.name: getattr(predictor, field.name) for field in fields(predictor)}

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from headline import drawn, scores
 
-from graphloss.config import TrainSettings
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
-from graphloss.encoder_files import resolve
-from graphloss.teaching import teach
-from graphloss.training import fit
+from graphloss.inference.self_training import teach
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.fit import fit
+from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "hidden_documents.jsonl"
 DATA = {"r8": 8, "banking77": 4, "ohsumed": 4}
@@ -59,12 +59,12 @@ def cell(variant: str, task: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(encoder, documents, Documents([], []), found["names"], settings, folder=Path(folder))
     spent = time.process_time() - clock
-    taught, _ = teach(fitted.predictor, encode(fitted.encoder, rest))
-    z = encode(fitted.encoder, found["test"])
+    taught, _ = teach(fitted.model.predictor, encode(fitted.model.encoder, rest))
+    z = encode(fitted.model.encoder, found["test"])
     row = {"variant": variant, "task": task, "seed": seed, "processor_seconds": spent}
     return row | {
-        "head": scores(found, fitted.predictor.head(z)),
-        "mix": scores(found, fitted.predictor.probabilities(z)),
+        "head": scores(found, fitted.model.predictor.head(z)),
+        "mix": scores(found, fitted.model.predictor.probabilities(z)),
         "taught": scores(found, taught.head(z)),
     }
 

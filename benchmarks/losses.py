@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from graphloss.bench import cell as cells
-from graphloss.bench.draws import corpus_of
-from graphloss.bench.folder import asked_of, locked, write_json
-from graphloss.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
-from graphloss.config import LOSSES
-from graphloss.encoder_files import resolve
+from graphloss.research.bench import cell as cells
+from graphloss.research.bench.draws import corpus_of
+from graphloss.research.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
+from graphloss.research.bench.storage import asked_of, locked, write_json
+from graphloss.text.encoder_source import resolve
+from graphloss.training.settings import LOSSES
 
 RESULTS = Path(__file__).parent / "results" / "losses"
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-losses"

@@ -13,11 +13,11 @@ from typing import Any
 import headline_page
 import numpy as np
 
-from graphloss.bench import summarise, tables
-from graphloss.bench.grid import BASELINE, UNTOUCHED
-from graphloss.bench.method import HOW, facts_of
-from graphloss.bench.statistics import estimate
-from graphloss.bench.summary import OVERALL
+from graphloss.research.bench import tables
+from graphloss.research.bench.grid import BASELINE, UNTOUCHED
+from graphloss.research.bench.notes import HOW, facts_of
+from graphloss.research.bench.statistics import estimate
+from graphloss.research.bench.summary import OVERALL, summarise
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 Cell = Mapping[str, Any]

@@ -60,8 +60,8 @@ def clocked(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def write_rows(path: Path, rows: int) -> None:
     """A CSV file of documents that a third of the words tells the class of, out of the encoder's own vocabulary."""
-    from graphloss.encoder import load
-    from graphloss.encoder_files import resolve
+    from graphloss.text.encoder import load
+    from graphloss.text.encoder_source import resolve
 
     rng = random.Random(0)
     words = sorted(word for word in load(resolve(None), device="cpu").tokenizer.get_vocab() if word.isalpha())
@@ -85,10 +85,10 @@ def start(path: str, rows: int) -> dict[str, float]:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     began, began_cpu = time.perf_counter(), time.process_time()
-    import graphloss.encoder
+    import graphloss.text.encoder
     from graphloss.cli.application import app
 
-    load, spent = graphloss.encoder.load, [0.0, 0.0]
+    load, spent = graphloss.text.encoder.load, [0.0, 0.0]
 
     def timed(*args: Any, **options: Any) -> Any:
         encoder, wall, cpu = clocked(lambda: load(*args, **options))
@@ -98,7 +98,7 @@ def start(path: str, rows: int) -> dict[str, float]:
     def stop(*_: Any) -> None:
         raise FirstStep
 
-    graphloss.encoder.load = timed
+    graphloss.text.encoder.load = timed
     register_optimizer_step_post_hook(stop)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -117,56 +117,54 @@ def start(path: str, rows: int) -> dict[str, float]:
 
 def predict(data: str, repeats: int) -> list[dict[str, float]]:
     """Predicting and encoding in turn: a row for each repeat."""
-    from graphloss import TextClassifier, serving
-    from graphloss.data import load_corpus, load_split
-    from graphloss.encoder import load
-    from graphloss.encoder_files import resolve
-    from graphloss.evaluation import linear_probe
-    from graphloss.prediction import Predictor
-    from graphloss.teaching import KEPT
+    from graphloss.inference import storage
+    from graphloss.inference.linear_probe import linear_probe
+    from graphloss.inference.model import FittedModel
+    from graphloss.inference.predictor import Predictor
+    from graphloss.inference.self_training import KEPT
+    from graphloss.run import predict
+    from graphloss.text.corpus import load_corpus, load_split
+    from graphloss.text.encoder import load
+    from graphloss.text.encoder_source import resolve
+    from graphloss.training.fitted import Fitted
+    from graphloss.training.settings import TrainSettings
 
     corpus = load_corpus(data)
     texts = load_split(data, "test").texts[:TEXTS]
     encoder = load(resolve(None), device="cpu").eval()
-    classifier = TextClassifier()
     labels = corpus.indices(corpus.train)
     generator = torch.Generator().manual_seed(0)
     # the time does not depend on what the numbers are: head and graph of the size that this corpus gives
     z = torch.nn.functional.normalize(torch.randn(len(labels), DIMENSIONS, generator=generator))
     probe = linear_probe(z[:500], labels[:500], len(corpus.label_names))
-    import numpy as np
-
-    classifier.classes_ = np.array(corpus.label_names)
-    classifier.encoder_ = encoder
-    classifier.predictor_ = Predictor(probe.weight, probe.bias, z, torch.tensor(labels), 0.3, graph_share=0.5)
-    classifier.texts_ = corpus.train.texts
+    predictor = Predictor(probe.weight, probe.bias, z, torch.tensor(labels), 0.3, graph_share=0.5)
+    model = FittedModel(encoder, predictor, corpus.label_names, corpus.train.texts)
     pile = torch.nn.functional.normalize(torch.randn(KEPT, DIMENSIONS, generator=generator))
     found = []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        classifier.history_, classifier.best_epoch_, classifier.seconds_ = [], None, 0.0
-        classifier.taught_ = None
-        classifier.save_pretrained(run)
-        kept = TextClassifier.from_pretrained(run)
-        serving_from, TextClassifier.from_pretrained = TextClassifier.from_pretrained, lambda folder: kept  # type: ignore[assignment,method-assign,misc]
+        run.mkdir()
+        storage.write_model(run, model)
+        storage.write_info(run, Fitted(model).info(TrainSettings()) | {"status": "finished"})
+        info, kept = storage.read_model(run)
         path = Path(folder) / "texts.csv"
         with path.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([["text"], *([text] for text in texts)])
-        kept.encoder_.encode(texts[:32])  # warms caches
+        kept.encoder.encode(texts[:32])  # warms caches
         for repeat in range(repeats):
             sides = {
-                "predict": lambda: sum(1 for _ in serving.predict(run, str(path), column="text")),
-                "predict_pile": lambda: sum(1 for _ in serving.predict(run, str(path), column="text")),
-                "encode": lambda: len(kept.encoder_.encode(texts, batch_size=32)),
+                "predict": lambda: sum(1 for _ in predict.predict(run, str(path), column="text")),
+                "predict_pile": lambda: sum(1 for _ in predict.predict(run, str(path), column="text")),
+                "encode": lambda: len(kept.encoder.encode(texts, batch_size=32)),
             }
             row: dict[str, float] = {}
             for name in sorted(sides, reverse=bool(repeat % 2)):
                 near_share = 0.45 if name == "predict_pile" else 0.0
-                kept.predictor_ = replace(classifier.predictor_, pile=pile, near_share=near_share)
-                count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
+                chosen = replace(kept, predictor=replace(predictor, pile=pile, near_share=near_share))
+                with mock.patch.object(storage, "read_model", lambda folder, chosen=chosen: (info, chosen)):
+                    count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
                 assert count == len(texts)
             found.append(row | {"texts": len(texts), "support": len(labels)})
-        TextClassifier.from_pretrained = serving_from  # type: ignore[method-assign]
     return found
 
 
@@ -192,9 +190,9 @@ def recall(z: torch.Tensor, found: torch.Tensor, asked: int = 1000) -> float:
 
 def corpus(rows: int) -> dict[str, float]:
     """The graph over random embeddings, and one spreading."""
-    from graphloss.corpus_graph import corpus_graph, spread
-    from graphloss.neighbours import Neighbours, nearest
-    from graphloss.room import of_corpus_graph
+    from graphloss.inference.corpus_graph import corpus_graph, spread
+    from graphloss.inference.nearest_neighbors import Neighbours, nearest
+    from graphloss.training.memory_estimate import of_corpus_graph
 
     generator = torch.Generator().manual_seed(0)
     centres = torch.nn.functional.normalize(torch.randn(CENTRES, DIMENSIONS, generator=generator))
@@ -209,7 +207,7 @@ def corpus(rows: int) -> dict[str, float]:
 
     forget_peak()
     before = resident("VmRSS")
-    with mock.patch("graphloss.corpus_graph.nearest", kept):
+    with mock.patch("graphloss.inference.corpus_graph.nearest", kept):
         graph, wall, cpu = clocked(lambda: corpus_graph(z))
     f, spread_wall, spread_cpu = clocked(lambda: spread(graph, labels, CENTRES))
     above = resident("VmHWM") - before

@@ -39,13 +39,13 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.data import load_corpus
-from graphloss.documents import Collator
-from graphloss.encoder import load
-from graphloss.encoder_files import resolve
-from graphloss.losses import Combined, GLoss, Memory
-from graphloss.model import GraphModel
-from graphloss.sampling import ClassAwareBatchSampler
+from graphloss.losses.modules import Combined, GLoss, Memory
+from graphloss.text.corpus import load_corpus
+from graphloss.text.encoder import load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.batches import Collator
+from graphloss.training.model import GraphModel
+from graphloss.training.sampler import ClassAwareBatchSampler
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))

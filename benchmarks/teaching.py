@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from headline import SEEDS, SHOTS, TOKENS, WORK, drawn, scores
 
-from graphloss import teaching, unlabelled
-from graphloss.bench.folder import write_json
-from graphloss.data import load_corpus
-from graphloss.graph import unit
-from graphloss.prediction import Predictor
-from graphloss.teaching import teach
+from graphloss.inference import pseudo_labels, self_training
+from graphloss.inference.predictor import Predictor
+from graphloss.inference.self_training import teach
+from graphloss.losses.graph import unit
+from graphloss.research.bench.storage import write_json
+from graphloss.text.corpus import load_corpus
 
 RESULTS = Path(__file__).parent / "results" / "teaching.json"
 TAUGHT = 0.6
@@ -53,9 +53,9 @@ def taught(predictor: Predictor, z: torch.Tensor) -> dict[str, Predictor]:
     for name in [name for name, (_, near) in WAYS.items() if near == "many"]:
         found[name], _ = teach(predictor, z)
     for passes in {passes for passes, _ in WAYS.values()}:
-        with mock.patch.multiple(unlabelled, PASSES=passes, MANY=0):
+        with mock.patch.multiple(pseudo_labels, PASSES=passes, MANY=0):
             each, what = teach(predictor, z)
-        most = teaching.NEAR * what.trust
+        most = self_training.NEAR * what.trust
         r = (each.near_share / most) ** 0.5 if most else 0.0
         share = {"none": 0.0, "all": most, "r": most * r, "r²": most * r * r}
         for name, (n, near) in WAYS.items():

@@ -32,14 +32,14 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.data import load_corpus
-from graphloss.documents import Collator
-from graphloss.encoder import load
-from graphloss.encoder_files import resolve
-from graphloss.losses import Combined, GLoss
-from graphloss.lower import frozen
-from graphloss.model import GraphModel
-from graphloss.sampling import ClassAwareBatchSampler
+from graphloss.losses.modules import Combined, GLoss
+from graphloss.text.corpus import load_corpus
+from graphloss.text.encoder import load
+from graphloss.text.encoder_source import resolve
+from graphloss.training.batches import Collator
+from graphloss.training.frozen_layers import frozen
+from graphloss.training.model import GraphModel
+from graphloss.training.sampler import ClassAwareBatchSampler
 
 HERE = Path(__file__).resolve().parent
 DOCUMENTS, LENGTH, SIGMA = 64, 48, 0.3

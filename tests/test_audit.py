@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from graphloss import audit
-from graphloss.audit import ALPHA, EPSILON, steps, suspicion
-from graphloss.graph import unit
+from graphloss.inference import label_errors
+from graphloss.inference.label_errors import ALPHA, EPSILON, steps, suspicion
+from graphloss.losses.graph import unit
 
 
 def clusters(n: int, classes: int, noise: float = 0.4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def test_the_graph_leaves_each_label_out_in_both_rounds() -> None:
     z, y = clusters(40, 3)
     given = flipped(y, 0.1, 3)
     found = suspicion(z, given, 3, sigma=0.4)
-    w = oracles.nearest(oracles.similarity(z.double(), 0.4), audit.NEIGHBOURS)
+    w = oracles.nearest(oracles.similarity(z.double(), 0.4), label_errors.NEIGHBOURS)
     expected = oracles.doubted(w, given, found.probe.double(), ALPHA)
     torch.testing.assert_close(found.graph.double(), expected, rtol=1e-3, atol=1e-5)
 
@@ -91,8 +91,8 @@ def test_many_documents_are_judged_in_parts_that_keep_rare_classes_whole(monkeyp
     given = flipped(y, 0.1, 4)
     given[:5] = 4
     told: list[int] = []
-    monkeypatch.setattr(audit, "PART", 100)
-    parts = audit._parts(given.numpy(), 0)
+    monkeypatch.setattr(label_errors, "PART", 100)
+    parts = label_errors._parts(given.numpy(), 0)
     assert sorted(torch.cat(parts).tolist()) == list(range(240)) and len(parts) == 3
     assert max(map(len, parts)) <= 100 and sum(bool((given[part] == 4).any()) for part in parts) == 1
     found = suspicion(z, given, 5, sigma=0.3, on_step=lambda: told.append(1))

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphloss.bench import folder as place
-from graphloss.bench.cell import neighbours
-from graphloss.bench.curve import PROCESSOR, arrival, curve_of
-from graphloss.bench.grid import Cell, Grid, ask, said_shots, slug
-from graphloss.bench.tables import comparison_tables, markdown, p_value, score_tables
-from graphloss.config import LOSSES, names
 from graphloss.errors import InputError
-from graphloss.schedule import batch_size_for, epochs_for
+from graphloss.research.bench import storage as place
+from graphloss.research.bench.cell import neighbours
+from graphloss.research.bench.curve import PROCESSOR, arrival, curve_of
+from graphloss.research.bench.grid import Cell, Grid, ask, said_shots, slug
+from graphloss.research.bench.tables import comparison_tables, markdown, p_value, score_tables
+from graphloss.training.settings import LOSSES, names
+from graphloss.training.sizes import batch_size_for, epochs_for
 
 Ask = Callable[..., Grid]
 
@@ -234,7 +234,7 @@ def test_a_result_of_other_settings_is_told(kept: tuple[Path, Grid]) -> None:
 
 def test_one_process_holds_a_lock_and_a_dead_one_none(kept: tuple[Path, Grid]) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from graphloss.bench.folder import locked\n"
+        "import sys, time; from pathlib import Path; from graphloss.research.bench.storage import locked\n"
         "with locked(Path(sys.argv[1]), 'cell') as mine: print(mine, flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(kept[0])], stdout=subprocess.PIPE, text=True)
@@ -285,7 +285,7 @@ NUMBERS = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": 2}
 
 
 def test_tables_say_means_intervals_and_differences() -> None:
-    from graphloss.bench.summary import COMPARED, SCORES
+    from graphloss.research.bench.summary import COMPARED, SCORES
 
     against = {name: NUMBERS | {"mean": -0.012, "p": 0.03, "p_holm": 0.06, "comparisons": 2} for name in COMPARED}
     rows = [

@@ -18,12 +18,15 @@ import numpy as np
 import pytest
 from conftest import Call
 
-from graphloss import bench
-from graphloss.bench import Outcome, ask, runner, study
-from graphloss.bench import folder as place
-from graphloss.bench.grid import Cell
-from graphloss.console import Screen
 from graphloss.errors import InputError
+from graphloss.research.bench import runner, tuned_settings
+from graphloss.research.bench import storage as place
+from graphloss.research.bench.grid import Cell, Grid, ask
+from graphloss.research.bench.page import write_page
+from graphloss.research.bench.runner import Outcome
+from graphloss.research.bench.runner import run as run_bench
+from graphloss.research.bench.storage import read_cells
+from graphloss.training.progress import Screen
 
 QUIET = Screen(quiet=True)
 
@@ -62,21 +65,21 @@ def brief(given: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def grid(data: Path, given: dict[str, Any]) -> bench.Grid:
+def grid(data: Path, given: dict[str, Any]) -> Grid:
     """Cross-entropy and a loss in two modes, two seeds: eight cells with the untouched encoder's."""
     return ask([str(data)], losses=["ce,supcon"], modes=["combined,standalone"], shots=["8"], seeds=2, given=given)
 
 
 @pytest.fixture(scope="module")
-def run(grid: bench.Grid, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def run(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """The folder of the comparison, run once."""
     out = tmp_path_factory.mktemp("bench") / "out"
-    return out, bench.run(grid, out=out, screen=QUIET)
+    return out, run_bench(grid, out=out, screen=QUIET)
 
 
 @pytest.fixture(scope="module")
 def cells(run: tuple[Path, Outcome]) -> list[dict[str, Any]]:
-    return bench.read_cells(run[0])
+    return read_cells(run[0])
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / place.CELLS).iterdir()}
 
 
-def test_every_cell_leaves_a_whole_file(run: tuple[Path, Outcome], grid: bench.Grid) -> None:
+def test_every_cell_leaves_a_whole_file(run: tuple[Path, Outcome], grid: Grid) -> None:
     out, outcome = run
     assert outcome.ran == 8 and not outcome.failed
     assert set(times(out)) == {f"{cell.name}.json" for cell in grid.cells()}
@@ -131,13 +134,13 @@ def test_the_head_without_a_head_is_the_probe(cells: list[dict[str, Any]]) -> No
 
 
 def test_the_untouched_encoder_is_scored_as_it_came(
-    cells: list[dict[str, Any]], grid: bench.Grid, data: Path, tiny_encoder: Path
+    cells: list[dict[str, Any]], grid: Grid, data: Path, tiny_encoder: Path
 ) -> None:
     from sklearn.metrics import f1_score
 
-    from graphloss.data import load_corpus
-    from graphloss.encoder import encode, load
-    from graphloss.evaluation import linear_probe
+    from graphloss.inference.linear_probe import linear_probe
+    from graphloss.text.corpus import load_corpus
+    from graphloss.text.encoder import encode, load
 
     corpus = load_corpus(str(data), shots=8, seed=1)
     encoder = load(str(tiny_encoder), max_length=16)
@@ -171,13 +174,13 @@ def test_tables_and_page_are_written(run: tuple[Path, Outcome]) -> None:
     assert page.count('data-figure="') == 1 + 2 + 4 and "<script src" not in page and "<link" not in page
 
 
-def test_a_second_call_trains_nothing(run: tuple[Path, Outcome], grid: bench.Grid, no_training: list[str]) -> None:
+def test_a_second_call_trains_nothing(run: tuple[Path, Outcome], grid: Grid, no_training: list[str]) -> None:
     out, first = run
     before = times(out)
-    again = bench.run(None, out=out, screen=QUIET)
+    again = run_bench(None, out=out, screen=QUIET)
     assert again.ran == 0 and times(out) == before
     assert json.dumps(again.rows) == json.dumps(first.rows)
-    assert bench.run(grid, out=out, screen=QUIET).ran == 0
+    assert run_bench(grid, out=out, screen=QUIET).ran == 0
 
 
 def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]]
     spoilt = json.loads(json.dumps(cells).replace("cooking", evil.replace('"', "")))
     for cell in spoilt:
         cell["data"] = evil
-    bench.write_page(tmp_path, spoilt)
+    write_page(tmp_path, spoilt)
     page = (tmp_path / place.REPORT).read_text()
     assert evil not in page and "&lt;/script&gt;" in page
     assert evil not in (tmp_path / place.MARKDOWN).read_text()
@@ -194,10 +197,10 @@ def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]]
 
 def test_a_larger_grid_runs_the_new_cells_alone(data: Path, brief: dict[str, Any], tmp_path: Path) -> None:
     options = {"shots": ["8"], "given": brief}
-    first = bench.run(ask([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
+    first = run_bench(ask([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
     before = times(tmp_path / "out")
     more = ask([str(data)], losses=["ce,nca"], seeds=2, **options)
-    second = bench.run(more, out=tmp_path / "out", screen=QUIET)
+    second = run_bench(more, out=tmp_path / "out", screen=QUIET)
     after = times(tmp_path / "out")
     assert first.ran == 2 and second.ran == 4 and {name: after[name] for name in before} == before
     assert not any(row["against_ce"] for row in first.rows if row["loss"] == "ce")
@@ -208,14 +211,14 @@ def test_without_a_test_split_validation_is_scored_and_it_is_said(
     data: Path, brief: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = ask([str(data / "train.csv")], losses=["ce"], seeds=1, given=brief | {"validation": 0.3})
-    outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    outcome = run_bench(grid, out=tmp_path / "out", screen=QUIET)
     assert {row["split"] for row in outcome.rows} == {"validation"}
     assert "no test split, so the validation documents are scored" in " ".join(capsys.readouterr().err.split())
     assert "There is no test split" in (tmp_path / "out" / place.MARKDOWN).read_text()
 
 
 def test_a_sample_of_the_test_documents_is_the_same_for_every_draw(data: Path) -> None:
-    from graphloss.bench.draws import corpus_of
+    from graphloss.research.bench.draws import corpus_of
 
     grid = ask([str(data)], test_documents=20)
     tests = [corpus_of(grid, str(data), shots, seed).test for shots, seed in ((8, 0), (8, 1), (None, 2))]
@@ -237,7 +240,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
     monkeypatch.setattr(runner, "run_cell", fragile)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
     grid = ask([str(data)], losses=["ce,nca,supcon"], shots=["8"], seeds=1, given=brief)
-    outcome = bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    outcome = run_bench(grid, out=tmp_path / "out", screen=QUIET)
     assert outcome.ran == 2 and len(outcome.failed) == 2
     assert sorted(outcome.failed.values())[1] == "ValueError: the loss is NaN"
     assert "3 GiB" in min(outcome.failed.values())
@@ -260,7 +263,7 @@ def test_where_every_loss_fails_the_untouched_encoder_is_left(
 
     monkeypatch.setattr(runner, "run_cell", fails)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
-    outcome = bench.run(
+    outcome = run_bench(
         ask([str(data)], losses=["ce"], shots=["8"], seeds=1, given=brief), out=tmp_path / "out", screen=QUIET
     )
     assert outcome.ran == 1 and len(outcome.failed) == 1 and (tmp_path / "out" / "results.md").is_file()
@@ -269,7 +272,7 @@ def test_where_every_loss_fails_the_untouched_encoder_is_left(
 def test_one_encoder_is_in_memory_at_a_time(
     data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graphloss import encoder
+    from graphloss.text import encoder
 
     real, alive, most = encoder.load, [], []
 
@@ -282,7 +285,7 @@ def test_one_encoder_is_in_memory_at_a_time(
 
     monkeypatch.setattr(encoder, "load", watched)
     grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=brief)
-    assert bench.run(grid, out=tmp_path / "out", screen=QUIET).ran == 3
+    assert run_bench(grid, out=tmp_path / "out", screen=QUIET).ran == 3
     assert len(most) == 5 and max(most) == 0  # three cells, what would not fit, and the time that the plan says
 
 
@@ -291,26 +294,26 @@ def test_settings_that_a_study_found_are_those_of_every_seed(
 ) -> None:
     studies: list[Cell] = []
 
-    def search(folder: Path, grid: bench.Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
-        studies.append(study.drawn(cell))
+    def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
+        studies.append(tuned_settings.drawn(cell))
         best = {"temperature": 0.33}
-        asked = place.asked_of(grid, study.drawn(cell))
+        asked = place.asked_of(grid, tuned_settings.drawn(cell))
         kept = {"best": best, "asked": asked, "trials": grid.tune}
         place.write_json(folder / place.STUDIES / f"{cell.study}.json", kept)
         return best
 
-    monkeypatch.setattr(study, "search", search)
+    monkeypatch.setattr(tuned_settings, "search", search)
     monkeypatch.setattr(runner, "_check_tuning", lambda: None)
     grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, given=brief, tune=3)
     out = tmp_path / "out"
-    bench.run(grid, out=out, screen=QUIET)
+    run_bench(grid, out=out, screen=QUIET)
     assert [(cell.loss, cell.seed) for cell in studies] == [("supcon", 1000)]  # ce has nothing left to search
-    found = [cell for cell in bench.read_cells(out) if cell["loss"] == "supcon"]
+    found = [cell for cell in read_cells(out) if cell["loss"] == "supcon"]
     assert [cell["asked"]["temperature"] for cell in found] == [0.33, 0.33]
     assert [cell["tuned"] for cell in found] == [{"temperature": 0.33}] * 2
     (out / place.STUDIES / f"{studies[0].study}.json").write_text('{"best": {"temperature": -1}, "asked": {}}')
     with pytest.raises(InputError, match="delete it"):
-        bench.run(None, out=out, screen=QUIET)
+        run_bench(None, out=out, screen=QUIET)
 
 
 @pytest.mark.slow
@@ -318,14 +321,14 @@ def test_a_real_search_comes_before_the_cells(
     data: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    monkeypatch.setattr("graphloss.tuning.folds.FOLDS", 2)
+    monkeypatch.setattr("graphloss.research.tuning.folds.FOLDS", 2)
     searched = {name: value for name, value in brief.items() if name != "learning_rate"}
     grid = ask([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, given=searched, tune=2)
-    bench.run(grid, out=tmp_path / "out", screen=QUIET)
+    run_bench(grid, out=tmp_path / "out", screen=QUIET)
     kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "out" / place.STUDIES).glob("*.json"))]
     assert [set(one["best"]) for one in kept] == [{"learning_rate"}, {"learning_rate", "weight", "temperature"}]
     assert all(one["trials"] == one["complete"] + one["pruned"] == 2 for one in kept)
-    for cell in bench.read_cells(tmp_path / "out"):
+    for cell in read_cells(tmp_path / "out"):
         if cell["loss"] != "untouched":
             assert cell["tuned"] and cell["tuned"].items() <= cell["asked"].items()
             assert cell["fingerprint"] != kept[0]["fingerprint"]  # tuned on a draw that is not scored
@@ -369,7 +372,7 @@ def test_wrong_input_is_refused_before_anything_is_trained(
 
 
 def test_a_damaged_result_is_refused_before_anything_is_trained(
-    run: tuple[Path, Outcome], grid: bench.Grid, call: Call, no_training: list[str]
+    run: tuple[Path, Outcome], grid: Grid, call: Call, no_training: list[str]
 ) -> None:
     path = sorted((run[0] / place.CELLS).iterdir())[2]
     whole = path.read_bytes()

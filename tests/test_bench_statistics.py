@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from graphloss.bench.statistics import estimate, holm, paired
-from graphloss.bench.summary import COMPARED, SCORES, summarise
+from graphloss.research.bench.statistics import estimate, holm, paired
+from graphloss.research.bench.summary import COMPARED, SCORES, summarise
 
 T_TABLE = {2: 12.7062, 3: 4.3027, 5: 2.7764, 10: 2.2622}  # of a printed table: n seeds -> t(0.975, n - 1)
 

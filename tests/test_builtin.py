@@ -5,8 +5,8 @@ import time
 import warnings
 from collections import Counter
 
-from graphloss.data import load_corpus, load_split
-from graphloss.data.builtin import LEAST, docstrings, prose
+from graphloss.text.builtin import LEAST, docstrings, prose
+from graphloss.text.corpus import load_corpus, load_split
 
 
 def test_size_classes_and_splits():

@@ -11,11 +11,11 @@ import torch
 from strategies import batch
 from torch import Tensor, nn
 
-from graphloss import rivals
-from graphloss.catalogue import OF_THE_COMBINATION, RIVALS, build, check_memory
-from graphloss.config import LOSSES, TrainSettings
 from graphloss.errors import InputError
-from graphloss.losses import Combined, GLoss
+from graphloss.losses import baselines
+from graphloss.losses.modules import Combined, GLoss
+from graphloss.training.build_loss import OF_THE_COMBINATION, RIVALS, build, check_memory
+from graphloss.training.settings import LOSSES, TrainSettings
 
 OTHER = {
     "weight": 0.3,
@@ -62,7 +62,7 @@ def loss_of(name: str, values: dict[str, Any], **options: Any) -> tuple[Tensor, 
 def test_every_name_builds() -> None:
     kinds = {name: type(build(name, settings(), num_classes=3)) for name in LOSSES}
     assert kinds == {"gloss": GLoss, "gloss-paper": GLoss, "ce": type(None), **RIVALS}
-    assert len(kinds) == 7 and set(RIVALS.values()) == set(rivals.Rival.__subclasses__())
+    assert len(kinds) == 7 and set(RIVALS.values()) == set(baselines.Rival.__subclasses__())
     for name in ("gloss", "gloss-paper"):
         assert isinstance(build(name, settings(), num_classes=3), nn.Module)
     modes = {name: build(name, settings(), num_classes=3).mode for name in ("gloss", "gloss-paper")}

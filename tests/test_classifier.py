@@ -16,10 +16,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from graphloss import TextClassifier
-from graphloss.data import load_corpus
-from graphloss.documents import Documents
 from graphloss.errors import InputError
-from graphloss.given import held_out
+from graphloss.inference.inputs import held_out
+from graphloss.text.corpus import load_corpus
+from graphloss.text.documents import Documents
 
 QUICK: dict[str, Any] = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 BRIEF = QUICK | {"epochs": 1}  # where it does not matter what is learnt
@@ -69,7 +69,7 @@ def test_predictors_differ_and_can_be_chosen_at_the_start(fitted: TextClassifier
     assert np.abs(head - graph).max() > 0.01
     model = TextClassifier(model=str(tiny_encoder), predictor="graph", **QUICK).fit(toy.texts, toy.labels)
     np.testing.assert_array_equal(model.predict_proba(toy.texts), model.predict_proba(toy.texts, predictor="graph"))
-    assert model.description()["predictor"]["kind"] == "graph"
+    assert model.predictor_.kind == "graph"
     with pytest.raises(InputError, match="unknown predictor 'vote'"):
         fitted.predict(["a"], predictor="vote")
     with pytest.raises(InputError, match="predictor: expected one of"):
@@ -194,7 +194,7 @@ def test_unlabelled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -
 def test_bad_documents_are_said_before_a_model_is_loaded(
     texts: list[Any], labels: list[Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=said):
         TextClassifier().fit(texts, labels)
 

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import Call, Toy
 
-from graphloss import TextClassifier, claim, cli, encoder
-from graphloss.config import DataSettings, TrainSettings
+from graphloss import TextClassifier, cli
+from graphloss.run import start
+from graphloss.text import encoder
+from graphloss.training.settings import DataSettings, TrainSettings
 
 KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
 
@@ -126,7 +128,7 @@ def test_evaluate_gives_the_promised_keys(call: Call, run: Path, table: Path, tm
 def test_evaluate_does_not_take_what_was_learnt_for_a_test(
     call: Call, run: Path, table: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     monkeypatch.chdir(table.parent)
     code, out, error = call("evaluate", run, *([table.name] if named else []))
     assert code == 2 and out == ""
@@ -228,7 +230,7 @@ def test_unlabelled_text_of_a_file_of_its_own(
 def test_unlabelled_text_that_cannot_be_used(
     call: Call, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     (tmp_path / "empty.txt").write_text("\n")
     code, _, error = call("train", table, "--unlabeled", tmp_path / name, "--out", tmp_path / "run")
     assert code == 2 and said in error and name in error and not (tmp_path / "run").exists()
@@ -377,7 +379,7 @@ def test_bad_input_is_refused_with_code_2_before_a_model_is_loaded(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], list[Any]], said: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     monkeypatch.delenv("GRAPHLOSS_DATA", raising=False)
     folder = tmp_path / "input"
     folder.mkdir()
@@ -405,7 +407,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_a_folder_is_claimed(
     free: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr("graphloss.room.available", lambda device: free)
+    monkeypatch.setattr("graphloss.training.memory_estimate.available", lambda device: free)
     code, out, error = call("train", table, "--out", tmp_path / "run", *quick, *options)
     assert code == 2 and out == "" and error.startswith(said), error
     assert not (tmp_path / "run").exists()
@@ -435,7 +437,7 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
             )
         return load(*args, **options)
 
-    monkeypatch.setattr("graphloss.encoder.load", meanwhile)
+    monkeypatch.setattr("graphloss.text.encoder.load", meanwhile)
     code, out, _ = call("train", table, "--json", "-q", *quick)
     assert code == 0 and Path(json.loads(out)["run"]).name == other.name + "-2"
     shutil.rmtree(mine)
@@ -447,7 +449,7 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
 def test_no_two_trainings_work_in_one_folder(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
     """As where a run is resumed that still runs."""
     (folder := tmp_path / "run").mkdir()
-    with claim.alone(folder):
+    with start.alone(folder):
         code, _, error = call("train", table, "--out", folder, *quick)
     assert code == 2 and "another training is at work there" in error
     assert call("train", table, "--out", folder, "--resume", *quick)[0] == 0
@@ -581,7 +583,7 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
 def test_audit_refuses_before_a_model_is_loaded(
     call: Call, run: Path, monkeypatch: pytest.MonkeyPatch, options: list[object], said: str
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     code, out, error = call("audit", run, *options)
     assert code == 2 and out == "" and error.startswith("error: ") and said in error
 
@@ -671,7 +673,7 @@ def test_a_path_that_cannot_be_looked_at_is_refused(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, fault: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     stat = Path.stat
 
     def closed(self: Path, **how: Any) -> Any:  # root may enter any folder, so that one is played
@@ -702,7 +704,7 @@ def test_a_folder_that_can_be_entered_but_not_listed_is_refused(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("graphloss.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
     listed = Path.iterdir
 
     def closed(self: Path) -> Any:  # root may list any folder, so that one is played
@@ -721,7 +723,7 @@ def test_report_in_a_folder_that_cannot_be_written(call: Call, run: Path, monkey
     def refuse(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("graphloss.report.write_report", refuse)
+    monkeypatch.setattr("graphloss.report.page.write_report", refuse)
     code, out, error = call("report", run)
     assert code == 2 and out == "" and "the report cannot be written there (Permission denied)" in error
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphloss.checking import make, read_file
 from graphloss.classifier import TextClassifier
-from graphloss.config import LOSSES, DataSettings, TrainSettings, names
 from graphloss.errors import InputError
+from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
+from graphloss.training.validate import make, read_file
 
 
 def test_defaults_are_themselves_allowed() -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from strategies import Batch, batches, quick
 from torch import Tensor
 
-from graphloss import corpus_graph as cg
-from graphloss.graph import unit
-from graphloss.propagation import normalised, one_hot
+from graphloss.inference import corpus_graph as cg
+from graphloss.losses.graph import unit
+from graphloss.losses.propagation import normalised, one_hot
 
 
 def graph_of(edges: list[tuple[int, int]], n: int, weights: list[float] | None = None) -> cg.CorpusGraph:

@@ -17,10 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphloss.data import Split, describe, goes_by_name, list_corpora, load_corpus, load_split, read_texts
-from graphloss.data.formats import IN_MEMORY, LISTED, column_names, rows
-from graphloss.data.selection import few_shots, hold_out
 from graphloss.errors import InputError
+from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.description import describe
+from graphloss.text.formats import IN_MEMORY, LISTED, column_names, rows
+from graphloss.text.selection import few_shots, hold_out
+from graphloss.text.sources import goes_by_name, list_corpora
+from graphloss.text.splits import Split
+from graphloss.text.texts import read_texts
 
 SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
     "mr": (6397, 711, 3554, 2),
@@ -528,7 +532,7 @@ def test_a_data_set_of_the_hub_that_does_not_fit_is_not_read(monkeypatch):
     table = datasets.Dataset.from_dict({"text": ["a text"] * 2000, "label": ["x", "y"] * 1000})
     monkeypatch.setattr(datasets, "load_dataset", lambda *args: datasets.DatasetDict({"train": table}))
     assert len(load_corpus("hub:owner/name").train.texts) > 1000
-    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
     with pytest.raises(InputError, match=r"hub:owner/name, train split: .* in memory, and 0.0 GiB are free"):
         load_corpus("hub:owner/name")
 
@@ -592,8 +596,8 @@ def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     path = tmp_path / f"texts{suffix}"
     table = pa.table({"text": [f"document {row}" for row in range(500)], "label": ["a", "b"] * 250})
     (pacsv.write_csv if suffix == ".csv" else pq.write_table)(table, path)
-    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
-    monkeypatch.setattr("graphloss.data.splits.rows", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.text.splits.rows", lambda *_: pytest.fail("it was read"))
     with pytest.raises(InputError, match=rf"texts{suffix}: .* in memory, and 0.0 GiB are free; give a part of it"):
         load_corpus(str(path))
 
@@ -603,7 +607,7 @@ def test_unlabelled_lines_that_do_not_fit_into_memory_are_refused_too(
 ) -> None:
     (tmp_path / "few.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 9)
     (tmp_path / "more.txt").write_text("a line of text\n" * 5000)
-    monkeypatch.setattr("graphloss.machine.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
     with pytest.raises(InputError, match=r"more.txt: .* in memory"):
         load_corpus(str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "more.txt"))
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from conftest import Toy
 
-from graphloss.documents import Collator
-from graphloss.encoder import embed, encode, load, tokenise
-from graphloss.encoder_files import check_length, resolve
 from graphloss.errors import InputError
-from graphloss.graph import unit
+from graphloss.losses.graph import unit
+from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.text.encoder_source import check_length, resolve
+from graphloss.training.batches import Collator
 
 TEXTS = [
     "goal",
@@ -118,7 +118,7 @@ def test_a_model_keeps_its_own_pooling(tiny_encoder: Path) -> None:
 def test_encode_agrees_with_the_library_and_computes_fewer_pad_tokens(
     tiny_encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphloss.encoder.TEXTS_AT_ONCE", 40)  # several times, and once fewer
+    monkeypatch.setattr("graphloss.text.encoder.TEXTS_AT_ONCE", 40)  # several times, and once fewer
     encoder = load(str(tiny_encoder)).train()
     texts = ["simmer " * k for k in range(1, 9)] * 8 + [". " * k for k in range(1, 29)] + ["x" * 400, "\U0001f600"]
     assert len(texts) % 40 and len(texts) > 80
@@ -365,6 +365,6 @@ def test_a_download_shows_its_bar_and_a_model_that_is_here_loads_in_silence(
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", noisy)
     load(str(tiny_encoder))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("graphloss.encoder.is_cached", lambda source: False)
+    monkeypatch.setattr("graphloss.text.encoder.is_cached", lambda source: False)
     load(str(tiny_encoder))
     assert "bars on" in capsys.readouterr().err

@@ -130,7 +130,9 @@ def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
 def test_data_sets_by_name(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.environ.get("GRAPHLOSS_DATA"):
         pytest.skip("GRAPHLOSS_DATA is not set")
-    monkeypatch.setattr("graphloss.scored.MAP_DOCUMENTS", 20)  # the map is half of the work, and not what is asked
+    monkeypatch.setattr(
+        "graphloss.report.predictions.MAP_DOCUMENTS", 20
+    )  # the map is half of the work, and not what is asked
     short = ["--shots", 1, "--epochs", 1, "--max-length", 16]
     code, out, said = call("train", "banking77", *short, "--out", tmp_path / "run", "--json", "--quiet")
     assert code == 0, said

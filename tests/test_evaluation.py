@@ -11,16 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from graphloss import evaluation
-from graphloss.evaluation import (
-    ABSENT_BIAS,
-    expected_calibration_error,
-    linear_probe,
-    reliability,
-    score,
-    silhouettes,
-    unit_rows,
-)
+from graphloss.inference import metrics
+from graphloss.inference.arrays import unit_rows
+from graphloss.inference.linear_probe import ABSENT_BIAS, linear_probe
+from graphloss.inference.metrics import expected_calibration_error, reliability, score, silhouettes
 
 
 def clusters(n: int, classes: int, *, d: int = 8, noise: float = 0.6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,8 +47,8 @@ def test_scores_equal_literal_formulas(seed: int, classes: int, n: int) -> None:
     assert sum(row.support for row in result.per_class) == n
 
     ece = 0.0
-    for b in range(evaluation.BINS):
-        inside = (p.max(1) > b / evaluation.BINS) & (p.max(1) <= (b + 1) / evaluation.BINS)
+    for b in range(metrics.BINS):
+        inside = (p.max(1) > b / metrics.BINS) & (p.max(1) <= (b + 1) / metrics.BINS)
         if inside.any():
             ece += inside.mean() * abs((y == predicted)[inside].mean() - p.max(1)[inside].mean())
     assert result.ece == pytest.approx(ece, abs=1e-6)
@@ -127,8 +121,8 @@ def test_large_silhouettes_are_sampled_repeatably_and_keep_rare_classes(monkeypa
     y[y == 2] = 1
     y[:4] = 2  # 4 of 3,000
     exact = silhouettes(x, y)
-    monkeypatch.setattr(evaluation, "SILHOUETTE_DOCUMENTS", 400)
-    chosen = evaluation._proportional_sample(y, 400, np.random.default_rng(0))
+    monkeypatch.setattr(metrics, "SILHOUETTE_DOCUMENTS", 400)
+    chosen = metrics._proportional_sample(y, 400, np.random.default_rng(0))
     assert len(set(chosen)) == 400
     assert (y[chosen] == 2).sum() >= 2
     assert (y[chosen] == 1).mean() == pytest.approx((y == 1).mean(), abs=0.02)

@@ -13,13 +13,13 @@ from sentence_transformers import SentenceTransformer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from graphloss import gradcache
-from graphloss.config import LOSSES, TrainSettings
-from graphloss.documents import Documents
-from graphloss.encoder import embed, encode, load, tokenise
-from graphloss.gradcache import in_pieces
-from graphloss.model import GraphModel, start_model
-from graphloss.training import Fitted, fit
+from graphloss.losses import gradient_cache
+from graphloss.losses.gradient_cache import in_pieces
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.training.fit import Fitted, fit
+from graphloss.training.model import GraphModel, start_model
+from graphloss.training.settings import LOSSES, TrainSettings
 
 PIECE = 16  # a whole chunk of the encoder on a CPU, so that dropout is the same with and without pieces
 
@@ -86,12 +86,12 @@ def test_dropout_is_replayed_and_matters(
 ) -> None:
     model = model_of(encoder, toy)
     _, expected = gradient(model, batch, None)
-    plain = gradcache.checkpoint
+    plain = gradient_cache.checkpoint
 
     def forgetful(*args: Any, **options: Any) -> Any:
         return plain(*args, preserve_rng_state=False, **options)
 
-    monkeypatch.setattr(gradcache, "checkpoint", forgetful)
+    monkeypatch.setattr(gradient_cache, "checkpoint", forgetful)
     _, wrong = gradient(model, batch, PIECE)
     assert (wrong - expected).norm() > 0.05 * expected.norm()
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from strategies import Batch, batch, batches, quick
 
-from graphloss import graph
+from graphloss.losses import graph
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphloss.evaluation import linear_probe
-from graphloss.graph import unit
-from graphloss.leftout import FOLDS, _deal, best_share, cross_fitted, share_for
-from graphloss.prediction import Predictor
+from graphloss.inference.linear_probe import FOLDS, _deal, cross_fitted, linear_probe
+from graphloss.inference.mixture import best_share, share_for
+from graphloss.inference.predictor import Predictor
+from graphloss.losses.graph import unit
 
 
 def clusters(n: int, classes: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

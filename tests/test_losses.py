@@ -12,8 +12,8 @@ from strategies import Batch, batch, batches, quick
 from torch import Tensor
 from torch.nn import functional
 
-from graphloss import graph
-from graphloss.losses import (
+from graphloss.losses import graph
+from graphloss.losses.modules import (
     AUTO_SIGMA,
     LEAST_SIGMA,
     Combined,

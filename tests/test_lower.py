@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import Toy
 
-from graphloss.encoder import embed, encode, load, tokenise
 from graphloss.errors import InputError
-from graphloss.lower import Lower, frozen, layers_of
+from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.training.frozen_layers import Lower, frozen, layers_of
 
 
 def with_architecture(kind: str, tiny_encoder: Path, folder: Path) -> Any:

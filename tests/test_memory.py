@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from strategies import Batch, batch, batches, quick
 from torch import Tensor
 
-from graphloss import graph
-from graphloss.graph import MASKED, unit
-from graphloss.losses import Combined, GLoss, GLossResult, gloss
-from graphloss.memory import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
+from graphloss.losses import graph
+from graphloss.losses.graph import MASKED, unit
+from graphloss.losses.memory_bank import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
+from graphloss.losses.modules import Combined, GLoss, GLossResult, gloss
 
 WAYS = ["one", "batch"]
 
@@ -129,7 +129,7 @@ class TestOracles:
         kept, weight = boundary(remembered, kinds, 4), torch.randn(len(x), 3, dtype=torch.float64)
         found = []
         for size in (TILE, tile):
-            monkeypatch.setattr("graphloss.memory.TILE", size)
+            monkeypatch.setattr("graphloss.losses.memory_bank.TILE", size)
             leaf = unit(x).requires_grad_()
             mass = log_mass(leaf, kept, 0.3)
             (mass[:, :3] * weight).sum().backward()
@@ -403,7 +403,7 @@ class TestModule:
     @pytest.mark.skipif(not os.environ.get("GRAPHLOSS_DATA"), reason="GRAPHLOSS_DATA names no folder of research data")
     @pytest.mark.parametrize("name", ["r52", "ohsumed"])
     def test_coverage_on_data_sets_with_many_small_classes(self, name: str) -> None:
-        from graphloss.data import load_corpus
+        from graphloss.text.corpus import load_corpus
 
         _, kinds, sizes = np.unique(load_corpus(name).train.labels, return_inverse=True, return_counts=True)
         # no graph reaches the only document of a class, of which R52's training split has four

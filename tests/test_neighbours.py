@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from graphloss import neighbours
-from graphloss.graph import unit
-from graphloss.neighbours import memory, nearest
+from graphloss.inference import nearest_neighbors
+from graphloss.inference.nearest_neighbors import memory, nearest
+from graphloss.losses.graph import unit
 
 
 def cloud(n: int, d: int = 12, seed: int = 0) -> torch.Tensor:
@@ -21,8 +21,8 @@ def cloud(n: int, d: int = 12, seed: int = 0) -> torch.Tensor:
 )
 def test_blocks_equal_brute_force(n: int, k: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     z = cloud(n)
-    monkeypatch.setattr(neighbours, "ROWS", rows)
-    monkeypatch.setattr(neighbours, "COLUMNS", columns)
+    monkeypatch.setattr(nearest_neighbors, "ROWS", rows)
+    monkeypatch.setattr(nearest_neighbors, "COLUMNS", columns)
     found = nearest(z, k)
     cosine = (z @ z.T).fill_diagonal_(-torch.inf)
     value, index = cosine.topk(k, dim=1)
@@ -68,7 +68,7 @@ def test_the_index_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ModuleNotFoundError, match=r"graphloss\[large\]"):
         nearest(cloud(10), 2, approximate=True)
-    monkeypatch.setattr(neighbours, "EXACT_DOCUMENTS", 9)
+    monkeypatch.setattr(nearest_neighbors, "EXACT_DOCUMENTS", 9)
     with pytest.raises(ModuleNotFoundError, match="approximate=False"):
         nearest(cloud(10), 2)
     assert nearest(cloud(10), 2, approximate=False).places.shape == (10, 2)

@@ -8,7 +8,7 @@ import torch
 from strategies import Batch, batch, split
 from torch import Tensor
 
-from graphloss.losses import GLoss, paper_loss
+from graphloss.losses.modules import GLoss, paper_loss
 
 SHAPES = [
     (2, 2, 16),

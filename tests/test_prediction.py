@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphloss import prediction
-from graphloss.config import PREDICTORS
-from graphloss.graph import unit
-from graphloss.prediction import NEIGHBOURS, Predictor
+from graphloss.inference import predictor as predictor_module
+from graphloss.inference.predictor import NEIGHBOURS, Predictor
+from graphloss.losses.graph import unit
+from graphloss.training.settings import PREDICTORS
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_the_graph_is_a_weighted_vote_of_the_training_documents(predictor: Predi
 
 
 def test_the_graph_is_the_harmonic_function_of_one_hidden_node(predictor: Predictor, z: torch.Tensor) -> None:
-    from graphloss.graph import log_affinity
+    from graphloss.losses.graph import log_affinity
 
     for i in range(len(z)):
         nodes = torch.cat([predictor.support, z[i : i + 1]]).double()
@@ -140,7 +140,7 @@ def test_the_shares_of_all_documents_and_the_head_make_up_the_answer(
     z: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prediction, "ROWS", 3)  # several blocks
+    monkeypatch.setattr(predictor_module, "ROWS", 3)  # several blocks
     chosen = (beside if with_pile else predictor).by(kind)
     found = chosen.evidence(z, k=50)
     assert found.documents.shape == found.shares.shape == (7, 12)
@@ -182,7 +182,7 @@ def test_a_neighbour_gives_its_weight_beside_that_of_the_graph(beside: Predictor
 
 
 def test_a_left_out_document_is_asked_as_if_it_were_new(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "ROWS", 5)
+    monkeypatch.setattr(predictor_module, "ROWS", 5)
     found = predictor.left_out()
     for i in range(12):
         others = [j for j in range(12) if j != i]

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from graphloss import data
 from graphloss.cli import app
-from graphloss.data import homes, load_corpus, prepare_corpus
-from graphloss.data.fetch import BLOCK, Source, fetch
-from graphloss.data.homes import HOMES, Home, fingerprint
-from graphloss.data.prepare import divide
-from graphloss.data.readers import members, read_topics
-from graphloss.data.sources import KNOWN
 from graphloss.errors import InputError
+from graphloss.research.datasets import registry
+from graphloss.research.datasets.fetch import BLOCK, Source, fetch
+from graphloss.research.datasets.parsers import members, read_topics
+from graphloss.research.datasets.prepare import Prepared, check_names, divide, prepare_corpus
+from graphloss.research.datasets.registry import HOMES, Home, fingerprint
+from graphloss.text.corpus import load_corpus
+from graphloss.text.sources import KNOWN, list_corpora
 
 HASTE: dict[str, Any] = {"pause": 0.0, "timeout": 5.0}
 
@@ -398,7 +398,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "xdg" / "graphloss"
 
 
-def prepare(name: str, **options: Any) -> data.Prepared:
+def prepare(name: str, **options: Any) -> Prepared:
     return prepare_corpus(name, **HASTE, **options)
 
 
@@ -486,7 +486,7 @@ def test_a_kill_before_the_end_leaves_no_half_folder(
         with pytest.raises(KeyboardInterrupt):
             prepare("r8", homes=table)
     assert [path.name for path in cache.iterdir()] == [".downloads"]
-    assert "r8" not in {entry.name for entry in data.list_corpora() if entry.available}
+    assert "r8" not in {entry.name for entry in list_corpora() if entry.available}
     with pytest.raises(InputError, match=r"no data for 'r8'.*`graphloss data prepare r8`"):
         load_corpus("r8")
     asked = len(server.asked)
@@ -597,7 +597,7 @@ def test_an_unknown_name_is_refused_before_anything_is_fetched(server: Server, c
 
 def test_every_known_name_has_a_home() -> None:
     assert list(HOMES) == list(KNOWN) and len(HOMES) == 6
-    assert data.check_names(["r8", "all"]) == list(KNOWN) and data.check_names(["r8", "r8"]) == ["r8"]
+    assert check_names(["r8", "all"]) == list(KNOWN) and check_names(["r8", "r8"]) == ["r8"]
     seen = 0
     for known in HOMES.values():
         assert sum(known.sizes) > 7_000 and 2 <= known.classes <= 77
@@ -612,12 +612,12 @@ def test_every_known_name_has_a_home() -> None:
 
 def test_a_fingerprint_knows_documents_not_their_order_or_spacing() -> None:
     documents = [("a  b\n", "x"), ("c", "y"), ("c", "y")]
-    assert fingerprint(documents) == homes.fingerprint([("c ", "y"), ("a b", "x"), ("c", "y")])
+    assert fingerprint(documents) == registry.fingerprint([("c ", "y"), ("a b", "x"), ("c", "y")])
     others = [documents[:2], [("a b", "y"), *documents[1:]], [("ab", "x"), *documents[1:]]]
     assert len({fingerprint(other) for other in [documents, *others]}) == 4
 
 
 def test_the_list_says_how_to_get_one(cache: Path) -> None:
-    entries = {entry.name: entry.where for entry in data.list_corpora() if not entry.available}
+    entries = {entry.name: entry.where for entry in list_corpora() if not entry.available}
     assert set(entries) == set(KNOWN)
     assert entries["ohsumed"] == "not here: graphloss data prepare ohsumed"

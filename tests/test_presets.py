@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from graphloss import presets
-from graphloss.checking import make
-from graphloss.config import LOSSES, TrainSettings
 from graphloss.errors import InputError
+from graphloss.training import presets
+from graphloss.training.settings import LOSSES, TrainSettings
+from graphloss.training.validate import make
 
 
 def test_the_default_preset_says_nothing() -> None:

@@ -24,15 +24,17 @@ from together import together
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 
-from graphloss import InputError, TextClassifier, cli, machine, neighbours, processes, serving
-from graphloss.catalogue import build
-from graphloss.config import LOSSES, TrainSettings
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
-from graphloss.losses import Combined
-from graphloss.model import GraphModel
-from graphloss.sampling import ClassAwareBatchSampler
-from graphloss.training import fit
+from graphloss import InputError, TextClassifier, cli, distributed, system
+from graphloss.inference import nearest_neighbors
+from graphloss.losses.modules import Combined
+from graphloss.run import predict
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.training.build_loss import build
+from graphloss.training.fit import fit
+from graphloss.training.model import GraphModel
+from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.settings import LOSSES, TrainSettings
 
 pytestmark = pytest.mark.xdist_group("processes")  # they share the process that imports
 
@@ -89,7 +91,7 @@ def two_steps(cuts: list[tuple[int, ...]] | None) -> dict[str, Any]:
         for step in range(2):
             x, labels = torch.randn(12, 10), torch.arange(12) % 4 % 3 - (torch.arange(12) == 5).long() * 9
             labels, documents = labels.clamp_min(-1), (torch.randperm(20)[:12])
-            mine = slice(0, 12) if cuts is None else slice(*cuts[step][processes.rank() :][:2])
+            mine = slice(0, 12) if cuts is None else slice(*cuts[step][distributed.rank() :][:2])
             optimizer.zero_grad()
             loss = wrapped({"x": x[mine]}, labels[mine], documents[mine])["loss"]
             loss.backward()
@@ -156,10 +158,10 @@ def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None =
     history = [{key: x for key, x in row.items() if not key.endswith("seconds")} for row in fitted.history]
     return {
         "history": history,
-        "weights": {name: x.clone() for name, x in fitted.encoder.state_dict().items()},
-        "predictor": {name: getattr(fitted.predictor, name) for name in names},
-        "answers": fitted.predictor.probabilities(fitted.predictor.support),
-        "sigma": fitted.predictor.sigma,
+        "weights": {name: x.clone() for name, x in fitted.model.encoder.state_dict().items()},
+        "predictor": {name: getattr(fitted.model.predictor, name) for name in names},
+        "answers": fitted.model.predictor.probabilities(fitted.model.predictor.support),
+        "sigma": fitted.model.predictor.sigma,
     }
 
 
@@ -181,22 +183,22 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
     found["encoded"] = [encode(loaded, toy.texts[:count], shared=True) for count in (0, 1, 2, 3, 10)]
     torch.manual_seed(0)
     z = torch.nn.functional.normalize(torch.randn(2500, 6), dim=1)  # three blocks of rows
-    found["near"] = tuple(neighbours.nearest(z, 4, shared=True))
-    if processes.world() < 3:
+    found["near"] = tuple(nearest_neighbors.nearest(z, 4, shared=True))
+    if distributed.world() < 3:
         model = TextClassifier(model=str(encoder), epochs=1, batch_size=16).fit(toy.texts, toy.labels)
         found["classifier"] = model.predict_proba(toy.texts[:5])
-    if processes.world() < 3:
+    if distributed.world() < 3:
         with pytest.raises(KeyboardInterrupt):
             trained(encoder, toy, folder / "cut", [Interrupt(3)], **RUNS[FIRST])
-    if processes.world() == 2:
+    if distributed.world() == 2:
         steps = Steps()
         found["taken over"] = trained(encoder, toy, folder / "begun", [steps], **RUNS[FIRST])
         found["first step"] = steps.first
         found["resumed"] = trained(encoder, toy, folder / "cut", **RUNS[FIRST])
         with pytest.raises(ZeroDivisionError) as broken:
-            processes.first_does(lambda: 1 // int(not processes.first()))
+            distributed.first_does(lambda: 1 // int(not distributed.first()))
         found["elsewhere"] = getattr(broken.value, "elsewhere", None)
-    if processes.world() == 3:
+    if distributed.world() == 3:
         with pytest.raises(
             InputError, match=r"3 processes cannot share graphs of 2 labelled documents.* --graph-size 3 or more"
         ):
@@ -263,17 +265,17 @@ def test_no_two_processes_embed_the_same_document(toy: Toy) -> None:
 def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
     """Exit code and what was said, of each command."""
     os.chdir(folder)
-    leave, processes.leave = processes.leave, lambda: None  # the next command finds the same processes
+    leave, distributed.leave = distributed.leave, lambda: None  # the next command finds the same processes
     said = []
     for words in lines:
         sys.argv = ["graphloss", *words]
         out, err = io.StringIO(), io.StringIO()
         if words[0] == "scarce":  # from now on the others find no memory free, which is the first one's to judge
-            if not processes.first():
-                machine.free = lambda: 1
+            if not distributed.first():
+                system.free = lambda: 1
             continue
         if words[0] == "glance":  # at the first answer, as `| head -1` does
-            rows = serving.predict(Path(words[1]), words[2], column=None)
+            rows = predict.predict(Path(words[1]), words[2], column=None)
             said.append((0, str(next(rows, {}).get("row", "")), ""))
             rows.close()
             continue
@@ -284,7 +286,7 @@ def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
             except SystemExit as ended:
                 code = int(ended.code or 0)
         said.append((code, out.getvalue(), err.getvalue()))
-    processes.leave = leave
+    distributed.leave = leave
     return said
 
 
@@ -374,18 +376,18 @@ def test_launchers_start_it(launcher: str, still_encoder: Path, toy: Toy, tmp_pa
 
 @pytest.mark.parametrize("mpi", range(3))
 def test_mpi_numbers_the_processes(mpi: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in processes.OF_MPI:
+    for name in distributed.OF_MPI:
         monkeypatch.setenv(name, "")  # remembered, so that it is put back
         monkeypatch.delenv(name)
     monkeypatch.setenv("MASTER_PORT", "1")
-    for names, value in zip(processes.OF_MPI.values(), ("0", "1", "0", "1"), strict=True):
+    for names, value in zip(distributed.OF_MPI.values(), ("0", "1", "0", "1"), strict=True):
         monkeypatch.setenv(names[mpi], value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    processes.join()
+    distributed.join()
     assert "RANK" not in os.environ
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    processes.join()
-    assert {name: os.environ[name] for name in processes.OF_MPI} == {
+    distributed.join()
+    assert {name: os.environ[name] for name in distributed.OF_MPI} == {
         "RANK": "0",
         "WORLD_SIZE": "1",
         "LOCAL_RANK": "0",

@@ -8,9 +8,9 @@ from strategies import Batch, batch, batches, quick, split
 from torch import Tensor
 from torch.nn import functional
 
-from graphloss import propagation as pr
-from graphloss import solvers
-from graphloss.graph import MASKED, log_affinity, unit
+from graphloss.losses import propagation as pr
+from graphloss.losses import solvers
+from graphloss.losses.graph import MASKED, log_affinity, unit
 
 OPERATORS = {
     "harmonic": pr.harmonic,

@@ -15,10 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from graphloss.config import TrainSettings
 from graphloss.errors import InputError
-from graphloss.evaluation import linear_probe, score
-from graphloss.report import Document, figures, model_card, render, write_report
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.metrics import score
+from graphloss.report import figures
+from graphloss.report.card import model_card
+from graphloss.report.page import render, write_report
+from graphloss.report.predictions import Document
+from graphloss.training.settings import TrainSettings
 
 NAMES = ["billing", "card & <b>payment</b>", "account", "other"]
 HOSTILE = '</script><script>alert("x")</script> & <img src=x onerror=alert(1)>'

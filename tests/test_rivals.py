@@ -10,10 +10,10 @@ from strategies import Batch, batch, batches, quick
 from torch import Tensor
 from torch.nn import functional
 
-from graphloss import graph, rivals
-from graphloss.losses import Combined
-from graphloss.objectives import gloss
-from graphloss.rivals import LEAST_TEMPERATURE, NCA, Cosine, Rival, SupCon, Triplet
+from graphloss.losses import baselines, graph
+from graphloss.losses.baselines import LEAST_TEMPERATURE, NCA, Cosine, Rival, SupCon, Triplet
+from graphloss.losses.functional import gloss
+from graphloss.losses.modules import Combined
 
 CASES: dict[str, tuple[Callable[[], Rival], Callable[[Tensor, Tensor], Tensor]]] = {
     "supcon": (lambda: SupCon(0.1), lambda x, y: oracles.supcon(x, y, 0.1)),
@@ -145,7 +145,7 @@ class TestTriplet:
         whole, g = backward(Triplet(margin), b.embeddings, b.labels)
         calls = []
         terms = Triplet._terms
-        monkeypatch.setattr(rivals, "CHUNK", chunk)
+        monkeypatch.setattr(baselines, "CHUNK", chunk)
         monkeypatch.setattr(Triplet, "_terms", lambda *given: calls.append(len(given[3])) or terms(*given))
         parts, h = backward(Triplet(margin), b.embeddings, b.labels)
         seen = int((b.labels >= 0).sum())
@@ -162,7 +162,7 @@ class TestTriplet:
             places.append(len(rows) * len(y) ** 2)
             return terms(self, x, y, rows)
 
-        monkeypatch.setattr(rivals, "CHUNK", 2**16)
+        monkeypatch.setattr(baselines, "CHUNK", 2**16)
         monkeypatch.setattr(Triplet, "_terms", spy)
         b = batch(100, 10, dtype=torch.float32)
         backward(Triplet(), b.embeddings, b.labels)
@@ -326,7 +326,7 @@ class TestProperties:
     def test_autocast_does_not_touch_it(self, kind: type[Rival], monkeypatch: pytest.MonkeyPatch) -> None:
         b = batch(40, 4, dtype=torch.float32)
         for chunk in (2**21, 1600):  # all at once, and anchor by anchor
-            monkeypatch.setattr(rivals, "CHUNK", chunk)
+            monkeypatch.setattr(baselines, "CHUNK", chunk)
             expected, h = backward(kind(), b.embeddings, b.labels)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 x = b.embeddings.clone().requires_grad_()

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from graphloss import machine, room
-from graphloss.catalogue import build
-from graphloss.config import TrainSettings
-from graphloss.encoder import embed, load, tokenise
+from graphloss import system
 from graphloss.errors import InputError
-from graphloss.losses import GLoss
-from graphloss.lower import frozen
-from graphloss.unlabelled import learn
+from graphloss.inference.pseudo_labels import learn
+from graphloss.losses.modules import GLoss
+from graphloss.text.encoder import embed, load, tokenise
+from graphloss.training import memory_estimate
+from graphloss.training.build_loss import build
+from graphloss.training.frozen_layers import frozen
+from graphloss.training.settings import TrainSettings
 
 CPU = torch.device("cpu")
 
@@ -59,7 +60,7 @@ def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabelled: f
     labels[torch.rand(n, generator=generator) < unlabelled] = -1
     loss = build(settings.loss, vars(settings), num_classes=4)
     assert loss is not None
-    estimate = room.of_graph(n, settings, 4, 16)
+    estimate = memory_estimate.of_graph(n, settings, 4, 16)
     assert 0.4 * estimate < peak(lambda: loss(x, labels).backward()) < 1.1 * estimate
     assert x.grad is not None and x.grad.norm() > 0
 
@@ -74,7 +75,7 @@ def test_a_memory_holds_what_was_estimated(leave_out: str, n: int, classes: int)
     loss.memory.add(torch.randn(len(earlier), d, generator=generator), earlier % classes, earlier)
     x = torch.randn(n, d, generator=generator, requires_grad=True)
     documents = torch.arange(n) + len(earlier)
-    estimate = room.of_graph(n, settings, classes, d)
+    estimate = memory_estimate.of_graph(n, settings, classes, d)
     assert 0.4 * estimate < peak(lambda: loss(x, documents % classes, documents).backward()) < 1.1 * estimate
 
 
@@ -84,27 +85,27 @@ def test_the_corpus_graph_holds_what_was_estimated() -> None:
     labels = torch.randint(classes, (n,), generator=generator)
     z = torch.randn(n, d, generator=generator) + torch.randn(classes, d, generator=generator)[labels]
     labels[200:] = -1
-    estimate = room.of_corpus_graph(n, d, classes)
+    estimate = memory_estimate.of_corpus_graph(n, d, classes)
     assert 0.3 * estimate < peak(lambda: learn(z, labels, classes)) < estimate
 
 
 def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       2000 kB\nMemAvailable:     1000 kB\n")
-    assert machine._of_machine(meminfo) == 1000 * 1024
+    assert system._of_machine(meminfo) == 1000 * 1024
     for name, text in (("memory.max", "5000\n"), ("memory.current", "3000\n"), ("memory.stat", "inactive_file 500\n")):
         (tmp_path / name).write_text(text)
-    assert machine._of_container(tmp_path) == 2500
+    assert system._of_container(tmp_path) == 2500
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine._of_container(tmp_path) is None and machine._of_container(tmp_path / "none") is None
-    free = room.available(CPU)
+    assert system._of_container(tmp_path) is None and system._of_container(tmp_path / "none") is None
+    free = memory_estimate.available(CPU)
     assert free is None or 2**24 < free < 2**50
 
 
 def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "available", lambda device: None)
+    monkeypatch.setattr(memory_estimate, "available", lambda device: None)
     settings = TrainSettings(graph_size=10**6)
-    room.check(settings, load(str(tiny_encoder)), [], labelled=100_000, unlabelled=20_000, classes=9)
+    memory_estimate.check(settings, load(str(tiny_encoder)), [], labelled=100_000, unlabelled=20_000, classes=9)
 
 
 @pytest.mark.parametrize(
@@ -134,24 +135,26 @@ def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, mon
 def test_what_does_not_fit_is_refused_with_what_would(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], counts: tuple[int, int], said: str
 ) -> None:
-    monkeypatch.setattr(room, "available", lambda device: 2**30)
+    monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
-        room.check(settings, encoder, [], labelled=counts[0], unlabelled=counts[1], classes=300)
+        memory_estimate.check(settings, encoder, [], labelled=counts[0], unlabelled=counts[1], classes=300)
 
 
 def test_a_graph_hides_no_more_documents_than_there_are(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "available", lambda device: 2**30)
+    monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(hidden=100_000, corpus_graph="off"), load(str(tiny_encoder))
-    room.check(settings, encoder, [], labelled=500, unlabelled=50, classes=9)
+    memory_estimate.check(settings, encoder, [], labelled=500, unlabelled=50, classes=9)
     with pytest.raises(InputError, match=r"graph of 90,064 documents .* give a smaller --hidden"):
-        room.check(settings, encoder, [], labelled=500, unlabelled=90_000, classes=9)
+        memory_estimate.check(settings, encoder, [], labelled=500, unlabelled=90_000, classes=9)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "available", lambda device: 2**30)
-    room.check(TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labelled=3000, unlabelled=0, classes=9)
-    room.check(
+    monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
+    memory_estimate.check(
+        TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labelled=3000, unlabelled=0, classes=9
+    )
+    memory_estimate.check(
         TrainSettings(loss="ce", graph_size=50_000),
         load(str(tiny_encoder)),
         [],
@@ -164,11 +167,13 @@ def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: p
 def test_without_the_index_a_very_large_corpus_graph_is_refused(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(memory_estimate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"130,000 documents, more than 120,000, .* pip install 'graphloss\[large\]'"):
-        room.check(TrainSettings(), load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
+        memory_estimate.check(
+            TrainSettings(), load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9
+        )
     settings = TrainSettings(corpus_graph="off")
-    room.check(settings, load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
+    memory_estimate.check(settings, load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
 
 
 def texts_of(lengths: list[int]) -> list[str]:
@@ -178,7 +183,7 @@ def texts_of(lengths: list[int]) -> list[str]:
 def test_a_batch_holds_what_was_estimated(tiny_encoder: Path) -> None:
     encoder = load(str(tiny_encoder), max_length=32, device="cpu").eval()
     texts = texts_of([20 + i % 10 for i in range(64)])
-    estimate = room.SPARE * room.of_activations(encoder, texts)
+    estimate = memory_estimate.SPARE * memory_estimate.of_activations(encoder, texts)
     assert not encoder.training and all(p.grad is None for p in encoder.parameters())
     encoder.train()
     features = tokenise(encoder, texts)
@@ -186,12 +191,12 @@ def test_a_batch_holds_what_was_estimated(tiny_encoder: Path) -> None:
     quarter = peak(lambda: embed(encoder, features, at_once=16).sum().backward())
     assert quarter < 0.5 * estimate
     with frozen(encoder, 1):
-        assert 0 < room.of_activations(encoder, texts) < 0.8 * estimate / room.SPARE
+        assert 0 < memory_estimate.of_activations(encoder, texts) < 0.8 * estimate / memory_estimate.SPARE
 
 
 def test_an_estimate_leaves_nothing_in_memory(tiny_encoder: Path) -> None:
     encoder = load(str(tiny_encoder), max_length=32, device="cpu")
-    assert room.of_activations(encoder, texts_of([20, 30])) > 0
+    assert memory_estimate.of_activations(encoder, texts_of([20, 30])) > 0
     weights = [weakref.ref(x) for x in encoder.parameters()]
     del encoder
     gc.collect()
@@ -214,28 +219,28 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
 ) -> None:
     encoder, texts = load(str(tiny_encoder), max_length=32, device="cpu"), texts_of([40] * 300)
     counts = {"labelled": 300, "unlabelled": 100, "classes": 4}
-    weights = room.OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters())
-    free = weights + int(50 * room.SPARE * room.of_activations(encoder, texts[:1]))
-    monkeypatch.setattr(room, "available", lambda device: free)
+    weights = memory_estimate.OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters())
+    free = weights + int(50 * memory_estimate.SPARE * memory_estimate.of_activations(encoder, texts[:1]))
+    monkeypatch.setattr(memory_estimate, "available", lambda device: free)
     settings = TrainSettings(corpus_graph="off", **values)
     with pytest.raises(InputError, match=said) as refused:
-        room.check(settings, encoder, texts, **counts)
+        memory_estimate.check(settings, encoder, texts, **counts)
     remedy = dict(re.findall(r"--(graph-size|batch-size) (\d+)", str(refused.value).split("; give ")[1]))
     following = {name.replace("-", "_"): int(value) for name, value in remedy.items()}
-    room.check(TrainSettings(**(vars(settings) | following)), encoder, texts, **counts)
-    monkeypatch.setattr(room, "of_activations", lambda encoder, texts: 2**40)
+    memory_estimate.check(TrainSettings(**(vars(settings) | following)), encoder, texts, **counts)
+    monkeypatch.setattr(memory_estimate, "of_activations", lambda encoder, texts: 2**40)
     with pytest.raises(InputError, match="give a smaller --max-length, --freeze, or a smaller encoder"):
-        room.check(settings, encoder, texts, **counts)
+        memory_estimate.check(settings, encoder, texts, **counts)
 
 
 def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_of_machine", lambda path: 8_000_000)
-    monkeypatch.setattr(machine, "_of_container", lambda path: None)
-    assert room.available(CPU) == 8_000_000
+    monkeypatch.setattr(system, "_of_machine", lambda path: 8_000_000)
+    monkeypatch.setattr(system, "_of_container", lambda path: None)
+    assert memory_estimate.available(CPU) == 8_000_000
     launched = {"RANK": 0, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
     for name, value in launched.items():
         monkeypatch.setenv(name, str(value))
-    assert room.available(CPU) == 2_000_000
+    assert memory_estimate.available(CPU) == 2_000_000
     encoder = load(str(tiny_encoder), device="cpu")
     with pytest.raises(InputError, match="are free on cpu for each of 4 processes"):
-        room.check(TrainSettings(batch_size=300), encoder, [], labelled=900, unlabelled=0, classes=4)
+        memory_estimate.check(TrainSettings(batch_size=300), encoder, [], labelled=900, unlabelled=0, classes=4)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from graphloss import runfolder
-from graphloss.encoder import encode, load
 from graphloss.errors import InputError
-from graphloss.prediction import Predictor
+from graphloss.inference import storage
+from graphloss.inference.predictor import Predictor
+from graphloss.text.encoder import encode, load
 
 
 @pytest.fixture
@@ -22,20 +22,20 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
-    runfolder.write_model(folder, runfolder.Model(load(str(tiny_encoder)), predictor, list("uvwxyz")))
+    storage.write_model(folder, storage.Model(load(str(tiny_encoder)), predictor, list("uvwxyz")))
     info = {
         "status": "finished",
         "labels": ["a", "b", "c"],
         "settings": {},
         "predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5},
     }
-    runfolder.write_info(folder, info)
+    storage.write_info(folder, info)
     return folder
 
 
 def test_what_is_written_is_read_again(run: Path, tiny_encoder: Path) -> None:
-    info, model = runfolder.read_model(run)
-    assert info["labels"] == ["a", "b", "c"] and info["format"] == runfolder.FORMAT
+    info, model = storage.read_model(run)
+    assert info["labels"] == ["a", "b", "c"] and info["format"] == storage.FORMAT
     found = model.predictor
     assert found.weight.shape == (3, 32) and found.support.shape == (6, 32) and found.support.dtype == torch.float32
     assert (found.sigma, found.graph_share, found.kind) == (0.3, 0.5, "knn") and model.texts == list("uvwxyz")
@@ -59,35 +59,35 @@ def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
 
 def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None:
     predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1), 0.3, 0.5)
-    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), predictor))
-    assert runfolder.read_model(run)[1].predictor.weight.abs().max() == 0
+    storage.write_model(run, storage.Model(load(str(tiny_encoder)), predictor))
+    assert storage.read_model(run)[1].predictor.weight.abs().max() == 0
 
 
 def test_unlabelled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
-    info, model = runfolder.read_model(run)
+    info, model = storage.read_model(run)
     assert model.predictor.pile is None and model.predictor.near_share == 0 and not (run / "pile.safetensors").exists()
     pile = torch.randn(4, 32).half().float()
     taught = replace(model.predictor, pile=pile, near_share=0.4)
-    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), taught))
-    runfolder.write_info(run, info | {"predictor": info["predictor"] | {"near_share": 0.4}})
-    found = runfolder.read_model(run)[1].predictor
+    storage.write_model(run, storage.Model(load(str(tiny_encoder)), taught))
+    storage.write_info(run, info | {"predictor": info["predictor"] | {"near_share": 0.4}})
+    found = storage.read_model(run)[1].predictor
     assert torch.equal(found.pile, pile) and found.near_share == 0.4
     z = torch.randn(3, 32)
     assert torch.equal(found.by("mix").probabilities(z), taught.by("mix").probabilities(z))
     (run / "pile.safetensors").unlink()
     with pytest.raises(InputError, match=r"pile\.safetensors missing"):
-        runfolder.read_model(run)
+        storage.read_model(run)
 
 
 def test_a_run_that_an_older_graphloss_began_ends_in_todays_format(run: Path) -> None:
-    info, _ = runfolder.read_model(run)
-    runfolder.write_info(run, info | {"format": 1})
-    assert json.loads((run / "graphloss.json").read_text())["format"] == runfolder.FORMAT == 2
+    info, _ = storage.read_model(run)
+    storage.write_info(run, info | {"format": 1})
+    assert json.loads((run / "graphloss.json").read_text())["format"] == storage.FORMAT == 2
 
 
 def test_a_pile_of_before_does_not_stay(run: Path, tiny_encoder: Path) -> None:
     (run / "pile.safetensors").write_bytes(b"of the training before")
-    runfolder.write_model(run, runfolder.Model(load(str(tiny_encoder)), runfolder.read_model(run)[1].predictor))
+    storage.write_model(run, storage.Model(load(str(tiny_encoder)), storage.read_model(run)[1].predictor))
     assert not (run / "pile.safetensors").exists()
 
 
@@ -146,12 +146,12 @@ def no_info(run: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_said_with_the_repair(run: Path, harm: Any, said: str) -> None:
     harm(run)
     with pytest.raises(InputError, match=said):
-        runfolder.read_model(run)
+        storage.read_model(run)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
-        runfolder.read_model(tmp_path / "nothing")
+        storage.read_model(tmp_path / "nothing")
 
 
 def test_a_run_of_before_has_no_texts_and_mixes(run: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_run_of_before_has_no_texts_and_mixes(run: Path) -> None:
     info = json.loads((run / "graphloss.json").read_text())
     info["predictor"].pop("kind")
     (run / "graphloss.json").write_text(json.dumps(info))
-    _, model = runfolder.read_model(run)
+    _, model = storage.read_model(run)
     assert model.texts is None and model.predictor.kind == "mix"
 
 
@@ -174,4 +174,4 @@ def test_damaged_training_texts_are_said(damage: str, run: Path) -> None:
     else:
         pq.write_table(pa.table({"text": ["u"]}), path)
     with pytest.raises(InputError, match=r"support\.parquet: damaged"):
-        runfolder.read_model(run)
+        storage.read_model(run)

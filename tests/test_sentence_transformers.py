@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 import graphloss
 from graphloss import sentence_transformers as drop_in
-from graphloss.memory import Memory
-from graphloss.rivals import SupCon
+from graphloss.losses.baselines import SupCon
+from graphloss.losses.memory_bank import Memory
 from graphloss.sentence_transformers import (
     BatchLoss,
     CombinedLoss,

@@ -8,26 +8,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from graphloss import classifier, runfolder, serving
 from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.run import predict
 
 
 class Stub:
-    """A classifier that calls a text by the number of its words."""
+    """A model that calls a text by the number of its words."""
 
-    classes_ = np.array(["short", "long"])
+    labels = ("short", "long")
 
-    def encode(self, texts: list[str], *, shared: bool) -> np.ndarray:
-        return np.array([[len(text.split())] for text in texts])
+    def encode(self, texts: list[str], *, shared: bool) -> torch.Tensor:
+        return torch.tensor([[len(text.split())] for text in texts])
 
-    def probabilities(self, words: torch.Tensor, *, predictor: str | None = None) -> np.ndarray:
-        return np.array([[0.25, 0.75] if int(n) > 2 else [0.9, 0.1] for n in words])
+    def probabilities(self, words: torch.Tensor, *, predictor: str | None = None) -> torch.Tensor:
+        return torch.tensor([[0.25, 0.75] if int(n) > 2 else [0.9, 0.1] for n in words])
 
-    def explanations(self, words: torch.Tensor, *, predictor: str | None = None) -> tuple[list[Any], list[float]]:
+    def explain(self, words: torch.Tensor, *, predictor: str | None = None) -> tuple[list[Any], list[float]]:
         return [[{"text": f"{int(n)} words", "label": "long", "share": 0.5}] for n in words], [0.25] * len(words)
 
 
@@ -36,29 +36,29 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that a model was loaded from."""
     folders: list[Path] = []
 
-    def from_pretrained(folder: Path) -> Stub:
+    def read_model(folder: Path) -> tuple[dict[str, Any], Stub]:
         folders.append(folder)
-        return Stub()
+        return {}, Stub()
 
-    monkeypatch.setattr(runfolder, "read_info", lambda folder: {"status": "finished"})
-    monkeypatch.setattr(classifier.TextClassifier, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(storage, "read_info", lambda folder: {"status": "finished"})
+    monkeypatch.setattr(storage, "read_model", read_model)
     return folders
 
 
 def test_answers_carry_the_number_of_their_text(loaded: list[Path], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\n  \none two three\n")
-    assert list(serving.predict(tmp_path, str(tmp_path / "a.txt"), column=None)) == [
+    assert list(predict.predict(tmp_path, str(tmp_path / "a.txt"), column=None)) == [
         {"row": 1, "text": "one", "label": "short", "probability": 0.9},
         {"row": 4, "text": "one two three", "label": "long", "probability": 0.75},
     ]
-    assert [answer["row"] for answer in serving.predict(tmp_path, ["", "u", " ", "v"], column=None)] == [2, 4]
+    assert [answer["row"] for answer in predict.predict(tmp_path, ["", "u", " ", "v"], column=None)] == [2, 4]
     (tmp_path / "a.csv").write_text("text,note\n,no\nu,yes\n")
-    assert [answer["row"] for answer in serving.predict(tmp_path, str(tmp_path / "a.csv"), column=None)] == [2]
+    assert [answer["row"] for answer in predict.predict(tmp_path, str(tmp_path / "a.csv"), column=None)] == [2]
 
 
 def test_rows_stay_with_their_texts_over_many_batches(loaded: list[Path], tmp_path: Path) -> None:
-    texts = [f"text {i}" if i % 3 else "" for i in range(3 * serving.PREDICT_AT_ONCE)]
-    answers = list(serving.predict(tmp_path, texts, column=None))
+    texts = [f"text {i}" if i % 3 else "" for i in range(3 * predict.PREDICT_AT_ONCE)]
+    answers = list(predict.predict(tmp_path, texts, column=None))
     assert [(answer["row"], answer["text"]) for answer in answers] == [
         (number, text) for number, text in enumerate(texts, 1) if text
     ]
@@ -73,21 +73,21 @@ def test_without_a_text_no_model_is_loaded(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     source = {"nothing": [], "blank": ["", " "], "file": str(tmp_path / "a.txt"), "standard input": "-"}[kind]
     with pytest.raises(InputError, match=r"(--text|a\.txt|standard input) holds no text"):
-        list(serving.predict(tmp_path, source, column=None))
+        list(predict.predict(tmp_path, source, column=None))
     assert not loaded
 
 
 def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "u"}\n{"text": "\\ud800"}\n')
-    answers = serving.predict(tmp_path, str(tmp_path / "a.jsonl"), column=None)
+    answers = predict.predict(tmp_path, str(tmp_path / "a.jsonl"), column=None)
     assert next(answers)["row"] == 1
     with pytest.raises(InputError, match="line 2: place 1 holds half a character"):
         next(answers)
 
 
 def test_reasons_stand_beside_their_answer(loaded: list[Path], tmp_path: Path) -> None:
-    (tmp_path / runfolder.TEXTS).touch()
-    answers = list(serving.predict(tmp_path, ["u v w", "x"], column=None, predictor="mix", explain=True))
+    (tmp_path / storage.TEXTS).touch()
+    answers = list(predict.predict(tmp_path, ["u v w", "x"], column=None, predictor="mix", explain=True))
     assert [answer["evidence"][0]["text"] for answer in answers] == ["3 words", "1 words"]
     assert [answer["head_share"] for answer in answers] == [0.25, 0.25] and answers[1]["label"] == "short"
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_answered_is_said_before_a_model_is_loaded(
     how: dict[str, Any], said: str, loaded: list[Path], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        list(serving.predict(tmp_path, ["u"], column=None, **how))
+        list(predict.predict(tmp_path, ["u"], column=None, **how))
     assert not loaded
 
 
@@ -111,16 +111,17 @@ WAITING = """
 import sys
 from pathlib import Path
 
-from graphloss import classifier, runfolder, serving
+from graphloss.inference import storage
+from graphloss.run import predict
 
 class Stub:
-    classes_ = ["short"]
-    encode = lambda self, texts, shared: __import__("numpy").ones((len(texts), 1))
-    probabilities = lambda self, z, predictor: z.numpy()
+    labels = ["short"]
+    encode = lambda self, texts, shared: __import__("torch").ones(len(texts), 1)
+    probabilities = lambda self, z, predictor: z
 
-runfolder.read_info = lambda folder: {}
-classifier.TextClassifier.from_pretrained = lambda folder: Stub()
-answers = serving.predict(Path(), "-", column=None)
+storage.read_info = lambda folder: {}
+storage.read_model = lambda folder: ({}, Stub())
+answers = predict.predict(Path(), "-", column=None)
 print(next(answers)["text"], flush=True)
 __import__("time").sleep(0.3)  # by then the next line is waited for
 """

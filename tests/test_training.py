@@ -13,20 +13,25 @@ from conftest import Toy
 from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
-from graphloss import presets, teaching, trainer, training
-from graphloss.checking import make
-from graphloss.checkpoints import complete, last_whole, step_of
-from graphloss.config import LOSSES, TrainSettings
-from graphloss.corpus_graph import assortativity, corpus_graph
-from graphloss.documents import Documents
-from graphloss.encoder import encode, load
 from graphloss.errors import InputError
-from graphloss.evaluation import linear_probe
-from graphloss.graph import unit
-from graphloss.losses import Combined, GLoss, gloss
-from graphloss.model import Blend, GraphModel, start_model, untied
-from graphloss.prediction import Predictor
-from graphloss.schedule import (
+from graphloss.inference import self_training
+from graphloss.inference.corpus_graph import assortativity, corpus_graph
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.predictor import Predictor
+from graphloss.inference.pseudo_labels import lesson
+from graphloss.inference.self_training import teach
+from graphloss.losses.graph import unit
+from graphloss.losses.modules import Combined, GLoss, gloss
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode, load
+from graphloss.training import fit as fit_module
+from graphloss.training import presets, trainer
+from graphloss.training.blend import Blend, untied
+from graphloss.training.checkpoints import complete, last_whole, step_of
+from graphloss.training.fit import Fitted, fit
+from graphloss.training.model import GraphModel, start_model
+from graphloss.training.settings import LOSSES, TrainSettings
+from graphloss.training.sizes import (
     batch_size_for,
     blend_for,
     epochs_for,
@@ -34,9 +39,8 @@ from graphloss.schedule import (
     said_graphs,
     steps_of_epoch,
 )
-from graphloss.teaching import SoftTargets, teach
-from graphloss.training import Fitted, fit
-from graphloss.unlabelled import lesson
+from graphloss.training.soft_targets import SoftTargets
+from graphloss.training.validate import make
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
@@ -67,9 +71,12 @@ def run(encoder: Path, parts: Any, folder: Path, callbacks: list[Any] | None = N
 def same(a: Fitted, b: Fitted) -> None:
     """Bit for bit the same model and the same history, but for the clock."""
     for name in ("weight", "bias", "support", "support_labels"):
-        assert torch.equal(getattr(a.predictor, name), getattr(b.predictor, name)), name
-    assert (a.predictor.sigma, a.predictor.graph_share) == (b.predictor.sigma, b.predictor.graph_share)
-    for (name, x), y in zip(a.encoder.state_dict().items(), b.encoder.state_dict().values(), strict=True):
+        assert torch.equal(getattr(a.model.predictor, name), getattr(b.model.predictor, name)), name
+    assert (a.model.predictor.sigma, a.model.predictor.graph_share) == (
+        b.model.predictor.sigma,
+        b.model.predictor.graph_share,
+    )
+    for (name, x), y in zip(a.model.encoder.state_dict().items(), b.model.encoder.state_dict().values(), strict=True):
         assert torch.equal(x, y), name
     timeless = [
         [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in fitted.history] for fitted in (a, b)
@@ -144,15 +151,15 @@ def test_a_training_that_diverges_says_so(
 def test_every_class_has_a_part_in_the_start_of_the_head(
     tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SAMPLE", 2)  # fewer than the four classes
+    monkeypatch.setattr(fit_module, "SAMPLE", 2)  # fewer than the four classes
     fitted = run(tiny_encoder, parts, tmp_path / "run", loss="ce")
-    assert fitted.predictor.bias.min() > -100
+    assert fitted.model.predictor.bias.min() > -100
 
 
 def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(
     tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "EVALUATE_EVERY", 2)  # an epoch has 3 steps
+    monkeypatch.setattr(fit_module, "EVALUATE_EVERY", 2)  # an epoch has 3 steps
     whole = run(tiny_encoder, parts, tmp_path / "whole")
     assert [row["step"] for row in whole.history] == [2, 4, 6, 8, 9]  # and once more at the end
     with pytest.raises(KeyboardInterrupt):
@@ -195,11 +202,11 @@ def test_training_learns_and_keeps_the_best_epoch(tiny_encoder: Path, parts: Any
     scores = {row["epoch"]: row["macro_f1"] for row in fitted.history}
     assert scores[fitted.best_epoch] == max(scores.values()) > 0.9
     documents, validation, _ = parts
-    found = fitted.predictor.head(encode(fitted.encoder, validation.texts)).argmax(1)
+    found = fitted.model.predictor.head(encode(fitted.model.encoder, validation.texts)).argmax(1)
     assert (found == torch.tensor(validation.labels)).float().mean() == next(
         row["accuracy"] for row in fitted.history if row["epoch"] == fitted.best_epoch
     )
-    assert fitted.predictor.support.shape == (len(documents), 32)
+    assert fitted.model.predictor.support.shape == (len(documents), 32)
 
 
 def test_the_standalone_mode_has_no_head_and_is_judged_by_silhouette(
@@ -234,26 +241,26 @@ def test_unlabelled_documents_teach_the_head_and_leave_the_training_as_it_is(
     alone = run(tiny_encoder, (documents.labelled(), *rest), tmp_path / "alone")
     same(untaught, alone)
     assert alone.taught is None and untaught.taught is None and taught.taught is not None
-    z = encode(taught.encoder, documents.unlabelled().texts)
-    predictor, what = teach(alone.predictor, z)
-    assert taught.taught == what and torch.equal(taught.predictor.weight, predictor.weight)
+    z = encode(taught.model.encoder, documents.unlabelled().texts)
+    predictor, what = teach(alone.model.predictor, z)
+    assert taught.taught == what and torch.equal(taught.model.predictor.weight, predictor.weight)
     assert what.documents == 24 and 0 <= what.agreement <= 1 and sum(what.shares) == pytest.approx(1, abs=1e-5)
-    assert torch.equal(taught.predictor.support, alone.predictor.support)
-    assert what.agreement > 0.1 and not torch.allclose(taught.predictor.weight, alone.predictor.weight)
-    assert alone.predictor.pile is None and alone.predictor.near_share == 0
-    assert torch.equal(taught.predictor.pile, z.half().float())
-    everyone = unit(torch.cat([taught.predictor.support, z]))
+    assert torch.equal(taught.model.predictor.support, alone.model.predictor.support)
+    assert what.agreement > 0.1 and not torch.allclose(taught.model.predictor.weight, alone.model.predictor.weight)
+    assert alone.model.predictor.pile is None and alone.model.predictor.near_share == 0
+    assert torch.equal(taught.model.predictor.pile, z.half().float())
+    everyone = unit(torch.cat([taught.model.predictor.support, z]))
     labels = torch.tensor(documents.labelled().labels + [-1] * 24)
-    said = torch.where(labels >= 0, labels, taught.predictor.head(everyone).argmax(1))
+    said = torch.where(labels >= 0, labels, taught.model.predictor.head(everyone).argmax(1))
     r = assortativity(corpus_graph(everyone), said)
-    assert r > 0 and taught.predictor.near_share == pytest.approx(
-        teaching.NEAR * what.trust * r**2 * 24**2 / (24**2 + 1000**2)
+    assert r > 0 and taught.model.predictor.near_share == pytest.approx(
+        self_training.NEAR * what.trust * r**2 * 24**2 / (24**2 + 1000**2)
     )
-    assert taught.predictor.graph_share == pytest.approx((1 - what.trust) * alone.predictor.graph_share)
+    assert taught.model.predictor.graph_share == pytest.approx((1 - what.trust) * alone.model.predictor.graph_share)
 
 
 def test_of_many_unlabelled_documents_some_are_kept_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teaching, "KEPT", 5)
+    monkeypatch.setattr(self_training, "KEPT", 5)
     z = unit(torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
     alone = Predictor(z[:4] * 4, torch.zeros(4), z[:4], torch.arange(4), 0.3, 0.5)
     few, what = teach(alone, torch.cat([z[4:], z[4:]]))
@@ -280,7 +287,7 @@ def test_hidden_documents_join_the_graph_of_a_batch(
     plain = run(tiny_encoder, half, tmp_path / "plain")
     assert sizes == {17, 12} and fitted.history[-1]["step"] == plain.history[-1]["step"]
     assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]
-    assert len(fitted.predictor.support) == 24 and all(np.isfinite(row["loss"]) for row in fitted.history)
+    assert len(fitted.model.predictor.support) == 24 and all(np.isfinite(row["loss"]) for row in fitted.history)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, half, tmp_path / "cut", [Interrupt(3)], hidden=5)
     same(fitted, run(tiny_encoder, half, tmp_path / "cut", hidden=5))
@@ -327,7 +334,7 @@ def test_hidden_documents_of_a_large_graph_are_embedded_in_batches_like_the_othe
 def test_soft_targets_in_a_training_that_is_interrupted(
     tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate_every: int, cut: int
 ) -> None:
-    monkeypatch.setattr(training, "EVALUATE_EVERY", evaluate_every)
+    monkeypatch.setattr(fit_module, "EVALUATE_EVERY", evaluate_every)
     settings = {"hidden": 5, "soft_weight": 1.0}
     fitted = run(tiny_encoder, half, tmp_path / "soft", **settings)
     assert [row["soft"] > 0 for row in fitted.history] == [row["epoch"] > 1 for row in fitted.history]
@@ -374,7 +381,7 @@ def test_one_pass_over_the_encoder_and_one_graph_over_the_batch(tiny_encoder: Pa
 
 def test_mixed_precision_trains(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     fitted = run(tiny_encoder, parts, tmp_path, precision="bf16")
-    assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.predictor.weight.dtype == torch.float32
+    assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.model.predictor.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(16, 8, 50), (616, 6, 30), (10_000, 1, 5), (100_000, 1, 5)])
@@ -430,8 +437,8 @@ def test_the_encoder_is_blended_with_the_untouched_one_where_labels_are_few(
 ) -> None:
     parts = (parts[0], Documents([], []), parts[2])  # without validation both keep their last epoch
     untouched = load(str(tiny_encoder)).state_dict()
-    whole = run(tiny_encoder, parts, tmp_path / "a", blend=1.0).encoder.state_dict()
-    half = run(tiny_encoder, parts, tmp_path / "b", blend=None).encoder.state_dict()  # 48 labels are few
+    whole = run(tiny_encoder, parts, tmp_path / "a", blend=1.0).model.encoder.state_dict()
+    half = run(tiny_encoder, parts, tmp_path / "b", blend=None).model.encoder.state_dict()  # 48 labels are few
     moved = 0
     for name, tensor in half.items():
         if tensor.is_floating_point():
@@ -496,7 +503,9 @@ def test_every_loss_trains_the_encoder_in_both_modes(tiny_encoder: Path, parts: 
             assert all(np.isfinite(row["loss"]) for row in fitted.history), (loss, mode)
             assert loss == "ce" or all(0.2 < row["coverage"] <= 1 for row in fitted.history), (loss, mode)
             assert ("ce" in fitted.history[0]) == (mode == "combined")
-            moved = [name for name, x in fitted.encoder.state_dict().items() if not torch.equal(x, untouched[name])]
+            moved = [
+                name for name, x in fitted.model.encoder.state_dict().items() if not torch.equal(x, untouched[name])
+            ]
             assert len(moved) > 10, (loss, mode)
             tried += 1
     assert tried == 13
@@ -507,7 +516,7 @@ def test_the_published_settings_train_every_loss(tiny_encoder: Path, parts: Any,
     given = presets.settings("paper", "r8", loss) | {"epochs": 1, "max_length": 32, "batch_size": 16}
     fitted = run(tiny_encoder, parts, tmp_path, **given)
     assert given["class_weights"] == "balanced" and len(fitted.history) == 1
-    assert np.isfinite(fitted.history[0]["loss"]) and fitted.predictor.weight.abs().sum() > 0
+    assert np.isfinite(fitted.history[0]["loss"]) and fitted.model.predictor.weight.abs().sum() > 0
 
 
 def test_the_published_schedule_steps_down_once_and_resumes_alike(

@@ -23,21 +23,21 @@ import pytest
 import torch
 from conftest import Toy
 
-from graphloss.checking import problems, read_file
-from graphloss.config import LOSSES, DataSettings, TrainSettings
-from graphloss.documents import Documents
 from graphloss.errors import InputError
-from graphloss.schedule import FEW_LABELS
-from graphloss.tuning import crossval, folds, proposals
-from graphloss.tuning import search as tuning
-from graphloss.tuning.crossval import Curve, standing, try_settings, worth
-from graphloss.tuning.folds import FOLDS, folds_of, natural, objective_for
-from graphloss.tuning.proposals import STARTUP, WARM_UP
-from graphloss.tuning.runs import settings_file
-from graphloss.tuning.search import Tuned, Watcher, tune
-from graphloss.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
-from graphloss.tuning.storage import open_storage
-from graphloss.tuning.study import FailedTrialError, Study, Trial
+from graphloss.research.tuning import cross_validation, folds, sampler
+from graphloss.research.tuning import search as tuning
+from graphloss.research.tuning.command import settings_file
+from graphloss.research.tuning.cross_validation import Curve, standing, try_settings, worth
+from graphloss.research.tuning.folds import FOLDS, folds_of, natural, objective_for
+from graphloss.research.tuning.sampler import STARTUP, WARM_UP
+from graphloss.research.tuning.search import Tuned, Watcher, tune
+from graphloss.research.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
+from graphloss.research.tuning.storage import open_storage
+from graphloss.research.tuning.study import FailedTrialError, Study, Trial
+from graphloss.text.documents import Documents
+from graphloss.training.settings import LOSSES, DataSettings, TrainSettings
+from graphloss.training.sizes import FEW_LABELS
+from graphloss.training.validate import problems, read_file
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32}
 SPACE = {"learning_rate": Range(1e-4, 1e-2, log=True), "sigma": Range(0.1, 1.0, log=True)}
@@ -220,7 +220,7 @@ def go(parts: tuple[Documents, Documents], toy: Toy, encoder: Path, trials: int,
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two folds, and no more random trials than it takes to leave them behind."""
     monkeypatch.setattr(folds, "FOLDS", 2)
-    monkeypatch.setattr(proposals, "STARTUP", 2)
+    monkeypatch.setattr(sampler, "STARTUP", 2)
 
 
 def test_a_training_is_judged_after_every_epoch_and_leaves_nothing(
@@ -257,8 +257,8 @@ def test_a_training_is_judged_after_every_epoch_and_leaves_nothing(
 def test_the_curve_is_that_of_a_plain_training(
     parts: Any, toy: Toy, tiny_encoder: Path, tmp_path: Path, loss: str, mode: str
 ) -> None:
-    from graphloss.encoder import load
-    from graphloss.training import fit
+    from graphloss.text.encoder import load
+    from graphloss.training.fit import fit
 
     settings = settings_of(tiny_encoder, loss=loss, mode=mode, learning_rate=1e-3)
     made = folds_of(*parts, seed=0)[:2]
@@ -276,7 +276,7 @@ def test_one_model_is_in_memory_at_a_time(
     parts: Any, toy: Toy, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[weakref.ref[Any]] = []
-    real = crossval.load
+    real = cross_validation.load
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         assert [ref for ref in loaded if ref() is not None] == [], "an earlier model is still held"
@@ -285,15 +285,15 @@ def test_one_model_is_in_memory_at_a_time(
         return encoder
 
     failing = iter([False, True])
-    real_fit = crossval.fit
+    real_fit = cross_validation.fit
 
     def sometimes(*args: Any, **kwargs: Any) -> Any:
         if len(loaded) > 2 and next(failing, False):
             kwargs["callbacks"].append(Explode())
         return real_fit(*args, **kwargs)
 
-    monkeypatch.setattr(crossval, "load", spy)
-    monkeypatch.setattr(crossval, "fit", sometimes)
+    monkeypatch.setattr(cross_validation, "load", spy)
+    monkeypatch.setattr(cross_validation, "fit", sometimes)
     tuned = go(parts, toy, tiny_encoder, 3, settings=settings_of(tiny_encoder, epochs=2))
     gc.collect()
     assert len(loaded) >= 5 and all(ref() is None for ref in loaded)
@@ -301,7 +301,7 @@ def test_one_model_is_in_memory_at_a_time(
     assert "RuntimeError: out of memory" in str([row.error for row in tuned.rows])
 
 
-class Explode(crossval.TrainerCallback):
+class Explode(cross_validation.TrainerCallback):
     """A training that fails."""
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
@@ -314,12 +314,14 @@ def test_a_hopeless_trial_is_really_cut_short(
 ) -> None:
     steps: list[int] = []
 
-    class Count(crossval.TrainerCallback):
+    class Count(cross_validation.TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             steps[-1] += 1
 
-    real = crossval.fit
-    monkeypatch.setattr(crossval, "fit", lambda *a, callbacks, **k: real(*a, callbacks=[Count(), *callbacks], **k))
+    real = cross_validation.fit
+    monkeypatch.setattr(
+        cross_validation, "fit", lambda *a, callbacks, **k: real(*a, callbacks=[Count(), *callbacks], **k)
+    )
 
     class Begin(Watcher):
         def begun(self, number: int, values: dict[str, Any]) -> None:
@@ -368,7 +370,7 @@ def test_an_empty_space_or_failures_without_end_are_refused(
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ValueError("expected finite train_embeddings")
 
-    monkeypatch.setattr(crossval, "fit", broken)
+    monkeypatch.setattr(cross_validation, "fit", broken)
     with pytest.raises(InputError, match="3 trials in a row have failed, the last of ValueError: expected finite"):
         go(parts, toy, tiny_encoder, 5)
 
@@ -426,14 +428,14 @@ def test_the_median_rule_compares_at_the_same_step() -> None:
 def test_trials_are_counted_over_all_processes_and_killed_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphloss.tuning.storage.HEARTBEAT", 1)
-    monkeypatch.setattr("graphloss.tuning.storage.GRACE", 2)
+    monkeypatch.setattr("graphloss.research.tuning.storage.HEARTBEAT", 1)
+    monkeypatch.setattr("graphloss.research.tuning.storage.GRACE", 2)
     url = f"sqlite:///{tmp_path / 's.db'}"
     code = f"""
-import graphloss.tuning.storage as s, time
+import graphloss.research.tuning.storage as s, time
 s.HEARTBEAT, s.GRACE = 1, 2
-from graphloss.tuning.study import Study, open_storage
-from graphloss.tuning.space import Range
+from graphloss.research.tuning.study import Study, open_storage
+from graphloss.research.tuning.space import Range
 study = Study(open_storage({url!r}), "s", seed=0, identity={{}}, start={{}})
 def hang(trial):
     trial.propose({{"learning_rate": Range(0.0, 1.0)}})
@@ -532,7 +534,7 @@ def test_a_storage_that_is_lost_is_one_message(tmp_path: Path) -> None:
 
 
 def test_processes_begun_together_open_one_new_storage(tmp_path: Path) -> None:
-    code = "import sys; from graphloss.tuning.storage import open_storage; open_storage(sys.argv[1])"
+    code = "import sys; from graphloss.research.tuning.storage import open_storage; open_storage(sys.argv[1])"
     for attempt in range(2):
         url = f"sqlite:///{tmp_path / f'{attempt}.db'}"
         begun = [subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE) for _ in range(3)]
@@ -630,14 +632,14 @@ def test_the_command_leaves_settings_that_train_takes(
 def test_ctrl_c_leaves_the_best_so_far(
     data: Path, tiny_encoder: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, real = tmp_path / "tuned", crossval.try_settings
+    out, real = tmp_path / "tuned", cross_validation.try_settings
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         if (out / "best.toml").exists():
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(crossval, "try_settings", interrupted)
+    monkeypatch.setattr(cross_validation, "try_settings", interrupted)
     asked = ("tune", data, "--trials", 2, "--out", out, "--json", *words(tiny_encoder))
     code, said, error = call(*asked)
     assert (
@@ -646,7 +648,7 @@ def test_ctrl_c_leaves_the_best_so_far(
     assert (
         tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["learning_rate"] == TrainSettings().learning_rate
     )
-    monkeypatch.setattr(crossval, "try_settings", real)
+    monkeypatch.setattr(cross_validation, "try_settings", real)
     code, said, _ = call(*asked)
     assert code == 0 and json.loads(said)["trials"] == 2 and json.loads(said)["failed"] == 1
 
@@ -675,7 +677,7 @@ def test_wrong_input_is_refused_before_a_model_is_loaded(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(crossval, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(cross_validation, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     code, _, error = call("tune", data, "--model", tiny_encoder, *options)
     assert code == 2 and said in error and error.startswith("error: ")
     assert not (tmp_path / "tuned").exists() and not (tmp_path / "runs").exists()

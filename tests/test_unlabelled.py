@@ -11,12 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 
 from graphloss import opinions
-from graphloss import unlabelled as un
-from graphloss.corpus_graph import corpus_graph, from_edges
-from graphloss.evaluation import ABSENT_BIAS, Probe, linear_probe
-from graphloss.graph import unit
-from graphloss.propagation import one_hot
-from graphloss.soft_probe import soft_probe
+from graphloss.inference import pseudo_labels as un
+from graphloss.inference.corpus_graph import corpus_graph, from_edges
+from graphloss.inference.linear_probe import ABSENT_BIAS, Probe, linear_probe, soft_probe
+from graphloss.losses.graph import unit
+from graphloss.losses.propagation import one_hot
 
 
 def corpus(

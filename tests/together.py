@@ -17,9 +17,9 @@ import torch
 
 PRELOADED = [
     "pytorch_metric_learning.losses",
-    "graphloss.training",
+    "graphloss.training.fit",
     "graphloss.classifier",
-    "graphloss.report",
+    "graphloss.report.page",
     "together",
 ]
 
@@ -56,12 +56,12 @@ def _one(rank: int, count: int, port: int, action: Callable[..., Any], folder: P
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "CUDA_VISIBLE_DEVICES": ""}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    from graphloss import processes
+    from graphloss import distributed
 
     try:
-        processes.join()
+        distributed.join()
         torch.save(action(*given), folder / f"{rank}.pt")
-        processes.leave()
+        distributed.leave()
     except BaseException:
         (folder / f"{rank}.failed").write_text(f"process {rank}: {traceback.format_exc()}")
         raise

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphloss.classifier import TextClassifier
     from graphloss.errors import InputError
-    from graphloss.losses import Combined, GLoss
-    from graphloss.memory import Memory
+    from graphloss.losses.memory_bank import Memory
+    from graphloss.losses.modules import Combined, GLoss
 
 __version__ = "0.1.0"
 __all__ = ["Combined", "GLoss", "InputError", "Memory", "TextClassifier", "__version__"]
 
 _HOME = {
-    "Combined": "losses",
-    "GLoss": "losses",
+    "Combined": "losses.modules",
+    "GLoss": "losses.modules",
     "InputError": "errors",
-    "Memory": "memory",
+    "Memory": "losses.memory_bank",
     "TextClassifier": "classifier",
 }
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 
-from graphloss import given, processes, runfolder
-from graphloss.answering import Answering
-from graphloss.checking import make
-from graphloss.config import DataSettings, TrainSettings, names
+from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.teaching import Taught
+from graphloss.inference import inputs, storage
+from graphloss.inference.model import FittedModel
+from graphloss.inference.predictor import Predictor
+from graphloss.inference.self_training import Taught
+from graphloss.training.fitted import Fitted
+from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.training.validate import make
 
 
-class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
+class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
     Labels go in and come out as they are, names or numbers. A label of None marks an unlabelled
@@ -32,10 +35,11 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
+        fitted_: the model with its history (`graphloss.training.fitted.Fitted`); the attributes below are parts of it.
         encoder_: the fine-tuned sentence-transformers model.
-        predictor_: head and graph over unit-length embeddings (`graphloss.prediction.Predictor`).
-        texts_: the labelled training documents in that graph, or None in a folder that was saved without them.
-        taught_: what the unlabelled documents did for the head (`graphloss.teaching.Taught`); None without any.
+        predictor_: head and graph over unit-length embeddings (`graphloss.inference.predictor.Predictor`).
+        texts_: the labeled training documents in that graph, or None in a folder that was saved without them.
+        taught_: what the unlabeled documents did for the head; None without any.
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
@@ -156,36 +160,36 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         Raises:
             InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
         """
-        from graphloss.console import Screen
-        from graphloss.documents import Documents
-        from graphloss.encoder import load
-        from graphloss.encoder_files import check_length, resolve
-        from graphloss.schedule import said_unused
-        from graphloss.training import fit
+        from graphloss.text.documents import Documents
+        from graphloss.text.encoder import load
+        from graphloss.text.encoder_source import check_length, resolve
+        from graphloss.training.fit import fit
+        from graphloss.training.preflight import said_unused
+        from graphloss.training.progress import Screen
 
         settings, source = self.settings(), resolve(self.model)
         check_length(source, self.max_length)
-        texts, labels = given.checked(texts, labels)
+        texts, labels = inputs.checked(texts, labels)
         share = make(DataSettings, {"validation": self.validation}).validation
-        known = given.sorted_labels({label for label in labels if label is not None})
+        known = inputs.sorted_labels({label for label in labels if label is not None})
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        more = [text for text in given.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
+        more = [text for text in inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
         train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more))
         label_names = [str(label) for label in known]
         if validation_data is not None:
-            held_texts, held_labels = given.checked(*validation_data, "validation_data")
+            held_texts, held_labels = inputs.checked(*validation_data, "validation_data")
             if strange := sorted({str(label) for label in held_labels if label not in index}):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
-            train, held = given.held_out(train, label_names, share, settings.seed)
+            train, held = inputs.held_out(train, label_names, share, settings.seed)
         if unused := said_unused(len(train) - train.known, settings):
             warnings.warn(unused, UserWarning, stacklevel=2)
-        processes.join()
+        distributed.join()
         with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
-            folder = processes.first_does(lambda: own)
+            folder = distributed.first_does(lambda: own)
             fitted = fit(
                 load(source, max_length=self.max_length),
                 train,
@@ -196,8 +200,61 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
                 callbacks=[Screen().watch()] if self.verbose else None,
                 progress=self.verbose,
             )
-        self._take(fitted, known)
+        self._take(replace(fitted, model=replace(fitted.model, labels=known)))
         return self
+
+    def predict(self, texts: Sequence[str], *, predictor: str | None = None) -> np.ndarray:
+        """The likeliest label of each of n texts, (n,), as the training labels were.
+
+        Args:
+            texts: each is judged by itself, whatever the others are.
+            predictor: "head", "graph", "knn" or "mix" instead of the one of the settings.
+        """
+        best = self.predict_proba(texts, predictor=predictor).argmax(1)
+        return self.classes_[best]
+
+    def predict_proba(self, texts: Sequence[str], *, predictor: str | None = None) -> np.ndarray:
+        """Probabilities (n, C), columns in the order of `classes_`; arguments as for `predict`."""
+        model = self._model()
+        return model.probabilities(model.encode(texts, progress=self.verbose), predictor=predictor).numpy()
+
+    def explain(self, texts: Sequence[str], k: int = 5, *, predictor: str | None = None) -> list[list[dict[str, Any]]]:
+        """The labeled training documents that carried the answer to each text, at most k, the heaviest first.
+
+        Returns:
+            For each text a list of `text`, `label` and `share`, the part of the answer's probability that the document
+            gave. What is missing to one comes from other documents and from the head, which has no supporting
+            documents: where it alone answers, for the text or for unlabeled neighbors, the lists are empty.
+
+        Raises:
+            InputError: k is below 1, or the folder that this was read from does not keep the training texts.
+        """
+        model = self._model()
+        return model.explain(model.encode(texts, progress=self.verbose), k, predictor=predictor)[0]
+
+    def audit(
+        self, texts: Sequence[str] | None = None, labels: Sequence[Any] | None = None, k: int = 5
+    ) -> list[dict[str, Any]]:
+        """Labels that similar documents contradict, the surest first: see `FittedModel.audit`.
+
+        Args:
+            texts: n labeled documents to judge by one another; those that this classifier learned from when left out.
+            labels: n labels, of any names; None is an unlabeled document, which takes no part.
+            k: documents to name as evidence for each.
+
+        Returns:
+            One dictionary a contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
+            `evidence`, a list of `text`, `label` and `share`.
+
+        Raises:
+            InputError: texts and labels do not fit together, or the folder that this was read from does not keep the
+                training texts.
+        """
+        return self._model().audit(texts, labels, k, progress=self.verbose)
+
+    def encode(self, texts: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
+        """Unit-length embeddings (n, d), float32."""
+        return self._model().encode(texts, batch_size=batch_size, progress=self.verbose).numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained`, `graphloss predict` and `graphloss evaluate` read.
@@ -205,15 +262,14 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         Raises:
             InputError: the folder holds something already.
         """
-        self._fitted()
-        path = Path(folder)
+        model, path = self._model(), Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something already; give a new folder")
-        info = self.description() | {"status": "finished"}
+        info = self.fitted_.info(self.settings()) | {"status": "finished"}
         path.mkdir(parents=True, exist_ok=True)
-        runfolder.write_metrics(path, self.history_)
-        runfolder.write_model(path, self.as_model())
-        runfolder.write_info(path, info)
+        storage.write_metrics(path, self.history_)
+        storage.write_model(path, model)
+        storage.write_info(path, info)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str | None = None) -> Self:
@@ -222,53 +278,47 @@ class TextClassifier(Answering, ClassifierMixin, BaseEstimator):
         Raises:
             InputError: the folder is no finished run, is damaged, or was written by a newer graphloss.
         """
-        info, model = runfolder.read_model(Path(folder), device=device)
+        info, model = storage.read_model(Path(folder), device=device)
         self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
-        self.classes_ = np.array(info["labels"])
-        self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
-        self.history_, self.best_epoch_, self.seconds_ = [], info.get("best_epoch"), info.get("seconds")
-        found = info.get("unlabelled")
-        if found:  # a folder of an older graphloss does not say how far the head was trusted: wholly
-            found = {"trust": 1.0} | found | {"shares": [*found["shares"].values()]}
-        self.taught_ = Taught(**found) if found else None
+        self._take(Fitted.of(info, model))
         return self
 
-    @classmethod
-    def of(cls, settings: TrainSettings, fitted: Any, labels: Sequence[Any]) -> Self:
-        """A fitted classifier from what `graphloss.training.fit` returned."""
-        self = cls(**{name: getattr(settings, name) for name in names(TrainSettings)})
-        self._take(fitted, list(labels))
-        return self
+    @property
+    def encoder_(self) -> Any:
+        """The fine-tuned sentence-transformers model."""
+        return self.fitted_.model.encoder
 
-    def as_model(self) -> runfolder.Model:
-        """What a run folder keeps of this classifier."""
-        return runfolder.Model(self.encoder_, self.predictor_, self.texts_)
+    @property
+    def predictor_(self) -> Predictor:
+        """Head and graph over unit-length embeddings."""
+        return self.fitted_.model.predictor
 
-    def description(self) -> dict[str, Any]:
-        """What `graphloss.json` says of this classifier."""
-        read = self.encoder_.max_seq_length or math.inf
-        return {
-            "labels": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
-            "settings": asdict(self.settings()),
-            "encoder": {
-                "name": self.model or "all-MiniLM-L6-v2",
-                "dimension": int(self.predictor_.weight.shape[1]),
-                "max_length": read if math.isfinite(read) else None,  # a static encoder reads texts whole
-            },
-            "predictor": {
-                "kind": self.predictor_.kind,
-                "sigma": self.predictor_.sigma,
-                "graph_share": self.predictor_.graph_share,
-                "near_share": self.predictor_.near_share,
-            },
-            "unlabelled": self.taught_
-            and asdict(self.taught_) | {"shares": dict(zip(map(str, self.classes_), self.taught_.shares, strict=True))},
-            "best_epoch": self.best_epoch_,
-            "seconds": self.seconds_,
-        }
+    @property
+    def texts_(self) -> list[str] | None:
+        """The labeled training documents in that graph, or None in a folder that was saved without them."""
+        return self.fitted_.model.texts
 
-    def _take(self, fitted: Any, known: list[Any]) -> None:
-        self.classes_ = np.array(known)
-        self.encoder_, self.predictor_, self.texts_ = fitted.encoder, fitted.predictor, fitted.texts
-        self.history_, self.best_epoch_, self.seconds_ = fitted.history, fitted.best_epoch, fitted.seconds
-        self.taught_ = fitted.taught
+    @property
+    def taught_(self) -> Taught | None:
+        """What the unlabeled documents did for the head; None without any."""
+        return self.fitted_.taught
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """One dictionary an evaluation: loss and its parts, coverage, validation scores, seconds."""
+        return self.fitted_.history
+
+    @property
+    def best_epoch_(self) -> float | None:
+        """The epoch whose weights were kept."""
+        return self.fitted_.best_epoch
+
+    def _take(self, fitted: Fitted) -> None:
+        self.fitted_, self.classes_ = fitted, np.array(fitted.model.labels)
+
+    def _model(self) -> FittedModel:
+        if not hasattr(self, "fitted_"):
+            raise NotFittedError(
+                "this TextClassifier has not been fitted; call fit, or read one with TextClassifier.from_pretrained"
+            )
+        return self.fitted_.model

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from graphloss import losses, rivals
-from graphloss.gradcache import in_pieces
-from graphloss.graph import exact, working
+from graphloss.losses import baselines, modules
+from graphloss.losses.gradient_cache import in_pieces
+from graphloss.losses.graph import exact, working
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -197,7 +197,7 @@ class GLoss(BatchLoss):
                 "the trainer of sentence-transformers does not say which documents a batch holds, which a memory must "
                 "know; use graphloss.TextClassifier(memory=64), or graphloss.GLoss in a loop of your own"
             )
-        objective = losses.GLoss(mode="loo", sigma=sigma, **options)
+        objective = modules.GLoss(mode="loo", sigma=sigma, **options)
         super().__init__(model, objective, {"sigma": sigma, **options}, mini_batch_size)
 
 
@@ -223,7 +223,7 @@ class PaperGLoss(BatchLoss):
         mini_batch_size: int | None = None,
         **options: Any,
     ) -> None:
-        objective = losses.GLoss(mode="paper", num_classes=num_labels, sigma=sigma, gamma=gamma, **options)
+        objective = modules.GLoss(mode="paper", num_classes=num_labels, sigma=sigma, gamma=gamma, **options)
         said = {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options}
         super().__init__(model, objective, said, mini_batch_size)
 
@@ -236,7 +236,7 @@ class SupConLoss(BatchLoss):
     def __init__(
         self, model: SentenceTransformer, temperature: float = 0.1, *, mini_batch_size: int | None = None
     ) -> None:
-        super().__init__(model, rivals.SupCon(temperature), {"temperature": temperature}, mini_batch_size)
+        super().__init__(model, baselines.SupCon(temperature), {"temperature": temperature}, mini_batch_size)
 
 
 class NCALoss(BatchLoss):
@@ -247,7 +247,7 @@ class NCALoss(BatchLoss):
     def __init__(
         self, model: SentenceTransformer, temperature: float = 0.1, *, mini_batch_size: int | None = None
     ) -> None:
-        super().__init__(model, rivals.NCA(temperature), {"temperature": temperature}, mini_batch_size)
+        super().__init__(model, baselines.NCA(temperature), {"temperature": temperature}, mini_batch_size)
 
 
 class TripletLoss(BatchLoss):
@@ -256,14 +256,14 @@ class TripletLoss(BatchLoss):
     citation = TRIPLET_PAPER
 
     def __init__(self, model: SentenceTransformer, margin: float = 5.0, *, mini_batch_size: int | None = None) -> None:
-        super().__init__(model, rivals.Triplet(margin), {"margin": margin}, mini_batch_size)
+        super().__init__(model, baselines.Triplet(margin), {"margin": margin}, mini_batch_size)
 
 
 class CosineLoss(BatchLoss):
     """Squared error of every pair's cosine against 1 or 0, see `rivals.Cosine`; a batch needs two documents."""
 
     def __init__(self, model: SentenceTransformer, *, mini_batch_size: int | None = None) -> None:
-        super().__init__(model, rivals.Cosine(), {}, mini_batch_size)
+        super().__init__(model, baselines.Cosine(), {}, mini_batch_size)
 
 
 class CrossEntropyLoss(BatchLoss):
@@ -289,7 +289,7 @@ class CrossEntropyLoss(BatchLoss):
         *,
         mini_batch_size: int | None = None,
     ) -> None:
-        objective = losses.Combined(None, class_weights=class_weights)
+        objective = modules.Combined(None, class_weights=class_weights)
         said = {"num_labels": num_labels, "class_weights": class_weights}
         super().__init__(model, objective, said, mini_batch_size)
         self.head = _head(model, num_labels)
@@ -341,7 +341,7 @@ class CombinedLoss(CrossEntropyLoss):
         if isinstance(other, BatchLoss):
             said += "(" + ", ".join(f"{name}={value!r}" for name, value in other.settings.items()) + ")"
             self.citation, other = other.citation, other.objective
-        self.objective = losses.Combined(other, weight, class_weights)
+        self.objective = modules.Combined(other, weight, class_weights)
         self.settings |= {"loss": said, "weight": weight}
 
 

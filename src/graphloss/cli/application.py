@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graphloss import __version__, processes
+from graphloss import __version__, distributed
 from graphloss.cli import datasets, learning, using
 from graphloss.errors import InputError
 
@@ -50,17 +50,17 @@ def _common(
 ) -> None:
     """Fine-tune text encoders with a loss that sees a graph of documents."""
     try:
-        processes.join()
+        distributed.join()
     except ValueError as error:
         raise InputError(str(error)) from error
-    processes.first_does(lambda: _check_shared(context.invoked_subcommand))
+    distributed.first_does(lambda: _check_shared(context.invoked_subcommand))
 
 
 def _check_shared(command: str | None) -> None:
     """Refuse to do in each of several processes what one should do."""
-    if processes.world() > 1 and command not in SHARED:
+    if distributed.world() > 1 and command not in SHARED:
         raise InputError(
-            f"`graphloss {command}` runs in one process, and {processes.world()} were launched; start it without a "
+            f"`graphloss {command}` runs in one process, and {distributed.world()} were launched; start it without a "
             f"launcher: processes share {', '.join(SHARED[:-1])} and {SHARED[-1]}"
         )
 
@@ -85,4 +85,4 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     finally:
-        processes.leave()
+        distributed.leave()

@@ -14,8 +14,8 @@ def list_data(*, as_json: AsJson = False) -> None:
     """List the data sets that are known by name, and whether they are here."""
     from rich.console import Console
 
-    from graphloss.console import corpora_table
-    from graphloss.data import list_corpora
+    from graphloss.cli.tables import corpora_table
+    from graphloss.text.sources import list_corpora
 
     rows = list_corpora()
     if as_json:
@@ -37,8 +37,10 @@ def show_data(
 
     from rich.console import Console
 
-    from graphloss.console import Screen, corpus_table
-    from graphloss.data import describe, load_corpus
+    from graphloss.cli.tables import corpus_table
+    from graphloss.text.corpus import load_corpus
+    from graphloss.text.description import describe
+    from graphloss.training.progress import Screen
 
     corpus = load_corpus(source, text=text, label=label)
     for line in corpus.warnings:
@@ -58,8 +60,9 @@ def prepare_data(
     quiet: Quiet = False,
 ) -> None:
     """Fetch known data sets from their public homes into the cache."""
-    from graphloss.console import Screen
-    from graphloss.data import check_names, download_bar, prepare_corpus
+    from graphloss.research.datasets.fetch import download_bar
+    from graphloss.research.datasets.prepare import check_names, prepare_corpus
+    from graphloss.training.progress import Screen
 
     failed = []
     for name in check_names(names):

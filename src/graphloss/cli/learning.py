@@ -33,23 +33,26 @@ def train(
     **given: Any,
 ) -> None:
     """Fine-tune an encoder on labelled texts and leave a run folder."""
-    from graphloss import presets, processes, runs
-    from graphloss.console import Screen
+    from graphloss import distributed
+    from graphloss.cli.tables import show_result
+    from graphloss.run import train
+    from graphloss.training import presets
+    from graphloss.training.progress import Screen
 
-    data, settings = processes.first_does(lambda: settings_of(config, given))
+    data, settings = distributed.first_does(lambda: settings_of(config, given))
     if source is not None:  # a run that is resumed has its settings already
         settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
     try:
-        info = runs.train(source, data | settings, out=out, resume=resume, screen=screen)
+        info = train.train(source, data | settings, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
         screen.warn(
             f"interrupted; `graphloss train --resume --out {out or 'RUN'}` goes on from the last checkpoint, "
             "or from the start if there is none yet"
         )
         raise typer.Exit(130) from None
-    if processes.first():
-        screen.result(info)
+    if distributed.first():
+        show_result(info, screen.console)
         if as_json:
             print_json(info)
 
@@ -85,14 +88,15 @@ def tune(
     **given: Any,
 ) -> None:
     """Search for the settings of a loss, without the test documents; those given are fixed."""
-    from graphloss import presets, tuning
-    from graphloss.console import Screen
+    from graphloss.research.tuning.command import show, tune_corpus
+    from graphloss.training import presets
+    from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
     begin = presets.settings(preset, source, settings.get("loss"))
     screen = Screen(quiet=quiet)
     try:
-        found = tuning.tune_corpus(
+        found = tune_corpus(
             source,
             data | settings,
             preset=begin,
@@ -105,7 +109,7 @@ def tune(
         )
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    tuning.show(found, screen)
+    show(found, screen)
     if as_json:
         print_json(found)
 
@@ -146,14 +150,17 @@ def bench(
     **given: Any,
 ) -> None:
     """Compare losses over data sets, shots and seeds; resumable, with intervals and a report."""
-    from graphloss import bench as comparison
-    from graphloss.console import Screen
+    from graphloss.research.bench.grid import ask
+    from graphloss.research.bench.runner import run
+    from graphloss.research.bench.storage import REPORT
+    from graphloss.research.bench.tables import show
+    from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
     chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
     if sources:
-        grid = comparison.ask(
+        grid = ask(
             sources,
             losses=losses or (),
             modes=modes or (),
@@ -167,7 +174,7 @@ def bench(
     elif chosen or losses or modes or shots or seeds or tune or test_documents or preset != "default":
         raise InputError("expected DATA beside these options; only `--out FOLDER` goes on with what is there")
     try:
-        outcome = comparison.run(grid, out=out, screen=screen)
+        outcome = run(grid, out=out, screen=screen)
     except KeyboardInterrupt:
         screen.warn(f"interrupted; `graphloss bench --out {out}` goes on where it stopped")
         raise typer.Exit(130) from None
@@ -175,8 +182,8 @@ def bench(
         for row in outcome.rows:
             print_json(row)
     else:
-        comparison.show(outcome.rows)
-    screen.say(f"{out / comparison.REPORT}: tables, differences, learning curves and embedding maps")
+        show(outcome.rows)
+    screen.say(f"{out / REPORT}: tables, differences, learning curves and embedding maps")
     if outcome.failed:
         screen.warn(f"{len(outcome.failed)} failed ({', '.join(outcome.failed)}); the same command tries them again")
         raise typer.Exit(1)

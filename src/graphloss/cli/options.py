@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from graphloss.checking import read_file
-from graphloss.config import PREDICTORS, DataSettings, TrainSettings
-from graphloss.paths import typed
+from graphloss.system import typed
+from graphloss.training.settings import PREDICTORS, DataSettings, TrainSettings
+from graphloss.training.validate import read_file
 
 
 def place(path: Path | None) -> Path | None:

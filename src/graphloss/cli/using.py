@@ -28,15 +28,17 @@ def evaluate(
     """Score a run: accuracy, macro-F1, silhouettes, calibration, and every class."""
     from rich.console import Console
 
-    from graphloss import processes, runs
-    from graphloss.console import Screen, scores_table
+    from graphloss import distributed
+    from graphloss.cli.tables import scores_table
+    from graphloss.run.evaluate import evaluate as score_run
+    from graphloss.training.progress import Screen
 
-    scores = runs.evaluate(
+    scores = score_run(
         run, source, split=split, text=text, label=label, predictor=predictor, screen=Screen(quiet=quiet)
     )
-    if as_json and processes.first():
+    if as_json and distributed.first():
         print_json(scores)
-    elif processes.first():
+    elif distributed.first():
         Console().print(scores_table(scores))
 
 
@@ -59,13 +61,13 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify new texts as they come: the label and its probability for each."""
-    from graphloss import serving
-    from graphloss.console import evidence_lines
+    from graphloss.cli.tables import evidence_lines
+    from graphloss.run import predict
 
     if (source is None) == (not text):
         raise InputError("expected a FILE, or - for standard input, or --text TEXT: one of them")
     texts = source if source is not None else list(text or [])
-    with closing(serving.predict(run, texts, column=column, predictor=predictor, explain=explain)) as rows:
+    with closing(predict.predict(run, texts, column=column, predictor=predictor, explain=explain)) as rows:
         for row in rows:
             if as_json:
                 print_json(row)
@@ -91,14 +93,15 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """List training labels that are probably wrong: those that similar documents contradict, the surest first."""
-    from graphloss import auditing
-    from graphloss.console import Screen, evidence_lines
+    from graphloss.cli.tables import evidence_lines
+    from graphloss.run import audit
+    from graphloss.training.progress import Screen
 
-    auditing.check_out(out)
+    audit.check_out(out)
     screen = Screen(quiet=quiet)
-    rows = auditing.audit(run, data, text=text, label=label, screen=screen)
+    rows = audit.audit(run, data, text=text, label=label, screen=screen)
     if out is not None:
-        auditing.write_csv(out, rows)
+        audit.write_csv(out, rows)
         screen.say(f"{out}: {len(rows):,} labels that are contradicted")
     for row in rows if as_json else rows[:limit]:
         if as_json:
@@ -115,8 +118,8 @@ def audit(
 
 def report(run: Run) -> None:
     """Write the report of a run anew: one HTML file that needs nothing else."""
-    from graphloss.report import write_report
-    from graphloss.runfolder import read_info
+    from graphloss.inference.storage import read_info
+    from graphloss.report.page import write_report
 
     if read_info(run)["status"] != "finished":
         raise InputError(f"{run}: training has not finished; go on with `graphloss train --resume --out {run}`")

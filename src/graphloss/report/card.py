@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graphloss.config import LOSSES, TrainSettings
+from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
 ALWAYS_SAID = ("weight", "sigma", "gamma", "temperature", "margin")
@@ -140,7 +140,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     if share:
         said.append(graph)
     if near:
-        from graphloss.corpus_graph import SIGMA
+        from graphloss.inference.corpus_graph import SIGMA
 
         said.append(
             "The neighbours are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphloss.evaluation import Bin
+from graphloss.inference.metrics import Bin
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from graphloss import runfolder
 from graphloss.errors import InputError
-from graphloss.evaluation import reliability
+from graphloss.inference import storage
+from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
+from graphloss.report.predictions import Document, _read_documents
 from graphloss.report.sections import Page
+from graphloss.system import write_text
 
 MISTAKES, SUSPECTS = 25, 100
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document of the scored split, with the probability of the predicted class and the places on the two maps."""
-
-    text: str
-    label: str
-    predicted: str
-    probability: float
-    after: tuple[float, float] | None = None
-    before: tuple[float, float] | None = None
-
-    @property
-    def right(self) -> bool:
-        """Whether the prediction is the label."""
-        return self.label == self.predicted
 
 
 def write_report(run_folder: Path) -> Path:
@@ -48,19 +31,19 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         InputError: the run has not been scored yet, or a file of it is missing or damaged; the message says which.
     """
-    info = runfolder.read_info(run_folder)
+    info = storage.read_info(run_folder)
     if "metrics" not in info:
         raise InputError(
             f"{run_folder}: no scores to report yet; go on with `graphloss train --resume --out {run_folder}`"
         )
     page = render(
         info,
-        _read_lines(run_folder / runfolder.METRICS),
-        _read_documents(run_folder / runfolder.PREDICTIONS),
-        _read_lines(run_folder / runfolder.AUDIT),
+        _read_lines(run_folder / storage.METRICS),
+        _read_documents(run_folder / storage.PREDICTIONS),
+        _read_lines(run_folder / storage.AUDIT),
     )
-    path = run_folder / runfolder.REPORT
-    runfolder.write_text(path, page)
+    path = run_folder / storage.REPORT
+    write_text(path, page)
     return path
 
 
@@ -216,34 +199,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
-
-
-def _read_documents(path: Path) -> list[Document]:
-    """The labelled documents of `predictions.parquet`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise InputError(f"{path}: missing; copy the run folder again or train anew")
-    try:
-        columns = pq.read_table(path).to_pydict()
-        rows = zip(*(columns[name] for name in ("text", "label", "predicted", "probability")), strict=True)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(
-            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train anew"
-        ) from error
-    after, before = (_places(columns, *names) for names in (("x", "y"), ("x0", "y0")))
-    return [
-        Document(str(text), str(label), str(predicted), float(probability), after.get(i), before.get(i))
-        for i, (text, label, predicted, probability) in enumerate(rows)
-        if label is not None
-    ]
-
-
-def _places(columns: Mapping[str, list[Any]], x: str, y: str) -> dict[int, tuple[float, float]]:
-    """Row -> place on a map, of the rows that have one."""
-    pairs = enumerate(zip(columns.get(x, []), columns.get(y, []), strict=True))
-    return {i: pair for i, pair in pairs if None not in pair and all(map(math.isfinite, pair))}
 
 
 _TEMPLATE = """<!doctype html>

@@ -1,0 +1,145 @@
+"""Tables and lines that the commands print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from graphloss.text.description import Description
+from graphloss.text.sources import Entry
+from graphloss.training.progress import format_cell
+
+
+def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
+    """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
+    rows = [(each["share"], str(each["label"]), " ".join(each["text"].split())) for each in evidence]
+    if head_share:
+        more = "" if rows else "; --predictor graph asks them all"
+        rows.append((head_share, "(head)", f"asks no labelled document{more}"))
+        rows.sort(key=lambda row: -row[0])
+    width = max((len(label) for _, label, _ in rows), default=0)
+    return [
+        f"    {share:6.1%}  {label:<{width}}  {text if len(text) <= 100 else text[:99] + '…'}"
+        for share, label, text in rows
+    ]
+
+
+def corpora_table(entries: list[Entry]) -> Table:
+    """The data sets that go by a name."""
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("name", "train", "validation", "test", "where"):
+        table.add_column(name, justify="right" if name in ("train", "validation", "test") else "left")
+    for entry in entries:
+        counts = [
+            f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")
+        ]
+        table.add_row(escape(entry.name), *counts, escape(entry.where), style="" if entry.available else "dim")
+    return table
+
+
+def corpus_table(shown: Description) -> Group:
+    """What is in a data set: sizes of the splits and lengths above, the classes below."""
+    words = shown.words
+    sizes = ", ".join(f"{count:,} {split}" for split, count in shown.documents.items())
+    lengths = (
+        f"{words.mean:.0f} on average, median {words.median:.0f}, 95% up to {words.p95:.0f}, longest {words.longest:,}"
+    )
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("class", *shown.documents):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in shown.classes:
+        table.add_row(escape(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
+    title = Text.assemble(
+        (shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}"
+    )
+    return Group(title, table)
+
+
+def scores_table(scores: dict[str, Any]) -> Group:
+    """Scores of one split, overall and by class."""
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("class", "precision", "recall", "F1", "documents"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in scores["per_class"]:
+        table.add_row(
+            escape(row["label"]),
+            f"{row['precision']:.1%}",
+            f"{row['recall']:.1%}",
+            f"{row['f1']:.1%}",
+            f"{row['support']:,}",
+        )
+    overall = "  ".join(
+        f"{title} {format_cell(scores[name], form).strip()}"
+        for title, name, form in (
+            ("accuracy", "accuracy", ".1%"),
+            ("macro-F1", "macro_f1", ".1%"),
+            ("silhouette", "macro_silhouette", ".3f"),
+            ("ECE", "ece", ".3f"),
+        )
+    )
+    title = Text.assemble(
+        (scores["data"], "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}"
+    )
+    return Group(title, table)
+
+
+def show_result(info: dict[str, Any], console: Console) -> None:
+    """The table at the end, beside the probe of the untouched encoder, and what to type next."""
+    metrics, run = info["metrics"], info["run"]
+    rows = [
+        ("untouched, linear probe", metrics["probe"], None),
+        (_title(info), metrics["model"], metrics["seconds"]),
+    ]
+    table = Table(
+        title=f"{escape(info['name'])}, {metrics['split']} split",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", overflow="fold")
+    for name in ("accuracy", "macro-F1", "silhouette", "ECE", "coverage", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for title, scores, seconds in rows:
+        table.add_row(
+            title,
+            format_cell(scores["accuracy"], ".1%"),
+            format_cell(scores["macro_f1"], ".1%"),
+            format_cell(scores["macro_silhouette"], ".3f"),
+            format_cell(scores["ece"], ".3f"),
+            format_cell(metrics["coverage"] if seconds is not None else None, ".1%"),
+            format_cell(seconds, ".0f"),
+        )
+    console.print()
+    console.print(table)
+    if metrics["split"] == "validation":
+        console.print(
+            "  (there is no test split; these documents chose the best epoch, so expect a little less on new ones)",
+            style="dim",
+        )
+    console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
+    if taught := info.get("unlabelled"):
+        console.print(
+            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabelled "
+            f"document{'' if taught['documents'] == 1 else 's'} "
+            f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
+        )
+    console.print(f"  report      {run}/report.html", markup=False)
+    console.print("\nNext:", style="bold")
+    for line in (
+        f"graphloss predict {run} --text 'a new text'",
+        f"graphloss evaluate {run} --split {metrics['split']}",
+    ):
+        console.print(f"  {line}", markup=False)
+
+
+def _title(info: dict[str, Any]) -> str:
+    settings = info["settings"]
+    title = {"gloss": "G-Loss", "ce": "cross-entropy"}.get(settings["loss"], settings["loss"])
+    return f"{title}, {settings['mode']}"

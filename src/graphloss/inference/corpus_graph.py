@@ -1,0 +1,264 @@
+"""One sparse graph over all documents, and labels that flow over it.
+
+Letters::
+
+    n documents, C classes, l labelled         z (n, d)  embeddings of unit length
+    W (n, n)   exp((cos_ij - 1) / sigma^2) on the edges to the k nearest neighbours, (A + A^T) / 2, sparse
+    D = diag(W 1),  S = D^-1/2 W D^-1/2         K = (I - alpha S)^-1
+    Y (n, C)   one-hot labels, each column divided by its number of labels: classes send out the same mass
+
+    spreading   F = K Y                                              Zhou et al. 2003, equation 3
+    left out    F_i = sum over labels j that are not in i's fold of K_ij y_j
+    class mass  F_ic q_c / sum_i F_ic, then rows to one              Zhu, Ghahramani, Lafferty 2003, equation 9
+    Poisson     (D - W) U = sum_i (y_i - mean y) e_i                 Calder, Cook, Thorpe, Slepcev 2020, equation 2.2
+    weight      1 - H(F_i) / log C                                   Iscen et al. 2019, equation 11
+    clusters    (sum_c e_cc - sum_c a_c^2) / (1 - sum_c a_c^2)        Newman 2003, equation 2
+                e: parts of all edges' weight within a class, a: parts of all degrees
+
+Every solve is one run of conjugate gradients for all columns at once: S is symmetric with eigenvalues in [-1, 1], so
+I - alpha S has a condition number of at most (1 + alpha) / (1 - alpha), 19 at alpha = 0.9.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphloss.inference.nearest_neighbors import nearest
+from graphloss.losses.propagation import normalised, one_hot
+
+K, SIGMA, ALPHA = 10, 0.3, 0.9
+"""Neighbours, bandwidth and share that flows on: chosen on frozen embeddings (docs/corpus_graph.md)."""
+
+LEAK = 1e-3
+"""Poisson learning's loss a step, which keeps the system regular on a graph of several components."""
+
+COLUMNS = 64  # solved together: 128 MB of vectors at 100,000 documents
+
+
+@dataclass(frozen=True)
+class CorpusGraph:
+    """A symmetric sparse graph.
+
+    Attributes:
+        s: (n, n) sparse CSR, S = D^-1/2 W D^-1/2; an isolated node has an empty row.
+        degree: (n,) the sums of the rows of W, in the dtype of s.
+    """
+
+    s: Tensor
+    degree: Tensor
+
+    def __len__(self) -> int:
+        return len(self.degree)
+
+
+def corpus_graph(
+    z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bool | None = None, shared: bool = False
+) -> CorpusGraph:
+    """Join each document with its k nearest neighbours.
+
+    Args:
+        z: (n, d) rows of unit length; no gradient is taken.
+        k: neighbours per document.
+        sigma: bandwidth.
+        approximate: see `neighbours.nearest`.
+        shared: as there: all processes call this, and each searches for the neighbours of a part of the documents.
+
+    Raises:
+        ValueError: sigma is not positive, or see `neighbours.nearest`.
+    """
+    if not sigma > 0:
+        raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.2 and 0.5")
+    index, cosine = nearest(z, k, approximate=approximate, shared=shared)  # (n, k)
+    n = len(index)
+    i = torch.arange(n, device=index.device)[:, None].expand_as(index)[index >= 0]
+    j = index[index >= 0]
+    # in float64: at a small sigma the weights of an outlier leave the range of float32, and only their ratio counts
+    w = ((cosine[index >= 0].double() - 1.0) / sigma**2).exp()
+    return from_edges(i, j, w, n, dtype=cosine.dtype)
+
+
+def from_edges(i: Tensor, j: Tensor, w: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> CorpusGraph:
+    """The graph of W = (A + A^T) / 2, where A has the weights w at (i, j).
+
+    Args:
+        i: (e,) int64.
+        j: (e,) int64, other than i.
+        w: (e,) not negative.
+        n: nodes.
+        dtype: of the result.
+    """
+    w = w.double()
+    ends = torch.stack([torch.cat([i, j]), torch.cat([j, i])])  # (2, 2 e)
+    both = torch.sparse_coo_tensor(ends, torch.cat([w, w]) / 2, (n, n), check_invariants=False).coalesce()
+    (i, j), w = both.indices(), both.values()
+    degree = w.new_zeros(n).index_add_(0, i, w)
+    root = torch.where(degree > 0, degree, 1.0).rsqrt()
+    starts = torch.searchsorted(i, torch.arange(n + 1, device=i.device))  # (n + 1,), i is sorted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls its CSR tensors a beta; their product is all we use
+        s = torch.sparse_csr_tensor(starts, j, (w * root[i] * root[j]).to(dtype), (n, n), check_invariants=False)
+    return CorpusGraph(s, degree.to(dtype))
+
+
+def solve(graph: CorpusGraph, b: Tensor, alpha: float, *, tolerance: float = 1e-5, steps: int = 1000) -> Tensor:
+    """(I - alpha S)^-1 B by conjugate gradients.
+
+    Args:
+        graph: n nodes.
+        b: (n, m) right-hand sides.
+        alpha: between 0 and 1, exclusive.
+        tolerance: of each column's residual, relative to the column.
+        steps: most iterations.
+
+    Returns:
+        (n, m).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"spreading needs 0 < alpha < 1, got {alpha}")
+    parts = [_conjugate_gradients(graph.s, part, alpha, tolerance, steps) for part in b.split(COLUMNS, dim=1)]
+    return torch.cat(parts, dim=1) if parts else b.clone()
+
+
+def _conjugate_gradients(s: Tensor, b: Tensor, alpha: float, tolerance: float, steps: int) -> Tensor:
+    x, r = torch.zeros_like(b), b.clone()  # (n, m)
+    p, rho = r.clone(), r.square().sum(dim=0)  # (n, m), (m,)
+    goal = tolerance**2 * rho
+    tiny = torch.finfo(b.dtype).tiny
+    for _ in range(steps):
+        if not (rho > goal).any():
+            break
+        q = p - alpha * (s @ p)
+        step = rho / (p * q).sum(dim=0).clamp_min(tiny)
+        x += step * p
+        r -= step * q
+        rho, before = r.square().sum(dim=0), rho
+        p = r + rho / before.clamp_min(tiny) * p
+    return x
+
+
+def balanced(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Y (n, C): one-hot rows, each column divided by its number of labels; a class without a label has zeros."""
+    y = one_hot(labels, num_classes, dtype)
+    return y / y.sum(dim=0).clamp_min(1)
+
+
+def spread(graph: CorpusGraph, labels: Tensor, num_classes: int, *, alpha: float = ALPHA) -> Tensor:
+    """F = (I - alpha S)^-1 Y with classes of equal mass.
+
+    Args:
+        graph: n nodes.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        alpha: share that flows on at each step.
+
+    Returns:
+        F (n, C), not negative, rows not scaled; a row of zeros is a document that no label reaches.
+    """
+    return solve(graph, balanced(labels, num_classes, graph.degree.dtype), alpha).clamp_min(0.0)
+
+
+def left_out(graph: CorpusGraph, labels: Tensor, num_classes: int, folds: Tensor, *, alpha: float = ALPHA) -> Tensor:
+    """F of each labelled document without the labels of its fold.
+
+    One column is solved for each class of each fold: exact leave-one-out (as many folds as labels) takes one a label, a
+    few folds a few times C, however many labels there are.
+
+    Args:
+        graph: n nodes.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        folds: (n,) int64, the fold of each labelled document.
+        alpha: as in `spread`.
+
+    Returns:
+        (l, C) for the l labelled documents in their order; zero for a class without a label in another fold.
+    """
+    given = (labels >= 0).nonzero()[:, 0]  # (l,)
+    y, fold = labels[given], folds[given]
+    pairs, pair = torch.stack([fold, y]).unique(dim=1, return_inverse=True)  # (2, m), (l,)
+    m = pairs.shape[1]
+    found = graph.degree.new_empty(len(given), m)
+    for first in range(0, m, COLUMNS):
+        here = (pair >= first) & (pair < first + COLUMNS)
+        b = graph.degree.new_zeros(len(graph), min(COLUMNS, m - first))
+        b[given[here], pair[here] - first] = 1.0
+        found[:, first : first + COLUMNS] = solve(graph, b, alpha)[given]
+    others = fold[:, None] != pairs[0][None, :]  # (l, m)
+    classes = one_hot(pairs[1], num_classes, found.dtype)  # (m, C)
+    size = torch.bincount(pair, minlength=m).to(found.dtype)  # (m,)
+    labels_left = (others * size) @ classes  # (l, C)
+    return ((found * others) @ classes).clamp_min(0.0) / labels_left.clamp_min(1)
+
+
+def class_mass(f: Tensor, rows: Tensor, prior: Tensor) -> Tensor:
+    """The factor (C,) that brings the mass of each class over `rows` to the prior, rows being scaled to one first.
+
+    Args:
+        f: (n, C) as `spread` returns it.
+        rows: (n,) boolean, the unlabelled documents; where there is none, all factors are 1.
+        prior: (C,) share that each class should have.
+    """
+    reached = rows & (f.sum(dim=1) > 0)
+    mass = normalised(f[reached], prior).sum(dim=0)  # (C,)
+    factor = torch.where(mass > 0, prior / torch.where(mass > 0, mass, 1.0), 0.0) * reached.sum()
+    return factor if reached.any() else torch.ones_like(factor)
+
+
+def poisson(graph: CorpusGraph, labels: Tensor, num_classes: int, *, leak: float = LEAK) -> Tensor:
+    """Poisson learning: labels are sources and sinks, centred so that nothing pulls all documents to one class.
+
+    Solves ((1 + leak) D - W) U = B with b_i = y_i - mean y at the labelled documents: as leak goes to 0 on a connected
+    graph, the published equation up to a constant a column. On a graph of several components that equation has no
+    solution; the leak gives each the surplus of its labels.
+
+    Args:
+        graph: n nodes.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        leak: above 0; below 1e-3 float32 has no digits left on a large graph.
+
+    Returns:
+        U (n, C) potentials, signed; the class of a document is the largest of its row.
+    """
+    if not leak > 0:
+        raise ValueError(f"leak must be above 0, got {leak}; {LEAK} is small enough")
+    y = one_hot(labels, num_classes, graph.degree.dtype)
+    given = labels >= 0
+    b = torch.where(given[:, None], y - y[given].mean(dim=0) if given.any() else y, 0.0)  # (n, C)
+    root = torch.where(graph.degree > 0, graph.degree, 1.0).rsqrt()[:, None]
+    alpha = 1.0 / (1.0 + leak)
+    return alpha * root * solve(graph, root * b, alpha)
+
+
+def assortativity(graph: CorpusGraph, classes: Tensor) -> float:
+    """How far classes are clusters of the graph: 1 where no edge leaves one, 0 where they are drawn by chance.
+
+    Args:
+        graph: n nodes.
+        classes: (n,) from 0.
+
+    Returns:
+        From 0 to 1; 0 for a single class, and below chance too.
+    """
+    s, degree = graph.s, graph.degree.double()
+    classes = classes.to(degree.device)
+    i = torch.repeat_interleave(torch.arange(len(degree), device=degree.device), s.crow_indices().diff())  # (e,)
+    j = s.col_indices()
+    w = s.values().double() * (degree[i] * degree[j]).sqrt()
+    share = torch.zeros(int(classes.max()) + 1, dtype=w.dtype, device=w.device).index_add_(0, classes, degree)
+    chance = (share / share.sum()).square().sum()
+    if not chance < 1:  # also without any edge
+        return 0.0
+    return max(0.0, ((w[classes[i] == classes[j]].sum() / w.sum() - chance) / (1.0 - chance)).item())
+
+
+def certainty(f: Tensor) -> Tensor:
+    """1 - H(F_i) / log C of probabilities (n, C), in [0, 1]; 1 where there is a single class."""
+    if f.shape[1] < 2:
+        return f.new_ones(len(f))
+    entropy = -torch.special.xlogy(f, f).sum(dim=1)
+    return (1.0 - entropy / torch.tensor(f.shape[1]).log()).clamp(0.0, 1.0)

@@ -1,0 +1,161 @@
+"""A fitted model: an encoder, what predicts from its embeddings, and the labeled texts that both learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from graphloss.errors import InputError
+from graphloss.inference import inputs
+from graphloss.inference.label_errors import steps, suspicion
+from graphloss.inference.predictor import Predictor
+from graphloss.text.encoder import encode
+
+SLOW = 256
+"""Texts: encoding more of them may take over two seconds, so that a bar is drawn."""
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """What classifies, explains and audits, whatever trained it.
+
+    Attributes:
+        encoder: a sentence-transformers model.
+        predictor: what predicts from its unit-length embeddings.
+        labels: the C classes as the training labels were, in the order of the predictor's columns.
+        texts: of the n labeled training documents in the predictor's graph; None where they were not kept.
+        seed: of the folds of an audit.
+    """
+
+    encoder: Any
+    predictor: Predictor
+    labels: list[Any]
+    texts: list[str] | None = None
+    seed: int = 0
+
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool = False, shared: bool = False
+    ) -> torch.Tensor:
+        """Unit-length embeddings (n, d), float32.
+
+        Args:
+            texts: n texts.
+            batch_size: texts at once; by default as many as this machine embeds well together.
+            progress: draw a bar where it takes a while.
+            shared: all processes of a launcher call this together and share the texts.
+        """
+        texts = inputs.texts_only(texts)
+        return encode(
+            self.encoder, texts, batch_size=batch_size, progress=progress and len(texts) > SLOW, shared=shared
+        )
+
+    def probabilities(self, embeddings: torch.Tensor, *, predictor: str | None = None) -> torch.Tensor:
+        """Probabilities (n, C) of unit-length embeddings (n, d).
+
+        Args:
+            embeddings: as `encode` gives them.
+            predictor: what classifies instead of the predictor's own kind.
+
+        Raises:
+            InputError: there is no predictor of that name.
+        """
+        return self._by(predictor).probabilities(embeddings)
+
+    def explain(
+        self, embeddings: torch.Tensor, k: int = 5, *, predictor: str | None = None
+    ) -> tuple[list[list[dict[str, Any]]], list[float]]:
+        """The labeled training documents that carried the answers to unit-length embeddings (n, d).
+
+        Returns:
+            For each of them a list of at most k dictionaries `text`, `label` and `share`, the heaviest first, and the
+            head's share of its answer's probability.
+
+        Raises:
+            InputError: k is below 1, there is no such predictor, or the training texts were not kept.
+        """
+        if k < 1:
+            raise InputError(f"expected at least 1 document to explain an answer by, got {k}")
+        texts, chosen = self.known_texts(), self._by(predictor)
+        found = chosen.evidence(embeddings, k)
+        listed = inputs.evidence(texts, self.support_labels(), found.documents, found.shares)
+        return listed, [round(share, 6) for share in found.head.tolist()]
+
+    def audit(
+        self,
+        texts: Sequence[str] | None = None,
+        labels: Sequence[Any] | None = None,
+        k: int = 5,
+        *,
+        progress: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Labels that similar documents contradict, the surest first (`label_errors`, docs/audit.md).
+
+        Args:
+            texts: n labeled documents to judge by one another; those of the training when left out.
+            labels: n labels, of any names; None is an unlabeled document, which takes no part.
+            k: documents to name as evidence for each.
+            progress: draw bars where it takes a while.
+
+        Returns:
+            One dictionary a contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
+            `evidence`, a list of `text`, `label` and `share`, the part of the proposed label's probability that each
+            of these documents gave.
+
+        Raises:
+            InputError: texts and labels do not fit together, or the training texts were not kept.
+        """
+        if texts is None or labels is None:
+            if (texts is None) != (labels is None):
+                raise InputError(
+                    "expected texts and labels, got one of them; leave both out for the training documents"
+                )
+            texts, labels, z = self.known_texts(), self.support_labels(), self.predictor.support
+        else:
+            texts, labels = inputs.labelled(texts, labels)
+            z = self.encode(texts, progress=progress)
+        known = inputs.sorted_labels(set(labels))
+        index = {label: row for row, label in enumerate(known)}
+        y = torch.tensor([index[label] for label in labels], dtype=torch.long)
+        bar = tqdm(desc="judging labels", total=steps(len(y)), disable=not progress, leave=False)
+        with bar:
+            found = suspicion(
+                z, y, len(known), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
+            )
+        evidence = inputs.evidence(texts, labels, found.documents, found.shares)
+        return [
+            {
+                "text": texts[place],
+                "label": labels[place],
+                "proposed": known[int(found.proposed[place])],
+                "score": round(float(found.score[place]), 6),
+                "evidence": evidence[place],
+            }
+            for place in found.ranked()
+        ]
+
+    def known_texts(self) -> list[str]:
+        """The labeled training texts.
+
+        Raises:
+            InputError: they were not kept.
+        """
+        if self.texts is None:
+            raise InputError(
+                "this model was saved without the texts that it learned from, so that it cannot show them; "
+                "train again, or give its folder the file of the texts back"
+            )
+        return self.texts
+
+    def support_labels(self) -> list[Any]:
+        """Labels of the training documents in the graph."""
+        return [self.labels[row] for row in self.predictor.support_labels.tolist()]
+
+    def _by(self, predictor: str | None) -> Predictor:
+        try:
+            return self.predictor.by(predictor)
+        except ValueError as error:
+            raise InputError(str(error)) from error

@@ -1,0 +1,231 @@
+"""The losses that G-Loss is compared with, by its own signature: (embeddings (n, d), labels (n,)) -> scalar.
+
+Letters: z the embeddings x scaled to unit length, cos_ij = z_i . z_j, t the temperature, m the margin; P_i the other
+documents of i's class, N_i those of other classes, A the documents that have a P_i::
+
+    SupCon   mean_{i in A}  -1/|P_i| sum_{p in P_i} log( e^{cos_ip / t} / sum_{j != i} e^{cos_ij / t} )
+    NCA      mean_{i in A}  -log( sum_{p in P_i} e^{cos_ip / t} / sum_{j != i} e^{cos_ij / t} )
+    Triplet  mean over the terms above zero of  |x_i - x_p| - |x_i - x_n| + m,  p in P_i, n in N_i
+    Cosine   mean_{i < j}  (cos_ij - [y_i = y_j])^2
+
+SupCon: Khosla et al. 2020, "Supervised contrastive learning", equation 2. NCA: Goldberger et al. 2004. Triplet and
+cosine: as compared with in arXiv 2604.25853; all triplets after Hermans et al. 2017, "In defense of the triplet loss".
+
+Documents without a label are dropped: unlike G-Loss, none of these can use them. Where no term is left the loss is 0
+with a live gradient.
+
+SupCon and Triplet are pytorch-metric-learning's; its reducers are replaced, since their mean over the terms above zero
+passes over documents that SupCon has learned. NCA is leave-one-out G-Loss at sigma^2 = t without unlabelled documents:
+theirs passes over a document whose share underflows, the very one to learn from. They have no Cosine.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from graphloss.losses.functional import check_batch, gloss
+from graphloss.losses.graph import exact, unit, working
+
+LEAST_TEMPERATURE = 1e-3
+"""Below it the nearest document has all the weight, and cos / t has no digit left in float32."""
+
+CHUNK = 2**21
+"""Places of triplets that are visited at once, about 100 MB: a whole batch up to 128 documents."""
+
+
+class Rival(nn.Module):
+    """What the rivals share: the unlabelled are dropped, the maths runs in float32 under autocast, coverage is kept."""
+
+    coverage: Tensor
+    """0-d: share of the labelled documents of the last batch that a term asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coverage = torch.tensor(0.0)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of a batch, 0-d, float64 for float64 embeddings and float32 for any other.
+
+        Args:
+            embeddings: (n, d), any floating dtype.
+            labels: (n,) class indices, -1 for unlabelled.
+
+        Raises:
+            ValueError: shapes or dtypes that do not fit, with what was expected.
+        """
+        check_batch(embeddings, labels)
+        with exact(embeddings):
+            seen = labels >= 0  # (n,)
+            x, y = working(embeddings)[seen], labels[seen]  # (l, d), (l,)
+            same = y[:, None] == y[None, :]  # (l, l)
+            asked = self.asked(same)  # (l,)
+            self.coverage = asked.to(x.dtype).mean() if len(asked) else x.new_zeros(())
+            return self.compute(x, y, asked) if bool(asked.any()) else x.sum() * 0.0
+
+    def asked(self, same: Tensor) -> Tensor:
+        """(l,) boolean: the documents with a term of their own, given who shares a class, (l, l)."""
+        raise NotImplementedError
+
+    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+        """Mean of the terms, 0-d, of embeddings (l, d) with labels (l,), at least one of them asked."""
+        raise NotImplementedError
+
+
+class SupCon(Rival):
+    """Supervised contrastive loss: every document of the class is a target of its own.
+
+    Unlike NCA it is not content with one near document of the class: it draws all of them equally close. A batch needs
+    two classes and two documents of one.
+
+    Args:
+        temperature: t; 0.07 to 0.5 are usual, at least `LEAST_TEMPERATURE`.
+
+    Example:
+        >>> loss = SupCon(temperature=0.1)
+        >>> z = torch.randn(8, 16, requires_grad=True)
+        >>> loss(z, torch.arange(8) % 2).backward()
+        >>> float(loss.coverage)
+        1.0
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        from pytorch_metric_learning import distances, losses, reducers
+
+        super().__init__()
+        self.temperature = _checked_temperature(temperature)
+        dot = distances.DotProductSimilarity(normalize_embeddings=False)  # of `unit`: theirs explodes at a zero vector
+        self.total = losses.SupConLoss(temperature, distance=dot, reducer=reducers.SumReducer())
+
+    def asked(self, same: Tensor) -> Tensor:
+        """Those with another document of their class, where there is a second class."""
+        return _has_positive(same) & _has_negative(same)
+
+    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+        """The sum of the library, in which a document that is not asked is 0, over those that are asked."""
+        total: Tensor = self.total(unit(x), y)
+        return total / asked.sum()
+
+    def extra_repr(self) -> str:
+        """Name the temperature in the module's repr."""
+        return f"temperature={self.temperature}"
+
+
+class NCA(Rival):
+    """Neighbourhood components analysis: a soft nearest neighbour shall be of the document's own class.
+
+    One near document of the class is enough, where SupCon wants all; G-Loss is this loss with paths through unlabelled
+    documents. A batch needs two documents of a class.
+
+    Args:
+        temperature: t, sigma squared of `losses.GLoss`; at least `LEAST_TEMPERATURE`.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = _checked_temperature(temperature)
+
+    def asked(self, same: Tensor) -> Tensor:
+        """Those with another document of their class."""
+        return _has_positive(same)
+
+    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+        """G-Loss of labelled documents alone."""
+        return gloss(x, y, sigma=self.temperature**0.5).loss
+
+    def extra_repr(self) -> str:
+        """Name the temperature in the module's repr."""
+        return f"temperature={self.temperature}"
+
+
+class Triplet(Rival):
+    """All valid triplets of a batch, by Euclidean distances of the embeddings as they come, nothing scaled.
+
+    The mean is over the terms above zero, so the loss stays near the margin while ever fewer triplets are left. On unit
+    vectors no distance exceeds 2 and no two differ by more: from m = 2 on every triplet is a term, whatever the encoder
+    does. A batch needs two classes and two documents of one. It has up to n^3 / 4 triplets, half a million at n = 128
+    and 33 million at n = 512. They are visited in chunks, so memory stays; the time does not.
+
+    Args:
+        margin: m, at least 0; 5 is the published one, 0.1 to 1 is sensible on unit vectors.
+    """
+
+    def __init__(self, margin: float = 5.0) -> None:
+        from pytorch_metric_learning import distances, losses, reducers
+
+        super().__init__()
+        if not 0.0 <= margin < float("inf"):
+            raise ValueError(f"margin must be a number of at least 0, got {margin}; on unit vectors 0.1 to 1 is usual")
+        self.margin = margin
+        plain = distances.LpDistance(normalize_embeddings=False)
+        self.each = losses.TripletMarginLoss(margin, distance=plain, reducer=reducers.DoNothingReducer())
+
+    def asked(self, same: Tensor) -> Tensor:
+        """Those with another document of their class, where there is a second class."""
+        return _has_positive(same) & _has_negative(same)
+
+    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+        """The library's terms, some anchors at a time; what a chunk held is computed again in the backward pass."""
+        anchors = asked.nonzero()[:, 0]  # (a,)
+        chunks = anchors.split(max(CHUNK // len(y) ** 2, 1))
+        run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else self._terms_again
+        total, count = x.new_zeros(()), torch.zeros_like(asked.sum())
+        for rows in chunks:
+            part, above = run(x, y, rows)
+            total, count = total + part, count + above
+        return total / count.clamp_min(1)
+
+    def extra_repr(self) -> str:
+        """Name the margin in the module's repr."""
+        return f"margin={self.margin}"
+
+    def _terms(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the terms of some anchors (a,), and how many are above zero; both 0-d."""
+        same = y[rows][:, None] == y[None, :]  # (a, l)
+        others = torch.arange(len(y), device=y.device)[None, :] != rows[:, None]  # (a, l)
+        triplets = ((same & others)[:, :, None] & ~same[:, None, :]).nonzero(as_tuple=True)  # anchor, p, n: each (t,)
+        terms: Any = self.each(x[rows], y[rows], triplets, x, y)["loss"]["losses"]  # (t,)
+        return terms.sum(), (terms > 0).sum()
+
+    def _terms_again(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = checkpoint(
+            self._terms, x, y, rows, use_reentrant=False, preserve_rng_state=False
+        )
+        return result
+
+
+class Cosine(Rival):
+    """Mean squared error of each pair's cosine against 1 for the same class and 0 for another.
+
+    Every pair counts the same, and with C even classes all but 1 in C are of different ones: it mostly makes classes
+    orthogonal. A batch needs two documents.
+    """
+
+    def asked(self, same: Tensor) -> Tensor:
+        """All, where there is a pair."""
+        return torch.ones_like(same[0]) if len(same) > 1 else torch.zeros_like(same.any(dim=0))
+
+    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+        """Both halves of the symmetric matrix have the mean of one."""
+        z = unit(x)  # (l, d)
+        same = (y[:, None] == y[None, :]).to(z.dtype)  # (l, l)
+        error = (z @ z.T - same).square().fill_diagonal_(0.0)  # (l, l)
+        return error.sum() / (len(y) * (len(y) - 1))
+
+
+def _has_positive(same: Tensor) -> Tensor:
+    return same.sum(dim=1) > 1
+
+
+def _has_negative(same: Tensor) -> Tensor:
+    return ~same.all(dim=1)
+
+
+def _checked_temperature(temperature: float) -> float:
+    if not LEAST_TEMPERATURE <= temperature < float("inf"):
+        raise ValueError(
+            f"temperature must be at least {LEAST_TEMPERATURE}, got {temperature}; good values lie between 0.05 and 0.5"
+        )
+    return temperature

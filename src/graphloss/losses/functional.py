@@ -1,0 +1,301 @@
+"""G-Loss: hide labels, let the others flow over the graph of the batch, ask that the hidden ones come out right.
+
+Two modes (letters as in `graph` and `propagation`; Sharma, Agarwal, Kumar, arXiv 2604.25853)::
+
+    loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labelled document asked, nothing drawn
+           loss = mean_i w(y_i) (1 - p_i^q) / q,  -log p_i for q = 0
+           with a memory its documents are ends of the walk like the labelled ones of the batch; or the whole batch is
+           hidden and they alone are shown:  p = rows of (I - P_UU)^-1 P_UL Y_L, U the batch, L the memory
+    paper  F_U = (I - T_UU)^-1 T_UL Y_L, T = W with rows, columns, and rows again normalised (their section 3)
+           loss = class-weighted cross-entropy of F_U used as logits
+
+What a batch needs: at least two documents of some class. A document that is the only one of its class cannot be
+predicted by any graph; it leaves the mean, and `coverage` says which share of the labelled documents stayed.
+With alpha = 1 and no unlabelled document, `loo` is exactly NCA at temperature sigma squared.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from graphloss.losses.graph import MASKED, components, exact, log_affinity, log_share, unit
+from graphloss.losses.memory_bank import Boundary, log_mass
+from graphloss.losses.propagation import frequencies, hidden_log_kernel, loo_log_kernel, one_hot
+from graphloss.losses.solvers import absorb, paper_walk
+
+LEAST_SIGMA = 1e-3
+"""Below it, the squares of 1 / sigma leave what float32 and `graph.MASKED` can hold, and nothing is gained: at this
+temperature the nearest neighbour has all the weight already."""
+
+
+class GLossResult(NamedTuple):
+    """What `gloss` and `paper_loss` return."""
+
+    loss: Tensor
+    """0-d, attached to the embeddings; zero where nothing could be asked."""
+    coverage: Tensor
+    """0-d, detached: share of the labelled documents that were asked."""
+    asked: Tensor
+    """(n,) boolean: the documents in the mean."""
+    log_p: Tensor
+    """(n,) log-probability of the own label, from the others' labels; 0 where not asked."""
+
+
+def gloss(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    sigma: float | Tensor,
+    alpha: float = 1.0,
+    q: float = 0.0,
+    k: int | None = None,
+    class_weights: Tensor | None = None,
+    num_classes: int | None = None,
+    memory: Boundary | None = None,
+    leave_out: Literal["one", "batch"] = "one",
+) -> GLossResult:
+    """Leave-one-out G-Loss: each labelled document is predicted from all others.
+
+    Args:
+        embeddings: (n, d), any floating dtype, any length of rows.
+        labels: (n,) class indices, -1 for unlabelled: with alpha = 1 hidden nodes that carry labels on, with alpha < 1
+            nodes that start without label mass.
+        sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
+        alpha: 1 for harmonic functions; below 1 label spreading with that share flowing on.
+        q: 0 for the negative log-likelihood; up to 1 the generalised cross-entropy (1 - p^q) / q of Zhang and
+            Sabuncu 2018, bounded and so robust to wrong labels.
+        k: nearest neighbours kept per document; None for the complete graph.
+        class_weights: (C,) weight of each class in the mean.
+        num_classes: C, only to check the labels against.
+        memory: documents of earlier batches, see `memory.Memory.boundary`: constants whose label is shown. Needs
+            alpha = 1 and every edge, for their edges among one another are never computed.
+        leave_out: "one" hides the label of one document at a time; "batch" those of the whole batch, so that only the
+            memory is shown and labels flow from it over all documents of the batch.
+
+    Returns:
+        `GLossResult`. The loss is 0 with a live gradient where no document can be asked.
+
+    Raises:
+        ValueError: shapes, dtypes or options that do not fit, with what was expected.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], requires_grad=True)
+        >>> result = gloss(z, torch.tensor([0, 0, 1, -1]), sigma=0.5)
+        >>> round(result.coverage.item(), 2)
+        0.67
+    """
+    _classes(embeddings, labels, num_classes, class_weights)
+    check_sigma(sigma)
+    if not 0.0 <= q <= 1.0:
+        raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
+    if not 0.0 < alpha <= 1.0:
+        raise ValueError(f"alpha must lie in (0, 1], got {alpha}; 1 is harmonic, below 1 is label spreading")
+    check_memory_options(memory is not None, alpha, k, leave_out)
+    if memory is not None:
+        _check_boundary(memory, embeddings, labels)
+    with exact(embeddings):
+        z = unit(embeddings)  # (n, d)
+        seen = labels >= 0  # (n,)
+        given = seen.nonzero()[:, 0]  # (l,)
+        y = labels[given]
+        logw = log_affinity(z, sigma, k)  # (n, n)
+        asked = _reachable(logw.detach() if k is not None else None, labels, alpha)[given]  # (l,)
+        if memory is not None:
+            remembered = memory.shown.any(dim=1)[y]  # (l,)
+            asked = remembered if leave_out == "batch" else asked | remembered
+        if not bool(asked.any()):
+            return _nothing(z, seen)
+        ends = None if memory is None else log_mass(z, memory, sigma)  # (n, C), a column a class
+        kind = y if ends is None else torch.arange(ends.shape[1], device=y.device)  # (C,) class of each column
+        if ends is not None and leave_out == "batch":
+            logk = hidden_log_kernel(logw, ends)[given]  # (l, C)
+        else:
+            logk = loo_log_kernel(logw, labels, alpha, ends)  # (l, l) or (l, l + C)
+            kind = y if ends is None else torch.cat([y, kind])
+        same = y[:, None] == kind[None, :]
+        log_p = log_share(logk, same)  # (l,)
+        log_p = torch.where(asked, log_p, 0.0)
+        each = -log_p if q == 0.0 else -torch.expm1(q * log_p) / q  # (l,)
+        loss = weighted_mean(each, y, asked, class_weights)
+        return GLossResult(
+            loss,
+            asked.to(z.dtype).mean(),
+            torch.zeros_like(seen).index_copy(0, given, asked),
+            z.new_zeros(z.shape[0]).index_copy(0, given, log_p),
+        )
+
+
+def paper_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    shown: Tensor,
+    *,
+    sigma: float | Tensor,
+    num_classes: int | None = None,
+    class_weights: Tensor | None = None,
+    double_division: bool = False,
+) -> GLossResult:
+    """Return the published G-Loss, with the mask of shown labels given from outside.
+
+    It differs from `gloss` in three ways: only hidden documents are asked, the graph is normalised by rows, columns and
+    rows again, and the propagated probabilities go into a softmax once more, which confines the loss to a band of
+    width 1 whose floor is log(1 + (C - 1) / e).
+
+    Args:
+        embeddings: (n, d), any floating dtype, any length of rows.
+        labels: (n,) class indices; -1 is a hidden node that has no target.
+        shown: (n,) boolean, the labels that the graph may see.
+        sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
+        num_classes: C; the largest label plus one when left out. It enters the softmax, so give it for real batches.
+        class_weights: (C,) weights of the cross-entropy.
+        double_division: divide once more by the number of hidden targets, as the authors' combined training does.
+
+    Returns:
+        `GLossResult`; 0 with a live gradient where no label is shown or none is hidden.
+
+    Raises:
+        ValueError: shapes, dtypes or options that do not fit, with what was expected.
+    """
+    num_classes = _classes(embeddings, labels, num_classes, class_weights)
+    check_sigma(sigma)
+    if shown.shape != labels.shape or shown.dtype != torch.bool:
+        raise ValueError(
+            f"shown must be a boolean mask of shape {tuple(labels.shape)}, got {shown.dtype} {tuple(shown.shape)}"
+        )
+    with exact(embeddings):
+        z = unit(embeddings)  # (n, d)
+        shown = shown & (labels >= 0)
+        asked = ~shown & (labels >= 0)
+        if not bool(shown.any() & asked.any()):
+            return _nothing(z, labels >= 0)
+        hidden = (~shown).nonzero()[:, 0]  # (u,)
+        logw = log_affinity(z, sigma)  # (n, n)
+        t, log_pi = paper_walk(logw, hidden)  # (u, n), (u,)
+        y = one_hot(torch.where(shown, labels, -1), num_classes, z.dtype)  # (n, C)
+        f_u = absorb(t[:, hidden], t @ y, log_pi / 2, frequencies(y))  # (u, C)
+        target = labels[hidden]  # (u,)
+        log_p = functional.log_softmax(f_u, dim=1).gather(1, target.clamp_min(0)[:, None])[:, 0]  # F_U as logits
+        log_p = torch.where(target >= 0, log_p, 0.0)
+        loss = weighted_mean(-log_p, target, target >= 0, class_weights)
+        if double_division:
+            loss = loss / asked.sum()
+        coverage = asked.sum() / (labels >= 0).sum()
+        return GLossResult(loss, coverage.to(z.dtype), asked, z.new_zeros(z.shape[0]).index_copy(0, hidden, log_p))
+
+
+def check_sigma(sigma: float | Tensor) -> None:
+    """Refuse a bandwidth, or a document's, that is below `LEAST_SIGMA` or not a number.
+
+    Raises:
+        ValueError: with the bandwidth that came.
+    """
+    if isinstance(sigma, Tensor):
+        if not sigma.numel() or bool((sigma >= LEAST_SIGMA).all()):
+            return
+        sigma = float(sigma.detach().min())
+    if not sigma >= LEAST_SIGMA:
+        raise ValueError(f"sigma must be at least {LEAST_SIGMA}, got {sigma}; good values lie between 0.1 and 0.5")
+
+
+def check_memory_options(memory: bool, alpha: float, k: int | None, leave_out: str) -> None:
+    """Refuse what a memory does not go with, and what does not go without one.
+
+    Raises:
+        ValueError: with what to give instead.
+    """
+    if leave_out not in ("one", "batch"):
+        raise ValueError(f'leave_out must be "one" or "batch", got {leave_out!r}')
+    if memory and (alpha != 1.0 or k is not None):
+        raise ValueError(
+            "a memory needs alpha = 1 and no k: damped spreading and nearest neighbours of either end would need the "
+            f"edges between remembered documents; got alpha = {alpha}, k = {k}"
+        )
+    if not memory and leave_out == "batch":
+        raise ValueError('leave_out = "batch" shows the memory alone, and there is none; give one, or "one"')
+
+
+def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> None:
+    classes, _, dimensions = memory.embeddings.shape
+    if dimensions != embeddings.shape[1]:
+        raise ValueError(f"the memory has {dimensions} dimensions, the embeddings {embeddings.shape[1]}")
+    if labels.numel() and int(labels.max()) >= classes:
+        raise ValueError(f"label {int(labels.max())} has no ring in a memory of {classes} classes")
+
+
+def check_batch(embeddings: Tensor, labels: Tensor) -> None:
+    """Refuse what no loss can read.
+
+    Args:
+        embeddings: (n, d), of any floating type.
+        labels: (n,) integers, -1 for unlabelled.
+
+    Raises:
+        ValueError: what was expected, and what came.
+    """
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise ValueError(
+            f"embeddings must be floating point of shape (documents, dimensions), got {embeddings.dtype} "
+            f"{tuple(embeddings.shape)}; pool the tokens first"
+        )
+    if labels.shape != embeddings.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabelled, got {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+    if labels.numel() and int(labels.min()) < -1:
+        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabelled; got {int(labels.min())}")
+
+
+def _classes(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
+    """C of a batch that can be read, as given or as the weights or the labels say."""
+    check_batch(embeddings, labels)
+    high = int(labels.max()) if labels.numel() else -1
+    if num_classes is None:
+        num_classes = len(class_weights) if class_weights is not None else max(high + 1, 1)
+    if high >= num_classes:
+        raise ValueError(f"label {high} needs num_classes of at least {high + 1}, got {num_classes}")
+    if class_weights is not None and class_weights.shape != (num_classes,):
+        raise ValueError(f"class_weights must have shape ({num_classes},), got {tuple(class_weights.shape)}")
+    return num_classes
+
+
+def _nothing(z: Tensor, seen: Tensor) -> GLossResult:
+    """Zero with a live gradient: nobody could be asked."""
+    zero = z.sum() * 0.0
+    return GLossResult(zero, zero.detach(), torch.zeros_like(seen), z.new_zeros(z.shape[0]))
+
+
+def weighted_mean(each: Tensor, labels: Tensor, asked: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Weighted mean over the asked documents, as `cross_entropy` reduces: sum of weighted losses over the weights."""
+    weight = asked.to(each.dtype)
+    if class_weights is not None:
+        weight = weight * class_weights.to(each)[labels.clamp_min(0)]
+    total = weight.sum()
+    return (weight * each).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def _reachable(logw: Tensor | None, labels: Tensor, alpha: float) -> Tensor:
+    """(n,) boolean: labelled documents whose class has another labelled document that the graph connects with them.
+
+    `logw` None stands for the complete graph. In a sparse one, spreading walks through every node; the harmonic walk of
+    a document ends at the first labelled one it meets, so it passes through unlabelled documents only.
+    """
+    classes = int(labels.max()) + 1 if labels.numel() else 0
+    y = one_hot(labels, max(classes, 1), torch.float32)  # (n, C)
+    if logw is None:
+        return (y * (y.sum(dim=0) >= 2)).any(dim=1)
+    edges = logw > MASKED / 2  # (n, n)
+    seen = labels >= 0
+    if alpha < 1.0:
+        part = components(edges)  # (n,)
+        count = torch.zeros_like(y).index_add_(0, part, y)  # (n, C), a row a component
+        return (y * (count[part] >= 2)).any(dim=1)
+    direct = edges.to(y.dtype) @ y > 0  # (n, C)
+    part = components(edges & ~seen[:, None] & ~seen[None, :])  # (n,) of the hidden nodes
+    touches = torch.zeros_like(edges).T.contiguous()  # (components, n): shown nodes beside each hidden component
+    touches = touches.float().index_add_(0, part, (edges & ~seen[:, None] & seen[None, :]).float()) > 0
+    shores = (touches.float() @ y >= 2).float()  # (components, C): another one of the class besides oneself
+    over = touches.float().T @ shores > 0  # (n, C)
+    return (y * (direct | over)).any(dim=1)

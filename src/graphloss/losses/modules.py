@@ -1,0 +1,320 @@
+"""The losses as modules: `GLoss`, and `Combined` with cross-entropy.
+
+The formulas are the pure functions of `objectives`, which can be had from here too; a module keeps what a training
+keeps: the bandwidth, the class weights, and the state of the published mode's random split.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from graphloss.losses import graph
+from graphloss.losses.functional import (
+    LEAST_SIGMA,
+    GLossResult,
+    check_memory_options,
+    check_sigma,
+    gloss,
+    paper_loss,
+    weighted_mean,
+)
+from graphloss.losses.graph import exact, unit, working
+from graphloss.losses.memory_bank import Memory
+
+__all__ = [
+    "AUTO_SIGMA",
+    "LEAST_SIGMA",
+    "SIGMAS",
+    "Combined",
+    "CombinedResult",
+    "GLoss",
+    "GLossResult",
+    "Memory",
+    "ask",
+    "balanced_class_weights",
+    "gloss",
+    "paper_loss",
+]
+
+AUTO_SIGMA = 0.3
+"""What `sigma="auto"` stands for."""
+
+SIGMAS = ("auto", *graph.RULES, "learned")
+
+
+class CombinedResult(NamedTuple):
+    """What `Combined` returns; all 0-d, only `loss` attached."""
+
+    loss: Tensor
+    ce: Tensor
+    graph: Tensor
+    coverage: Tensor
+
+
+def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Class weights n / (C n_c) of the labelled documents, float32 (C,); a class that is absent has weight 0."""
+    count = torch.bincount(labels[labels >= 0], minlength=num_classes).float()  # (C,)
+    if count.numel() > num_classes:
+        raise ValueError(f"labels go up to {count.numel() - 1}, but num_classes is {num_classes}")
+    return torch.where(count > 0, count.sum() / (num_classes * count.clamp_min(1)), torch.zeros_like(count))
+
+
+class GLoss(nn.Module):
+    """G-Loss as a module: keeps the bandwidth, the class weights and the random split's generator.
+
+    Unlike cross-entropy it needs no head, unlike pair and triplet losses no mining; unlike SupCon it can use unlabelled
+    documents (label -1). A batch needs two documents of a class, see the module's docstring.
+
+    Args:
+        mode: "loo" asks every labelled document; "paper" draws a random split of the labels, as published.
+        sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
+            from the first batch ("perplexity": from each batch, per document); "learned", trained with the encoder and
+            never below `LEAST_SIGMA`.
+        alpha: see `gloss`; loo only.
+        q: see `gloss`; loo only.
+        k: see `gloss`; loo only.
+        gamma: share of the labels that is shown; paper only.
+        perplexity: for the rule of that name.
+        class_weights: (C,), for example `balanced_class_weights`.
+        num_classes: C; give it in paper mode, where it enters the loss.
+        seed: of the random split; paper only. Drawn on the CPU, so the same on every device.
+        double_division: see `paper_loss`; paper only.
+        memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
+            added to it. The loss must then be told which document each row is. loo only.
+        leave_out: "one" document at a time, or the whole "batch", which shows the memory alone; before that has
+            anything to show, "one".
+
+    Example:
+        >>> loss = GLoss(sigma=0.3)
+        >>> z = torch.randn(8, 16, requires_grad=True)
+        >>> loss(z, torch.arange(8) % 2).backward()
+        >>> float(loss.coverage)
+        1.0
+    """
+
+    sigma_value: Tensor
+    calibrated: Tensor
+    class_weights: Tensor | None
+    rng_state: Tensor
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["loo", "paper"] = "loo",
+        sigma: float | str = "auto",
+        alpha: float = 1.0,
+        q: float = 0.0,
+        k: int | None = None,
+        gamma: float = 0.7,
+        perplexity: float = 15.0,
+        class_weights: Tensor | None = None,
+        num_classes: int | None = None,
+        seed: int = 0,
+        double_division: bool = False,
+        memory: Memory | None = None,
+        leave_out: Literal["one", "batch"] = "one",
+    ) -> None:
+        super().__init__()
+        if mode not in ("loo", "paper"):
+            raise ValueError(f'mode must be "loo" or "paper", got {mode!r}')
+        if isinstance(sigma, str) and sigma not in SIGMAS:
+            raise ValueError(f"sigma must be a positive number or one of {', '.join(SIGMAS)}; got {sigma!r}")
+        if not isinstance(sigma, str):
+            check_sigma(sigma)
+        if not 0.0 < gamma < 1.0:
+            raise ValueError(f"gamma must lie between 0 and 1, got {gamma}; it is the share of labels shown")
+        if mode == "paper" and (alpha != 1.0 or q != 0.0 or k is not None):
+            raise ValueError('alpha, q and k belong to mode "loo"; the published loss has none of them')
+        if mode == "loo" and double_division:
+            raise ValueError('double_division belongs to mode "paper"')
+        if mode == "paper" and (memory is not None or leave_out != "one"):
+            raise ValueError('memory and leave_out belong to mode "loo"; the published loss has none of them')
+        check_memory_options(memory is not None, alpha, k, leave_out)
+        self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
+        self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
+        self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
+        start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
+        self.register_buffer("sigma_value", torch.tensor(start))
+        self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in graph.RULES))
+        self.register_buffer("class_weights", class_weights)
+        # a uint8 tensor, which safetensors keeps: an exact resume needs it
+        self.register_buffer("rng_state", torch.Generator().manual_seed(seed).get_state())
+        self.log_sigma = nn.Parameter(torch.tensor(start).log()) if sigma == "learned" else None
+        self.coverage = torch.tensor(0.0)
+
+    @property
+    def bandwidth(self) -> float:
+        """The sigma in use; for "perplexity" the median over the documents of the last batch."""
+        learned = self._learned()
+        return float(self.sigma_value if learned is None else learned.detach())
+
+    @torch.no_grad()
+    def calibrate(self, embeddings: Tensor, labels: Tensor) -> float:
+        """Set sigma by the rule from a sample, before training; nothing happens for a number, "auto" and "learned".
+
+        Args:
+            embeddings: (n, d) of the encoder as it is now.
+            labels: (n,), -1 for unlabelled.
+
+        Returns:
+            The bandwidth in use afterwards.
+        """
+        if isinstance(self.sigma, str) and self.sigma in graph.RULES:
+            self._by_rule(unit(embeddings), labels)
+        return self.bandwidth
+
+    def forward(self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None) -> Tensor:
+        """Loss of a batch, 0-d; `coverage` holds the share of labelled documents that were asked.
+
+        Args:
+            embeddings: (n, d).
+            labels: (n,) class indices, -1 for unlabelled.
+            documents: (n,) number of each document in the corpus, `memory.UNKNOWN` (-1) for one that never comes again;
+                asked for by a memory alone.
+
+        Raises:
+            ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
+        """
+        shown = None
+        if self.memory is not None:
+            if documents is None:
+                raise ValueError(
+                    "a loss with a memory must know which document each row is, or a remembered copy would tell it its "
+                    "own label: loss(embeddings, labels, documents), with -1 for documents that never come again"
+                )
+            shown = self.memory.boundary(labels, documents)
+        sigma = self._bandwidth_for(embeddings, labels)
+        if self.mode == "loo":
+            result = gloss(
+                embeddings,
+                labels,
+                sigma=sigma,
+                alpha=self.alpha,
+                q=self.q,
+                k=self.k,
+                class_weights=self.class_weights,
+                num_classes=self.num_classes,
+                memory=shown,
+                leave_out="one" if shown is None else self.leave_out,
+            )
+        else:
+            result = paper_loss(
+                embeddings,
+                labels,
+                self._draw(labels),
+                sigma=sigma,
+                num_classes=self.num_classes,
+                class_weights=self.class_weights,
+                double_division=self.double_division,
+            )
+        self.coverage = result.coverage
+        if self.memory is not None and documents is not None and self.training:
+            self.memory.add(embeddings.detach(), labels, documents)
+        return result.loss
+
+    def extra_repr(self) -> str:
+        """Name the mode and the bandwidth in the module's repr."""
+        return f"mode={self.mode!r}, sigma={self.sigma!r}"
+
+    def _learned(self) -> Tensor | None:
+        """The learned sigma, 0-d; at `LEAST_SIGMA` it stands still, having no gradient below."""
+        return None if self.log_sigma is None else working(self.log_sigma).exp().clamp_min(LEAST_SIGMA)
+
+    def _bandwidth_for(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if (learned := self._learned()) is not None:
+            return learned
+        if self.sigma == "perplexity":
+            return self._by_rule(unit(embeddings.detach()), labels)
+        if not bool(self.calibrated):
+            self._by_rule(unit(embeddings.detach()), labels)
+        return self.sigma_value
+
+    def _by_rule(self, z: Tensor, labels: Tensor) -> Tensor:
+        sigma = graph.bandwidth(z, labels, str(self.sigma), self.perplexity)
+        if sigma.numel():
+            self.sigma_value.copy_(sigma.median())
+            self.calibrated.fill_(True)
+        return sigma
+
+    def _draw(self, labels: Tensor) -> Tensor:
+        """Show a random share gamma of the labels, at least one, and hide at least one.
+
+        In evaluation the stream starts afresh and is not kept, so that validating never changes the training.
+        """
+        generator = torch.Generator()
+        if self.training:
+            generator.set_state(self.rng_state.cpu())
+        else:
+            generator.manual_seed(self.seed)
+        given = (labels >= 0).nonzero()[:, 0].cpu()  # (l,)
+        order = given[torch.randperm(given.numel(), generator=generator)]
+        if self.training:
+            self.rng_state.copy_(generator.get_state())
+        count = min(max(round(self.gamma * given.numel()), 1), max(given.numel() - 1, 0))
+        shown = torch.zeros(labels.shape, dtype=torch.bool)
+        shown[order[:count]] = True
+        return shown.to(labels.device)
+
+
+def ask(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
+    """Loss of a batch, 0-d; only a loss with a memory is told which documents these are, the others do not ask."""
+    remembers = getattr(loss, "memory", None) is not None
+    value: Tensor = loss(embeddings, labels, documents) if remembers else loss(embeddings, labels)
+    return value
+
+
+class Combined(nn.Module):
+    """(1 - weight) * cross-entropy + weight * graph loss, from one encoder pass, both means over documents.
+
+    Args:
+        graph_loss: a module (embeddings, labels) -> scalar such as `GLoss`; None for cross-entropy alone.
+        weight: the share lambda of the graph loss.
+        class_weights: (C,) weights of the cross-entropy; the graph loss has its own.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, graph_loss: nn.Module | None, weight: float = 0.5, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        if not 0.0 <= weight <= 1.0:
+            raise ValueError(f"weight must lie between 0 (cross-entropy alone) and 1 (graph loss alone), got {weight}")
+        self.graph_loss, self.weight = graph_loss, 0.0 if graph_loss is None else weight
+        # its own copy: safetensors refuses a checkpoint in which two names share memory
+        self.register_buffer("class_weights", None if class_weights is None else class_weights.clone())
+
+    def forward(
+        self, embeddings: Tensor, logits: Tensor, labels: Tensor, documents: Tensor | None = None
+    ) -> CombinedResult:
+        """Both losses of a batch.
+
+        Args:
+            embeddings: (n, d).
+            logits: (n, C) of a head on the same embeddings.
+            labels: (n,), -1 for unlabelled, which the cross-entropy passes over.
+            documents: (n,) number of each document, for a graph loss with a memory.
+
+        Raises:
+            ValueError: a label is no column of the logits.
+        """
+        if len(labels) and not (labels.min() >= -1 and labels.max() < logits.shape[1]):
+            raise ValueError(
+                f"expected classes from -1 (unlabelled) to {logits.shape[1] - 1}, as many as the head has, came "
+                f"{int(labels.min())} to {int(labels.max())}; count classes from 0"
+            )
+        with exact(logits):
+            scores = working(logits)
+            if bool((labels >= 0).any()):
+                log_p = functional.log_softmax(scores, dim=1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+                ce = weighted_mean(-log_p, labels, labels >= 0, self.class_weights)
+            else:
+                ce = scores.sum() * 0.0
+            if self.graph_loss is None:
+                part, coverage = ce.new_zeros(()), ce.new_zeros(())
+                loss = ce
+            else:
+                part = ask(self.graph_loss, embeddings, labels, documents)
+                coverage = torch.as_tensor(getattr(self.graph_loss, "coverage", 1.0))
+                loss = (1.0 - self.weight) * ce + self.weight * part
+        return CombinedResult(loss, ce.detach(), part.detach(), coverage)

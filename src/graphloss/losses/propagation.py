@@ -1,0 +1,234 @@
+"""Labels flow over a graph: harmonic functions, label spreading, and both with each document's own label left out.
+
+Letters::
+
+    logw (n, n)   log-similarity of `graph.log_affinity`, symmetric, diagonal masked
+    P = D^-1 W    random walk: the row-softmax of logw           S = D^-1/2 W D^-1/2
+    L, U          nodes whose label is shown / hidden (in number l and u)
+    Y (l, C)      one-hot rows                                    F (n, C) class probabilities
+
+    harmonic      F_U = (I - P_UU)^-1 P_UL Y_L                    Zhu, Ghahramani, Lafferty 2003, equation 5
+    spreading     F   = (I - a S)^-1 Y, rows normalised           Zhou et al. 2003, equation 3
+    left out      F_i = sum_{j != i} K_ij y_j / sum_{j != i} K_ij with
+                  K = P_LL + P_LU (I - P_UU)^-1 P_UL  (harmonic)  or  K = (I - a S)^-1  (spreading)
+
+Each is one symmetric positive definite system of `solvers`. A label of -1 is a hidden node everywhere.
+"""
+
+import torch
+from torch import Tensor
+
+from graphloss.losses.graph import MASKED, log_norm, logsumexp
+from graphloss.losses.solvers import absorb, solve
+
+
+def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """One-hot rows (n, C), zero where the label is -1."""
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).to(dtype)
+
+
+def frequencies(y: Tensor) -> Tensor:
+    """Class frequencies (C,) of one-hot rows; uniform where there is none."""
+    count = y.sum(dim=0)
+    return torch.where(count.sum() > 0, count / count.sum().clamp_min(1), torch.full_like(count, 1 / y.shape[1]))
+
+
+def normalised(f: Tensor, prior: Tensor) -> Tensor:
+    """Rows scaled to sum to one; a row of zeros becomes the prior."""
+    total = f.sum(dim=1, keepdim=True)
+    reached = total > torch.finfo(f.dtype).tiny
+    return torch.where(reached, f / torch.where(reached, total, torch.ones_like(total)), prior)
+
+
+def class_mass_normalised(f: Tensor, prior: Tensor, rows: Tensor) -> Tensor:
+    """Scale classes so that their mass over `rows` follows the prior, then rows to one (Zhu et al. 2003, equation 9).
+
+    Args:
+        f: (n, C) probabilities.
+        prior: (C,) share each class should have.
+        rows: (n,) boolean, the predicted rows; the others are returned as they are.
+    """
+    mass = f[rows].sum(dim=0)  # (C,)
+    scaled = f * torch.where(mass > 0, prior / torch.where(mass > 0, mass, torch.ones_like(mass)), prior)
+    return torch.where(rows[:, None], normalised(scaled, prior), f)
+
+
+def harmonic(
+    logw: Tensor, labels: Tensor, num_classes: int, *, shown: Tensor | None = None, class_mass: bool = False
+) -> Tensor:
+    """Harmonic function: a hidden node is the mean of its neighbours, a shown one its label.
+
+    Args:
+        logw: (n, n) log-similarity.
+        labels: (n,) class indices, -1 for unlabelled (always hidden).
+        num_classes: C.
+        shown: (n,) boolean, labels the graph may see; all that are given when left out.
+        class_mass: rescale so that the classes keep the shown labels' proportions among the hidden nodes.
+
+    Returns:
+        F (n, C); one-hot rows where shown.
+    """
+    seen = labels >= 0 if shown is None else shown & (labels >= 0)
+    y = one_hot(torch.where(seen, labels, -1), num_classes, logw.dtype)  # (n, C)
+    hidden = (~seen).nonzero()[:, 0]  # (u,)
+    prior = frequencies(y)
+    if hidden.numel() == 0:
+        return y
+    rows = logw[hidden]  # (u, n)
+    p = torch.softmax(rows, dim=1)
+    f_u = absorb(p[:, hidden], p @ y, log_norm(rows, p) / 2, prior)  # (u, C)
+    f = y.index_copy(0, hidden, f_u)
+    return class_mass_normalised(f, prior, ~seen) if class_mass else f
+
+
+def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return (I - a S, log S)."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"spreading needs 0 < alpha < 1, got {alpha}; alpha = 1 is the harmonic function")
+    half = logsumexp(logw) / 2  # (n,)
+    log_s = logw - half[:, None] - half[None, :]  # (n, n)
+    return torch.eye(logw.shape[0], dtype=logw.dtype, device=logw.device) - alpha * log_s.exp(), log_s
+
+
+def spreading(
+    logw: Tensor, labels: Tensor, num_classes: int, *, alpha: float = 0.9, class_mass: bool = False
+) -> Tensor:
+    """Label spreading: rows of (I - a S)^-1 Y, normalised.
+
+    Args:
+        logw: (n, n) log-similarity.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        alpha: share that flows on at each step, between 0 and 1 (exclusive); the rest returns to the labels.
+        class_mass: as in `harmonic`, over the unlabelled nodes.
+
+    Returns:
+        F (n, C).
+    """
+    y = one_hot(labels, num_classes, logw.dtype)  # (n, C)
+    prior = frequencies(y)
+    m, _ = _spread_system(logw, alpha)
+    f = normalised(solve(m, y), prior)
+    return class_mass_normalised(f, prior, labels < 0) if class_mass else f
+
+
+def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tensor | None = None) -> Tensor:
+    """Log of the kernel K by which labelled nodes see one another, diagonal masked.
+
+    Where K underflows, the log of its direct edge stands in: a lower bound with a live gradient.
+
+    Args:
+        logw: (n, n) log-similarity.
+        labels: (n,) class indices, -1 for unlabelled, which become hidden nodes.
+        alpha: 1 for the harmonic kernel, below 1 for spreading.
+        ends: (n, e) log-similarity with boundary nodes outside the batch; harmonic only.
+
+    Returns:
+        (l, l) for the l labelled nodes, in their order, or (l, l + e) with the ends after them; rows are defined up to
+        a constant each.
+    """
+    seen = labels >= 0
+    given = seen.nonzero()[:, 0]  # (l,)
+    if alpha == 1.0:
+        hidden = (~seen).nonzero()[:, 0]  # (u,)
+        rows = logw if ends is None else torch.cat([logw, ends], dim=1)  # (n, n + e)
+        if hidden.numel() == 0:
+            return rows
+        outside = torch.arange(logw.shape[1], rows.shape[1], device=logw.device)  # (e,)
+        log_kernel = _first_met(rows, given, hidden, torch.cat([given, outside]))  # (l, l + e)
+    else:
+        if ends is not None:
+            raise ValueError("boundary nodes outside the batch need alpha = 1: spreading would walk on from them")
+        m, log_s = _spread_system(logw, alpha)
+        kernel = solve(m, torch.eye(m.shape[0], dtype=m.dtype, device=m.device)[:, given])[given]
+        log_kernel = _log_or(kernel, log_s[given][:, given])
+    own = torch.eye(*log_kernel.shape, dtype=torch.bool, device=logw.device)
+    return log_kernel.masked_fill(own, MASKED)
+
+
+def hidden_log_kernel(logw: Tensor, ends: Tensor) -> Tensor:
+    """Log of the law of the end at which a walk from each node arrives, all nodes of the batch being hidden.
+
+    This is log (I - P_UU)^-1 P_UL with U the batch and L the ends; where it underflows, as in `loo_log_kernel`.
+
+    Args:
+        logw: (n, n) log-similarity.
+        ends: (n, e) log-similarity with boundary nodes outside the batch.
+
+    Returns:
+        (n, e).
+    """
+    n = logw.shape[0]
+    nodes = torch.arange(n + ends.shape[1], device=logw.device)
+    return _first_met(torch.cat([logw, ends], dim=1), nodes[:n], nodes[:n], nodes[n:])
+
+
+def _first_met(rows: Tensor, start: Tensor, hidden: Tensor, ends: Tensor) -> Tensor:
+    """Log of the law of the first of `ends` that a walk from `start` meets, passing `hidden` nodes only.
+
+    Args:
+        rows: (n, m) log-similarity of the n nodes with all m, themselves first; diagonal masked.
+        start: (s,) indices.
+        hidden: (u,) indices.
+        ends: (e,) indices; with `hidden` they are all m.
+
+    Returns:
+        (s, e).
+    """
+    logp = torch.log_softmax(rows[start], dim=1)  # (s, m)
+    p = logp.exp()
+    inner = rows[hidden]  # (u, m)
+    q = torch.softmax(inner, dim=1)
+    prior = q.new_full((ends.numel(),), 1 / max(ends.numel(), 1))
+    h = absorb(q[:, hidden], q[:, ends], log_norm(inner, q) / 2, prior)  # (u, e)
+    return _log_or(p[:, ends] + p[:, hidden] @ h, logp[:, ends])
+
+
+def _log_or(kernel: Tensor, direct: Tensor) -> Tensor:
+    """Log of the kernel, or that of its direct edge where it underflows."""
+    tiny = torch.finfo(kernel.dtype).tiny * 1e6
+    return torch.where(kernel > tiny, kernel.clamp_min(tiny).log(), direct)
+
+
+def _loo(logw: Tensor, labels: Tensor, f: Tensor, alpha: float, class_mass: bool) -> Tensor:
+    """Put the left-out predictions of the labelled nodes over the rows of f."""
+    num_classes = f.shape[1]
+    given = (labels >= 0).nonzero()[:, 0]
+    y = one_hot(labels, num_classes, logw.dtype)[given]  # (l, C)
+    prior = frequencies(y)
+    if given.numel() >= 2:
+        k = torch.softmax(loo_log_kernel(logw, labels, alpha), dim=1)  # (l, l)
+        eye = torch.eye(given.numel(), dtype=torch.bool, device=logw.device)
+        left = normalised(k.masked_fill(eye, 0.0) @ y, prior)
+    else:
+        left = prior.expand(given.numel(), num_classes)
+    f = f.index_copy(0, given, left)
+    return class_mass_normalised(f, prior, torch.ones_like(labels, dtype=torch.bool)) if class_mass else f
+
+
+def loo_harmonic(logw: Tensor, labels: Tensor, num_classes: int, *, class_mass: bool = False) -> Tensor:
+    """Harmonic prediction of every node that has not seen the node's own label.
+
+    A labelled node is predicted as if it alone were hidden besides the unlabelled ones; an unlabelled node as in
+    `harmonic`. With no unlabelled node this is the soft nearest-neighbour rule of NCA at temperature sigma squared.
+
+    Args:
+        logw: (n, n) log-similarity.
+        labels: (n,) class indices, -1 for unlabelled.
+        num_classes: C.
+        class_mass: rescale so that the classes keep the labels' proportions over all nodes.
+
+    Returns:
+        F (n, C); the label frequencies where a node has nobody to ask.
+    """
+    return _loo(logw, labels, harmonic(logw, labels, num_classes), 1.0, class_mass)
+
+
+def loo_spreading(
+    logw: Tensor, labels: Tensor, num_classes: int, *, alpha: float = 0.9, class_mass: bool = False
+) -> Tensor:
+    """Spreading prediction of every node that has not seen the node's own label, from one solve.
+
+    Arguments and result as in `loo_harmonic`; alpha as in `spreading`.
+    """
+    return _loo(logw, labels, spreading(logw, labels, num_classes, alpha=alpha), alpha, class_mass)

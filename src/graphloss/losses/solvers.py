@@ -1,0 +1,205 @@
+"""Symmetric positive definite systems, each with one Cholesky factor and a gradient that reuses it.
+
+Letters as in `propagation`::
+
+    solve       X = M^-1 B
+    absorb      F = (diag(d) - T)^-1 R,  d = T 1 + R 1      where a reversible walk over hidden nodes ends
+    paper_walk  T = the published transition matrix (Sharma, Agarwal, Kumar, arXiv 2604.25853, section 3)
+
+`absorb` is the harmonic function in the form that rounding harms least: the diagonal is made of the very numbers that
+stand off it, T and R are never negative, and substitution then only adds. A walk T with T_ij s_i^2 = T_ji s_j^2 becomes
+symmetric as N_ij = s_i T_ij / s_j. Float32 stays float32; only where a pivot says that it cannot hold the answer
+(hidden documents that hardly reach a shown one) is the system factored in float64, on devices that have it.
+
+The gradient with lam = A^-T G, A = diag(d) - T, is  dT_ij = lam_i . (F_j - F_i),  dR_ic = lam_ic - lam_i . F_i.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from graphloss.losses.graph import exact, log_norm
+
+_NO_FLOAT64 = ("mps",)
+_TRUSTED_PIVOT = 1e-2  # below it float32 may lose more than about 1e-5 of the answer
+_LEAKS = {torch.float32: (1e-6, 1e-5, 1e-4, 1e-3), torch.float64: (1e-14, 1e-12, 1e-10, 1e-8)}
+_RANGE = {torch.float32: 40.0, torch.float64: 300.0}  # of log s: s and 1/s both stay far inside the dtype
+
+
+class _Solve(torch.autograd.Function):
+    """X = M^-1 B for symmetric positive definite M; adjoint: G_B = M^-1 G_X, G_M = -G_B X^T, from the same factor."""
+
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, b: Tensor) -> Tensor:
+        factor = torch.linalg.cholesky(m)  # (n, n)
+        x = torch.cholesky_solve(b, factor)  # (n, C)
+        ctx.save_for_backward(factor, x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+        factor, x = ctx.saved_tensors
+        with exact(grad):
+            grad_b = torch.cholesky_solve(grad, factor)
+            grad_m = None
+            if ctx.needs_input_grad[0]:
+                grad_m = grad_b @ x.T
+                grad_m = (grad_m + grad_m.T).mul_(-0.5)
+        return grad_m, grad_b
+
+
+def solve(m: Tensor, b: Tensor) -> Tensor:
+    """Solve M X = B by one Cholesky factor, which the gradient reuses; twice differentiating raises.
+
+    Args:
+        m: (n, n) symmetric positive definite, float32 or float64.
+        b: (n, C).
+    """
+    with exact(m):
+        x: Tensor = _Solve.apply(m, b)
+    return x
+
+
+class _Absorb(torch.autograd.Function):
+    """F = (diag(d) - T)^-1 R with d = T 1 + R 1; see `absorb`."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, r: Tensor, log_s: Tensor, prior: Tensor) -> Tensor:
+        factor, s, d = _factor(t, r, log_s)
+        t64, r64 = t.to(factor.dtype), r.to(factor.dtype)
+        f = torch.cholesky_solve(s[:, None] * r64, factor) / s[:, None]  # (u, C)
+        f = _rescaled(f, f)
+        # one exact step of the walk: rows whose s left the range of the dtype get their neighbours' answer back
+        f = (r64 + t64 @ f) / d[:, None]
+        fallback = prior.to(factor.dtype).expand_as(f)
+        known = f.sum(dim=1, keepdim=True) > 0.5  # (u, 1): reached by labels, not only by rounding
+        f = _rescaled(f, fallback)
+        ctx.save_for_backward(factor, s, d, t, f, known)
+        return f.to(t.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        factor, s, d, t, f, known = ctx.saved_tensors
+        with exact(grad):
+            g = torch.where(known, grad.to(factor.dtype), 0.0)  # (u, C)
+            lam = s[:, None] * torch.cholesky_solve(g / s[:, None], factor)  # (u, C)
+            lam = (g + t.to(factor.dtype).T @ lam) / d[:, None]  # the adjoint's own exact step
+            # F's rows sum to one, so each row of lam may lose a constant: losing its value at the likeliest end leaves
+            # only small entries of F in the sums, and a nearly certain row keeps its digits
+            lam = lam - lam.gather(1, f.argmax(dim=1, keepdim=True))
+            own = (lam * f).sum(dim=1, keepdim=True)  # (u, 1)
+            grad_t = torch.addmm(-own, lam, f.T)  # (u, u)
+            grad_r = lam - own  # (u, C)
+        return grad_t.to(grad.dtype), grad_r.to(grad.dtype), None, None
+
+
+def _rescaled(f: Tensor, fallback: Tensor) -> Tensor:
+    """Rows that sum to one; `fallback` where hardly any mass arrived."""
+    mass = f.sum(dim=1, keepdim=True)
+    return torch.where(mass > 0.5, f / mass.clamp_min(0.5), fallback)
+
+
+def _factor(t: Tensor, r: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor diag(d) - N, N_ij = sqrt(T_ij T_ji) = s_i T_ij / s_j, in the cheapest dtype that holds it.
+
+    Returns:
+        (factor (u, u), s (u,), d (u,)) in the dtype that was used.
+    """
+    can_rescue = t.dtype == torch.float32 and t.device.type not in _NO_FLOAT64
+    if can_rescue:
+        m, s, d, clipped = _system(t, r, log_s)
+        factor, info = torch.linalg.cholesky_ex(m)
+        weak = (info != 0) | clipped | ~(factor.diagonal().square() > _TRUSTED_PIVOT * d).all()
+        if not bool(weak):
+            return factor, s, d
+        t, r, log_s = t.double(), r.double(), log_s.double()
+    m, s, d, _ = _system(t, r, log_s)
+    for leak in _LEAKS[t.dtype]:
+        factor, info = torch.linalg.cholesky_ex(m + torch.diag(leak * d))
+        if int(info) == 0:
+            break
+    return factor, s, d
+
+
+def _system(t: Tensor, r: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    root = t.sqrt()  # before the product: sqrt(T_ij) sqrt(T_ji) underflows later than T_ij T_ji
+    m = root * root.T  # (u, u) N
+    log_s = log_s - log_s.max()
+    limit = -_RANGE[t.dtype]
+    s = log_s.clamp_min(limit).exp()  # (u,)
+    lost = log_s < limit
+    # the diagonal from the very numbers that stand off it: row sums hold exactly, so small escape rates survive
+    d = torch.where(lost, t.sum(dim=1), (m @ s) / s) + r.sum(dim=1)  # (u,)
+    m.neg_().diagonal().add_(d)
+    return m, s, d, lost.any()
+
+
+def absorb(t: Tensor, r: Tensor, log_s: Tensor, prior: Tensor) -> Tensor:
+    """Where a reversible walk over hidden nodes ends: F = (diag(d) - T)^-1 R, d the row sums of [T R].
+
+    Rows of [T R] need not sum to one; F is the same for any scale of a row, and its own rows always sum to one. A row
+    that labels do not reach is the prior, with a gradient of zero.
+
+    Args:
+        t: (u, u) weights between hidden nodes, T_ij s_i^2 = T_ji s_j^2 (symmetric up to a diagonal scaling).
+        r: (u, C) weights to the ends.
+        log_s: (u,) log of s; any constant may be added. No gradient: s cancels.
+        prior: (C,) answer where nothing is known.
+
+    Returns:
+        F (u, C).
+    """
+    if t.shape[0] == 0:
+        return r
+    with exact(t):
+        f: Tensor = _Absorb.apply(t, r, log_s.detach(), prior.detach())
+    return f
+
+
+class _PaperWalk(torch.autograd.Function):
+    """Hidden rows of the published T, and log_b; see `paper_walk`."""
+
+    @staticmethod
+    def forward(ctx: Any, logw: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        p = torch.softmax(logw, dim=1)  # (n, n)
+        log_r = log_norm(logw, p) / -2  # (n,)
+        scaled = logw + log_r  # (n, n)
+        p_r = torch.softmax(scaled, dim=1)  # (n, n)
+        log_b = -log_norm(scaled, p_r)  # (n,)
+        rows = logw[hidden] + log_b  # (u, n)
+        t = torch.softmax(rows, dim=1)
+        ctx.save_for_backward(p, p_r, t, hidden)
+        log_pi = log_b[hidden] + log_norm(rows, t)  # log(b / a), (u,)
+        ctx.mark_non_differentiable(log_pi)
+        return t, log_pi
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        p, p_r, t, hidden = ctx.saved_tensors
+        rows = (grad - (grad * t).sum(dim=1, keepdim=True)).mul_(t)  # (u, n), at the logits
+        to_b = rows.sum(dim=0)  # (n,)
+        to_r = -(to_b @ p_r)  # (n,)
+        both = (p_r * -to_b[:, None]).addcmul_(p, (to_r / -2)[:, None])  # (n, n)
+        return both.index_add_(0, hidden, rows), None
+
+
+def paper_walk(logw: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden rows of the published transition matrix, without ever forming S, whose rows underflow at small sigma.
+
+    The paper's T is S = D^-1/2 W D^-1/2 with columns and then rows divided by their sums. Dividing a column of S by its
+    sum leaves W with column j scaled by b_j = 1 / sum_i W_ij r_i, r = d^-1/2; so T is the row-softmax of logw + log b.
+
+    Args:
+        logw: (n, n) log-similarity.
+        hidden: (u,) indices of the hidden nodes.
+
+    Returns:
+        T_U (u, n), and the log of T's stationary measure b / a on the hidden nodes (u,), without gradient.
+    """
+    t, log_pi = _PaperWalk.apply(logw, hidden)
+    return t, log_pi

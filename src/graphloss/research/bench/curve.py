@@ -1,0 +1,91 @@
+"""Learning curves: validation scores over epochs and seconds, and when they have all but reached their best.
+
+Seconds of a training on the CPU are those of its processor: other work on the machine does not lengthen them, and with
+several threads they add up. Elsewhere they are those of the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from graphloss.text.documents import Documents
+
+WALL, PROCESSOR = "seconds", "processor_seconds"
+CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}
+"""Clocks by their name in a training's history."""
+
+NEAR_BEST = 0.99
+"""Share of the best validation macro-F1 at which a curve counts as having arrived."""
+
+
+def curve_of(
+    history: Sequence[Mapping[str, Any]], writing: Mapping[int, float], clock: str = WALL
+) -> list[dict[str, Any]]:
+    """The learning curve: one row an evaluation, its seconds added up since the start.
+
+    Args:
+        history: as `training.Fitted` has it; its clocks count from one evaluation to the next.
+        writing: step -> seconds for which its checkpoint was being written, part of the next row's seconds there.
+        clock: one of `CLOCKS`.
+    """
+    rows, total, before = [], 0.0, None
+    for row in history:
+        total += max(0.0, row[clock] - (writing.get(before, 0.0) if before is not None else 0.0))
+        before = row["step"]
+        kept = {name: row.get(name) for name in ("epoch", "step", "loss", "macro_f1", "accuracy", "log_loss")}
+        rows.append(kept | {"seconds": total})
+    return rows
+
+
+def arrival(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Epochs and seconds of training until validation macro-F1 reached 99% of its best; None without such scores."""
+    reached = [row for row in curve if row["macro_f1"] is not None]
+    if not reached or not reached[-1]["epoch"]:
+        return None
+    goal = NEAR_BEST * max(row["macro_f1"] for row in reached)
+    first = next(row for row in reached if row["macro_f1"] >= goal)
+    return {"epochs": float(first["epoch"]), "seconds": float(first["seconds"])}
+
+
+def writing_clock(clock: str) -> Any:
+    """A trainer callback whose `seconds` say, by step, for how long its checkpoint was being written by a clock."""
+    from transformers import TrainerCallback
+
+    now = CLOCKS[clock]
+
+    class WritingClock(TrainerCallback):
+        def __init__(self) -> None:
+            self.seconds: dict[int, float] = {}
+            self.evaluated = 0.0
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.evaluated = now()
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.seconds[state.global_step] = now() - self.evaluated
+
+    return WritingClock()
+
+
+def start_of_curve(
+    encoder: Any, support: torch.Tensor, known: Documents, validation: Documents, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Where the curves of the trained losses begin: the untouched encoder's probe on the validation documents."""
+    from graphloss.inference.linear_probe import linear_probe
+    from graphloss.inference.metrics import score
+    from graphloss.text.encoder import encode
+
+    if not len(validation):
+        return []
+    z = encode(encoder, validation.texts)
+    given = linear_probe(support, known.labels, len(classes)).probabilities(z)
+    said = score(np.array(validation.labels), given, None, classes)
+    row = {"epoch": 0.0, "step": 0, "loss": None, "macro_f1": said.macro_f1, "accuracy": said.accuracy}
+    return [row | {"log_loss": None, "seconds": 0.0}]

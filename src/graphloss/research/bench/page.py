@@ -1,0 +1,215 @@
+"""A comparison as one HTML file that opens from a disk, without a network: tables, differences, curves, maps.
+
+It wears the style of a run's report. Every text of the user's is escaped, and a content policy forbids
+loading anything.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from graphloss.report.sections import Page
+from graphloss.research.bench import figures, tables
+from graphloss.research.bench.grid import BASELINE, UNTOUCHED
+from graphloss.research.bench.notes import HOW, facts_of, groups_of
+from graphloss.research.bench.storage import MARKDOWN, REPORT, ROWS, locked, write_json
+from graphloss.research.bench.summary import summarise
+from graphloss.system import write_text
+
+Cell = Mapping[str, Any]
+
+
+def write_page(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Write `results.md`, `results.json` and `report.html` of a folder, each whole, and return the rows.
+
+    Args:
+        out: the folder.
+        cells: results as `read_cells` gives them; at least one.
+    """
+    rows = summarise(cells)
+    with locked(out, "results", wait=True):
+        write_json(out / ROWS, rows)
+        write_text(out / MARKDOWN, results_markdown(rows, cells))
+        write_text(out / REPORT, render(rows, cells))
+    return rows
+
+
+def results_markdown(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """All tables in Markdown, with how they came about."""
+    shown = [*tables.score_tables(rows), *tables.comparison_tables(rows)]
+    facts = "\n".join(f"- {tables.inline(name)}: {tables.inline(value)}" for name, value in facts_of(cells).items())
+    return f"# Losses compared\n\n{HOW}\n\n{facts}\n\n{tables.markdown(shown)}"
+
+
+def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """The page, a whole HTML document."""
+    from plotly.offline import get_plotlyjs
+
+    page = Page()
+    arms = list(dict.fromkeys((row["loss"], row["mode"]) for row in rows))
+    colours = figures.arm_colours(arms)
+    page.section("Scores", "Bold: the best of its column.", "".join(map(tables.as_html, tables.score_tables(rows))))
+    _differences(page, rows, colours)
+    _curves(page, cells, colours)
+    _maps(page, cells)
+    facts = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in facts_of(cells).items()
+    )
+    page.section("How it was measured", HOW, f"<table><tbody>{facts}</tbody></table>")
+    assets = files("graphloss.report") / "assets"
+    return _TEMPLATE.format(
+        css=(assets / "report.css").read_text(encoding="utf-8") + _CSS,
+        head=_head(rows, cells),
+        nav="".join(f'<a href="#{anchor}">{html.escape(title)}</a>' for anchor, title in page.titles.items()),
+        body="\n".join(page.parts),
+        data="\n".join(page.data),
+        plotly=get_plotlyjs(),
+        js=(assets / "report.js").read_text(encoding="utf-8"),
+    )
+
+
+def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """The top of the page: what was compared, and on how much it rests."""
+    data = dict.fromkeys(cell["data"] for cell in cells)
+    losses = dict.fromkeys(tables.NAMES.get(cell["loss"], cell["loss"]) for cell in cells if cell["loss"] != UNTOUCHED)
+    seeds = {cell["seed"] for cell in cells}
+    trained = [cell for cell in cells if cell["loss"] != UNTOUCHED]
+    hours = sum(cell["seconds"] for cell in cells) / 3600
+    spent = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    facts = [
+        (len(data), "data set" if len(data) == 1 else "data sets"),
+        (len(losses), "loss" if len(losses) == 1 else "losses"),
+        (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
+        (len(trained), "trainings"),
+        (spent, "of computing"),
+    ]
+    shown = "".join(f"<span><b>{n}</b> {html.escape(what)}</span>" for n, what in facts)
+    return (
+        f'<div class="kicker">graphloss bench</div><h1>{html.escape(", ".join(data))}</h1>'
+        f'<p class="lead">{html.escape(_verdict(rows))}</p><div class="facts">{shown}</div>'
+    )
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The comparisons of head macro-F1 in one sentence, as strong as their p-values allow."""
+    found = [(row, row["against_ce"]["head_macro_f1"]) for row in rows if row["against_ce"]]
+    found = [(row, diff) for row, diff in found if diff and row["loss"] not in (UNTOUCHED, BASELINE)]
+    if not found:
+        return "Losses compared; there is no other loss beside cross-entropy to set against it."
+    sure = [(row, diff) for row, diff in found if diff["p_holm"] is not None and diff["p_holm"] < 0.05]
+    better = sum(diff["mean"] > 0 for _, diff in sure)
+    tried = f"Macro-F1 was compared with cross-entropy {'once' if len(found) == 1 else f'{len(found)} times'}"
+    if not sure:
+        return f"{tried}; with these seeds no difference is beyond chance (corrected p below 0.05)."
+    worse = len(sure) - better
+    return f"{tried}; beyond chance (corrected p below 0.05) are {better} for the better and {worse} for the worse."
+
+
+def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colours: Mapping[tuple[str, str], str]) -> None:
+    shown = tables.comparison_tables(rows)
+    if not shown:
+        return
+    figure = figures.differences(rows, "head_macro_f1", colours)
+    drawn = f"<h3>Macro-F1 of the head</h3>{page.figure(figure)}" if figure is not None else ""
+    first, *others = shown
+    more = "".join(map(tables.as_html, others))
+    body = drawn + tables.as_html(first, title=False) + f"<details><summary>Other scores</summary>{more}</details>"
+    page.section("Against cross-entropy", "Dots are mean differences over the seeds, bars their 95% intervals.", body)
+
+
+def _curves(page: Page, cells: Sequence[Cell], colours: Mapping[tuple[str, str], str]) -> None:
+    blocks = []
+    for group, mine in groups_of(cells).items():
+        runs: dict[tuple[str, str], list[Any]] = {}
+        for cell in mine:
+            runs.setdefault((cell["loss"], cell["mode"]), []).append(cell["curve"])
+        pair = [figures.curves(runs, colours, by=by, legend=True) for by in ("epoch", "seconds")]
+        if panels := [f"<div>{page.figure(figure)}</div>" for figure in pair if figure is not None]:
+            title = html.escape(tables.group_name(*group))
+            blocks.append(f'<div class="block"><h3>{title}</h3><div class="pair">{"".join(panels)}</div></div>')
+    if blocks:
+        page.section(
+            "Learning curves",
+            "Validation macro-F1: lines are means over the seeds, bands go from the worst to the best. Dashed: "
+            "standalone. Dotted: a linear probe of the untouched encoder. Select a name to hide its line.",
+            "".join(blocks),
+        )
+
+
+def _maps(page: Page, cells: Sequence[Cell]) -> None:
+    blocks, known = [], 0  # classes so far: the chips of one data set must not light up another's
+    for group, mine in groups_of(cells).items():
+        placed = [cell for cell in mine if cell.get("map")]
+        words = next((cell["map"] for cell in placed if "texts" in cell["map"]), None)
+        if words is None or len(placed) < 2:
+            continue
+        classes, panels = words["classes"], []
+        for cell in placed:
+            truth, predicted = cell["map"]["truth"], cell["map"]["predicted"]
+            hover = [
+                f"<b>{html.escape(classes[t])}</b>, "
+                + ("predicted rightly" if t == p else f"predicted <b>{html.escape(classes[p])}</b>")
+                + f"<br>{html.escape(text[:64])}<br>{html.escape(text[64:])}"
+                for t, p, text in zip(truth, predicted, words["texts"], strict=True)
+            ]
+            figure = figures.embedding_map(cell["map"]["points"], truth, predicted, hover, classes=len(classes))
+            drawing = page.figure(figure, classes=[known + place for place in truth])
+            title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
+            score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
+            panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')
+        chips = "".join(
+            f'<button value="{known + place}" aria-pressed="false">'
+            f'<i style="background:{figures.class_colour(place, len(classes))}"></i>{html.escape(name[:48])}</button>'
+            for place, name in enumerate(classes)
+        )
+        known += len(classes)
+        title = html.escape(tables.group_name(*group))
+        blocks.append(
+            f'<div class="block"><h3>{title}</h3><div class="maps">{"".join(panels)}</div>'
+            f'<div class="chips">{chips}</div></div>'
+        )
+    if blocks:
+        page.section(
+            "Embedding maps",
+            "The same documents embedded by each encoder of seed 0, by t-SNE: what lies close is similar, distances "
+            "between clusters say little. Crosses are wrong predictions of the head. Select classes to see them alone.",
+            "".join(blocks),
+        )
+
+
+_CSS = """
+.block { margin-top: 14px; } .block + .block { margin-top: 26px; }
+.block table { font-size: 13px; } .block td, .block th { padding-right: 8px; }
+.block thead th { font-size: 12px; white-space: normal; vertical-align: bottom; }
+.block tbody th { font-size: 13px; min-width: 104px; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 12px 22px; }
+.maps > div { min-width: 0; }
+"""
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline'; img-src data: blob:">
+<title>Losses compared · graphloss</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+<header>{head}<nav>{nav}</nav></header>
+{body}
+<footer>Written by graphloss bench. This file needs no network and no other file.</footer>
+</main>
+{data}
+<script>{plotly}</script>
+<script>{js}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,123 @@
+"""Cells into rows: for each loss its scores over the seeds, and its paired differences against cross-entropy.
+
+A row is (data, shots, loss, mode). Where there are several (data, shots), each loss that has been run on all of them
+gets one more row, `overall`: the mean over the (data, shots) within each seed, then over the seeds. P-values are
+corrected by Holm's method over all rows of one score, the overall rows among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphloss.research.bench.grid import BASELINE, UNTOUCHED
+from graphloss.research.bench.statistics import Difference, estimate, holm, paired
+
+OVERALL = "overall"
+Group = tuple[str, str]  # data, shots
+Arm = tuple[str, str]  # loss, mode
+
+
+def _of(who: str, what: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda cell: cell["scores"][who][what]
+
+
+SCORES: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "head_accuracy": _of("head", "accuracy"),
+    "head_macro_f1": _of("head", "macro_f1"),
+    "probe_accuracy": _of("probe", "accuracy"),
+    "probe_macro_f1": _of("probe", "macro_f1"),
+    "knn_accuracy": _of("knn", "accuracy"),
+    "knn_macro_f1": _of("knn", "macro_f1"),
+    "macro_silhouette": lambda cell: cell["macro_silhouette"],
+    "ece": _of("head", "ece"),
+    "epochs_to_99": lambda cell: cell["to_99"] and cell["to_99"]["epochs"],
+    "seconds_to_99": lambda cell: cell["to_99"] and cell["to_99"]["seconds"],
+    "training_seconds": lambda cell: cell["training_seconds"],
+}
+"""What is said of each row; a cell may lack a score, then its seed is left out."""
+
+TIMES = ("epochs_to_99", "seconds_to_99", "training_seconds")
+COMPARED = tuple(name for name in SCORES if name not in TIMES)
+
+
+def summarise(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows, ready for JSON, in the order in which the cells come; cross-entropy first, the overall rows last.
+
+    Args:
+        cells: results as `folder.read_cells` gives them.
+
+    Returns:
+        Dictionaries with data, shots, loss, mode, seeds; `scores`: name -> mean, low, high, seeds; `against_ce`: name
+        -> mean, low, high, p, p_holm, comparisons, seeds, or None where there is nothing to compare with.
+    """
+    table: dict[Group, dict[Arm, dict[int, Mapping[str, Any]]]] = {}
+    split = {}
+    for cell in cells:
+        group, arm = (cell["data"], cell["shots"]), (cell["loss"], cell["mode"])
+        table.setdefault(group, {}).setdefault(arm, {})[cell["seed"]] = cell
+        split[group] = cell["split"]
+    found: list[dict[str, Any]] = []
+    values: list[dict[str, dict[int, float]]] = []  # of each row: score -> seed -> value
+    for group, arms in table.items():
+        for arm in _ordered(arms):
+            found.append({"data": group[0], "shots": group[1], "loss": arm[0], "mode": arm[1], "split": split[group]})
+            values.append({name: _by_seed(arms[arm], read) for name, read in SCORES.items()})
+    if len(table) > 1:
+        everywhere = [arm for arm in next(iter(table.values())) if all(arm in arms for arms in table.values())]
+        for arm in _ordered(everywhere):
+            found.append({"data": OVERALL, "shots": OVERALL, "loss": arm[0], "mode": arm[1], "split": OVERALL})
+            parts = [{name: _by_seed(arms[arm], read) for name, read in SCORES.items()} for arms in table.values()]
+            values.append({name: _mean([part[name] for part in parts]) for name in SCORES})
+    base = {
+        (row["data"], row["shots"]): mine for row, mine in zip(found, values, strict=True) if row["loss"] == BASELINE
+    }
+    for row, mine in zip(found, values, strict=True):
+        row["seeds"] = sorted(mine["head_macro_f1"])
+        row["scores"] = {name: estimate(list(x.values()))._asdict() if x else None for name, x in mine.items()}
+        theirs = base.get((row["data"], row["shots"]))
+        compared = row["loss"] != BASELINE and theirs is not None
+        row["against_ce"] = (
+            {name: _against(mine[name], theirs[name]) for name in COMPARED} if compared and theirs else None
+        )
+    _correct([row["against_ce"] for row in found if row["against_ce"]])
+    return [row for row in found if row["seeds"]]
+
+
+def _ordered(arms: Iterable[Arm]) -> list[Arm]:
+    """The untouched encoder and cross-entropy first, then mode by mode."""
+    first = {UNTOUCHED: 0, BASELINE: 1}
+    return sorted(arms, key=lambda arm: (first.get(arm[0], 2), arm[1]))
+
+
+def _by_seed(
+    cells: Mapping[int, Mapping[str, Any]], read: Callable[[Mapping[str, Any]], float | None]
+) -> dict[int, float]:
+    found = {seed: read(cells[seed]) for seed in sorted(cells)}
+    return {seed: float(value) for seed, value in found.items() if value is not None}
+
+
+def _mean(parts: list[dict[int, float]]) -> dict[int, float]:
+    """Seed -> mean over the (data, shots), of the seeds that all of them have."""
+    seeds = sorted(set.intersection(*(set(part) for part in parts)))
+    return {seed: float(np.mean([part[seed] for part in parts])) for seed in seeds}
+
+
+def _against(mine: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str, Any] | None:
+    seeds = sorted(set(mine) & set(theirs))
+    if not seeds:
+        return None
+    found: Difference = paired([mine[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return found._asdict()
+
+
+def _correct(rows: list[dict[str, dict[str, Any] | None]]) -> None:
+    """Add `p_holm`, and in `comparisons` how many p-values it was corrected for, to every difference."""
+    for name in COMPARED:
+        present = [found for row in rows if (found := row[name]) is not None]
+        corrected = holm([found["p"] for found in present])
+        count = sum(value is not None for value in corrected)
+        for found, value in zip(present, corrected, strict=True):
+            found["p_holm"], found["comparisons"] = value, count

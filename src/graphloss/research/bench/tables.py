@@ -1,0 +1,214 @@
+"""The rows of a comparison as tables of words: on the screen, in Markdown and in HTML, all from one form."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphloss.research.bench.grid import BASELINE, NO_MODE, UNTOUCHED
+from graphloss.research.bench.summary import OVERALL
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+Row = Mapping[str, Any]
+
+SCORE_COLUMNS = (  # score, head of its column, unit
+    ("head_macro_f1", "macro-F1, head", "percent"),
+    ("probe_macro_f1", "probe", "percent"),
+    ("knn_macro_f1", "kNN", "percent"),
+    ("head_accuracy", "accuracy, head", "percent"),
+    ("probe_accuracy", "probe", "percent"),
+    ("knn_accuracy", "kNN", "percent"),
+    ("macro_silhouette", "silhouette", "plain"),
+    ("epochs_to_99", "epochs to 99%", "time"),
+    ("seconds_to_99", "seconds to 99%", "time"),
+)
+COMPARED_COLUMNS = (
+    ("head_macro_f1", "Macro-F1 of the head", "percent"),
+    ("head_accuracy", "Accuracy of the head", "percent"),
+    ("probe_macro_f1", "Macro-F1 of the probe", "percent"),
+    ("knn_macro_f1", "Macro-F1 of the nearest neighbours", "percent"),
+    ("macro_silhouette", "Macro silhouette", "plain"),
+)
+WIDE = 180
+SHOWN = 3  # digits of a fraction: what reads alike is a tie
+NAMES = {"gloss": "G-Loss", "gloss-paper": "G-Loss (paper)", BASELINE: "cross-entropy", UNTOUCHED: "untouched encoder"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words in rows; the first column is text, the others are numbers. `strong` marks cells (row, column)."""
+
+    title: str
+    note: str
+    heads: list[str]
+    rows: list[list[str]]
+    strong: frozenset[tuple[int, int]] = frozenset()
+
+
+def arm_name(loss: str, mode: str) -> str:
+    """A loss as the tables call it, with its mode where there are two."""
+    name = NAMES.get(loss, loss)
+    return name if mode == NO_MODE or loss == BASELINE else f"{name}, {mode}"
+
+
+def group_name(data: str, shots: str) -> str:
+    """A data set and its shots in words."""
+    if data == OVERALL:
+        return "Mean over all of these"
+    return f"{data}, all labels" if shots == "all" else f"{data}, {shots} labels a class"
+
+
+def score_tables(rows: Sequence[Row]) -> list[Table]:
+    """A table for each (data, shots): a row a loss, means with half the width of their 95% interval."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["data"], row["shots"]), []).append(row)
+    return [_score_table(group, mine) for group, mine in groups.items()]
+
+
+def comparison_tables(rows: Sequence[Row]) -> list[Table]:
+    """A table for each compared score: every row's paired difference against cross-entropy; none without it."""
+    compared = [row for row in rows if row["against_ce"]]
+    tables = []
+    for name, title, unit in COMPARED_COLUMNS:
+        lines, count = [], 0
+        for row in compared:
+            if found := row["against_ce"][name]:
+                count = found["comparisons"]
+                lines.append(
+                    [
+                        f"{group_name(row['data'], row['shots'])}: {arm_name(row['loss'], row['mode'])}",
+                        _signed(found["mean"], unit),
+                        "–"
+                        if found["low"] is None
+                        else f"{_signed(found['low'], unit)} to {_signed(found['high'], unit)}",
+                        p_value(found["p"]),
+                        p_value(found["p_holm"]),
+                        str(found["seeds"]),
+                    ]
+                )
+        if lines:
+            note = f"In {'points' if unit == 'percent' else 'units'}; above zero is better than cross-entropy. "
+            note += (
+                f"The corrected p is Holm's, over the {count} comparisons of this table."
+                if count
+                else "One seed has no interval and no p-value."
+            )
+            heads = ["", "difference", "95% interval", "p", "p corrected", "seeds"]
+            tables.append(Table(f"{title}, against cross-entropy", note, heads, lines))
+    return tables
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables in Markdown, each under its title."""
+    parts = []
+    for table in tables:
+        lines = [f"## {inline(table.title)}", ""]
+        if table.note:
+            lines += [inline(table.note), ""]
+        lines.append("| " + " | ".join(map(inline, table.heads)) + " |")
+        lines.append("| --- |" + " ---: |" * (len(table.heads) - 1))
+        for place, row in enumerate(table.rows):
+            cells = [f"**{inline(x)}**" if (place, i) in table.strong else inline(x) for i, x in enumerate(row)]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_html(table: Table, *, title: bool = True) -> str:
+    """A table in HTML, every word escaped."""
+    head = "".join(
+        f'<th class="{"number" if i else ""}">{html.escape(name)}</th>' for i, name in enumerate(table.heads)
+    )
+    body = []
+    for place, row in enumerate(table.rows):
+        cells = [f'<th scope="row">{html.escape(row[0])}</th>']
+        for i, word in enumerate(row[1:], 1):
+            inside = f"<b>{html.escape(word)}</b>" if (place, i) in table.strong else html.escape(word)
+            cells.append(f'<td class="number">{inside}</td>')
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    said = f"<h3>{html.escape(table.title)}</h3>" if title else ""
+    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<div class="block">{said}{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div></div>"
+    )
+
+
+def on_screen(tables: Sequence[Table]) -> Group:
+    """The tables for a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group, RenderableType
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown: list[RenderableType] = []
+    for table in tables:
+        drawn = RichTable(
+            title=Text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        for i, name in enumerate(table.heads):
+            drawn.add_column(Text(name), justify="right" if i else "left", overflow="fold")
+        for place, row in enumerate(table.rows):
+            drawn.add_row(*(Text(x, "bold" if (place, i) in table.strong else "") for i, x in enumerate(row)))
+        shown += [drawn, *([Text(table.note, "dim")] if table.note else []), Text()]
+    return Group(*shown)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the scores and the differences of macro-F1 on standard output."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)  # a file or a program reads it: no line need be broken
+    console.print(on_screen([*score_tables(rows), *comparison_tables(rows)[:1]]))
+
+
+def p_value(p: float | None) -> str:
+    """A p-value in three decimals; a dash where there is none."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def inline(text: str) -> str:
+    """A text that cannot break out of a line or a cell of Markdown."""
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").replace("*", "\\*").split())
+
+
+def _score_table(group: tuple[str, str], rows: Sequence[Row]) -> Table:
+    lines, strong = [], set()
+    for row in rows:
+        line = [arm_name(row["loss"], row["mode"])]
+        line += [_estimate(row["scores"][name], unit) for name, _, unit in SCORE_COLUMNS]
+        lines.append([*line, str(len(row["seeds"]))])
+    for column, (name, _, unit) in enumerate(SCORE_COLUMNS, 1):
+        means = {place: round(found["mean"], SHOWN) for place, row in enumerate(rows) if (found := row["scores"][name])}
+        if unit != "time" and len(means) > 1:
+            strong |= {(place, column) for place, mean in means.items() if mean == max(means.values())}
+    validation = (
+        " There is no test split: these are the validation documents, which also chose the epochs."
+        if any(row["split"] == "validation" for row in rows)
+        else ""
+    )
+    heads = ["", *(head for _, head, _ in SCORE_COLUMNS), "seeds"]
+    return Table(group_name(*group), validation.strip(), heads, lines, frozenset(strong))
+
+
+def _estimate(found: Mapping[str, Any] | None, unit: str) -> str:
+    if found is None:
+        return "–"
+    half = None if found["low"] is None else found["high"] - found["mean"]
+    scale, form = {"percent": (100, ".1f"), "plain": (1, ".3f"), "time": (1, ".1f")}[unit]
+    mean = format(scale * found["mean"], form)
+    return mean if half is None else f"{mean} ± {format(scale * half, form)}"
+
+
+def _signed(value: float, unit: str) -> str:
+    said = f"{100 * value:+.2f}" if unit == "percent" else f"{value:+.3f}"
+    return said.replace("-", "−") if float(said) else said.lstrip("+-")

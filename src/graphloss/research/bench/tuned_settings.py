@@ -1,0 +1,110 @@
+"""With `--tune`: the settings of each loss, searched with the same number of trials on a draw that is never scored.
+
+A study is made once a (data, shots, loss, mode); all seeds are then trained with what it found. Its draw has the seed
+1,000, beyond those of the cells. What the user gives is not searched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.research.bench.draws import corpus_of
+from graphloss.research.bench.grid import STUDY_SEED, UNTOUCHED, Cell, Grid
+from graphloss.research.bench.storage import FORMAT, STUDIES, asked_of, write_json
+
+
+def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
+    """The settings that a cell's study found: none without `--tune`; None (not {}) while the study has not ended.
+
+    Raises:
+        InputError: the study's file is damaged, or was made with other settings.
+    """
+    if not is_searched(grid, cell):
+        return {}
+    path = folder / STUDIES / f"{cell.study}.json"
+    if not path.is_file():
+        return None
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        best, asked, trials = dict(kept["best"]), dict(kept["asked"]), int(kept["trials"])
+        grid.settings_of(cell, best)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); delete it, and this study will be made again"
+        ) from error
+    if asked != json.loads(json.dumps(asked_of(grid, drawn(cell)))) or trials != grid.tune:
+        raise InputError(
+            f"{path}: made with other settings than this comparison asks for; delete it, "
+            "and this study will be made again"
+        )
+    return best
+
+
+def is_searched(grid: Grid, cell: Cell) -> bool:
+    """Whether a cell's settings are searched: with `--tune`, where the user has left any open."""
+    return grid.tune > 0 and cell.loss != UNTOUCHED and bool(_space(grid, cell))
+
+
+def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
+    """Make a cell's study, or go on with it, and return the settings that it found.
+
+    Args:
+        folder: of the comparison.
+        grid: which settings are open, and how many trials there are.
+        cell: any seed of the (data, shots, loss, mode).
+        encoder: what `encoder.resolve` returned.
+        watcher: a `tuning.Watcher` that is told of the trials.
+    """
+    from graphloss.research.tuning.search import tune
+    from graphloss.research.tuning.storage import open_storage
+    from graphloss.text.documents import Documents
+
+    corpus = corpus_of(grid, cell.source, cell.shots, STUDY_SEED)
+    database = folder / STUDIES / f"{cell.study}.db"
+    tuned = tune(
+        Documents(corpus.train.texts, corpus.indices(corpus.train)),
+        Documents(corpus.validation.texts, corpus.indices(corpus.validation)),
+        corpus.label_names,
+        grid.settings_of(drawn(cell)),
+        _space(grid, cell),
+        encoder_source=encoder,
+        trials=grid.tune,
+        storage=open_storage(f"sqlite:///{database}"),
+        study_name=cell.study,
+        watcher=watcher,
+    )
+    write_json(
+        folder / STUDIES / f"{cell.study}.json",
+        {
+            "format": FORMAT,
+            "best": tuned.best,
+            "objective": tuned.objective,
+            "value": tuned.value,
+            "trials": grid.tune,
+            "complete": tuned.count("complete"),
+            "pruned": tuned.count("pruned"),
+            "fingerprint": corpus.fingerprint,
+            "asked": asked_of(grid, drawn(cell)),
+            "rows": [asdict(row) for row in tuned.rows],
+        },
+    )
+    database.unlink(missing_ok=True)  # the file says it all, and who deletes it gets a new study
+    return dict(tuned.best)
+
+
+def drawn(cell: Cell) -> Cell:
+    """The cell of a study's own draw."""
+    return replace(cell, seed=STUDY_SEED)
+
+
+def _space(grid: Grid, cell: Cell) -> Mapping[str, Any]:
+    from graphloss.research.tuning.space import space_for
+
+    settings = grid.settings_of(cell)
+    space = space_for(cell.loss, cell.mode, settings.sigma, settings.memory)
+    return {name: bounds for name, bounds in space.items() if name not in grid.settings}

@@ -1,0 +1,204 @@
+"""A corpus into a folder with the best settings that a search has found: `graphloss tune`.
+
+    best.toml      the settings, for `graphloss train DATA --config best.toml`
+    trials.jsonl   one line a trial
+    study.html     the trials over time and by setting
+    study.db       the study itself, unless another storage is named
+
+The first two are written anew after every trial, so that a search may be ended at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphloss.errors import InputError
+from graphloss.research.tuning.space import remaining, space_for
+from graphloss.text.corpus import Corpus, load_corpus
+from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.training.validate import make
+
+if TYPE_CHECKING:
+    from graphloss.research.tuning.search import Tuned
+    from graphloss.training.progress import Screen
+
+BEST, TRIALS, PAGE, DATABASE = "best.toml", "trials.jsonl", "study.html", "study.db"
+
+
+def tune_corpus(
+    source: str,
+    given: dict[str, Any],
+    *,
+    preset: Mapping[str, Any],
+    trials: int,
+    timeout: float | None,
+    storage: str | None,
+    study: str | None,
+    out: Path | None,
+    screen: Screen,
+) -> dict[str, Any]:
+    """Search on a corpus, without its test documents, and leave a folder with the best settings.
+
+    Args:
+        source: a file, a folder, a name or `hub:NAME`.
+        given: fields of `DataSettings` and `TrainSettings` by name, as far as the user gave them: not searched.
+        preset: fields of `TrainSettings` to begin with.
+        trials: complete and pruned trials that the study shall have.
+        timeout: seconds after which no further trial is begun.
+        storage: URL of a data base; None takes a file in the folder.
+        study: its name there; None makes one of data, loss, mode and seed.
+        out: the folder; None takes one under `runs/`, by the same name.
+        screen: where progress is shown.
+
+    Returns:
+        `data`, `best` (the searched settings), `settings` (all that differ from the defaults), `objective`, `value`,
+        `trials`, `pruned`, `failed`, `study` and `out`.
+
+    Raises:
+        InputError: the data, the settings, the encoder, the storage or the folder cannot be used; nothing has been
+            trained then.
+    """
+    from graphloss.research.tuning.storage import check_url, library, open_storage
+    from graphloss.text.encoder import load
+    from graphloss.text.encoder_source import check_length, resolve
+    from graphloss.training.preflight import check
+
+    data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
+    chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
+    settings = make(TrainSettings, dict(preset) | chosen)
+    space = remaining(space_for(settings.loss, settings.mode, settings.sigma, settings.memory), chosen)
+    library()
+    if storage is not None:
+        check_url(storage)
+    encoder_source = resolve(settings.model)
+    check_length(encoder_source, settings.max_length)
+    if out is not None:
+        _check_free(out)
+    corpus = load_corpus(source, **asdict(data), seed=settings.seed)
+    for line in corpus.warnings:
+        screen.warn(line)
+    train = corpus.train
+    counts = {"labelled": train.known, "unlabelled": len(train) - train.known, "classes": len(corpus.label_names)}
+    check(settings, load(encoder_source, max_length=settings.max_length), train.texts, **counts)
+    name = study or f"{corpus.name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
+    folder = out or Path("runs") / f"tune-{name}"
+    _check_free(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRIALS).touch()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+    place = open_storage(storage or f"sqlite:///{folder / DATABASE}")
+    from graphloss.research.tuning.folds import FIGURES, folds_of, natural
+    from graphloss.research.tuning.progress import TrialLines
+    from graphloss.research.tuning.search import tune as search
+    from graphloss.text.documents import Documents
+
+    learnt, judging = (
+        Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
+    )  # the test documents stay behind here
+    folds = folds_of(learnt, judging, seed=settings.seed)
+    screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
+    screen.stage(
+        f"  {sum(len(fold.judged) for fold in folds):,} documents judge, in {len(folds)} "
+        f"training{'s' if len(folds) > 1 else ''} a trial; study '{name}'"
+    )
+
+    def write(tuned: Tuned) -> None:
+        _write(folder / TRIALS, "".join(json.dumps(asdict(row)) + "\n" for row in tuned.rows))
+        _write(folder / BEST, settings_file(tuned, corpus, source, data))
+
+    try:
+        with TrialLines(screen.console, trials, len(folds), write) as lines:
+            tuned = search(
+                learnt,
+                judging,
+                corpus.label_names,
+                settings,
+                space,
+                encoder_source=encoder_source,
+                trials=trials,
+                timeout=timeout,
+                storage=place,
+                study_name=name,
+                watcher=lines,
+            )
+    except KeyboardInterrupt:
+        found = f"the best so far is in {folder / BEST}" if (folder / BEST).exists() else "no trial is complete yet"
+        screen.warn(f"interrupted; {found}; the same command goes on")
+        raise
+    write(tuned)
+    figure = FIGURES[tuned.objective]
+    _write(folder / PAGE, tuned.study.page(name, figure, partial(natural, tuned.objective)))
+    return {
+        "data": source,
+        "best": tuned.best,
+        "settings": _differing(tuned.settings),
+        "objective": tuned.objective,
+        "value": tuned.value,
+        "trials": tuned.count("complete") + tuned.count("pruned"),
+        "pruned": tuned.count("pruned"),
+        "failed": tuned.count("fail"),
+        "study": name,
+        "out": str(folder),
+    }
+
+
+def show(found: dict[str, Any], screen: Screen) -> None:
+    """The best settings, and what to type next."""
+    from graphloss.research.tuning.folds import FIGURES
+
+    cut, failed = found["pruned"], found["failed"]
+    screen.say(
+        f"\nbest {FIGURES[found['objective']]} {found['value']:.4f} of {found['trials']} trials"
+        f"{f', {cut} cut short' if cut else ''}{f', {failed} failed besides' if failed else ''}"
+    )
+    for name, value in found["best"].items():
+        screen.say(f"  {name:<14} {value:g}")
+    screen.say(f"  pictures       {found['out']}/{PAGE}\n\nNext:")
+    screen.say(f"  graphloss train {found['data']} --config {found['out']}/{BEST}")
+
+
+def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings) -> str:
+    """The best settings in TOML, with all others that differ from the defaults, and where they come from."""
+    from graphloss.research.tuning.folds import FIGURES
+
+    done = tuned.count("complete") + tuned.count("pruned")
+    head = (
+        f"The best of {done} trials ({tuned.count('pruned')} of them cut short) by graphloss {version('graphloss')}.",
+        f"Data: {' '.join(source.split())}, {len(corpus.label_names)} classes.",
+        f"{FIGURES[tuned.objective]} on documents that were not trained on: {tuned.value:.4f}",
+        f"Searched: {', '.join(tuned.best)}",
+        f"Use: graphloss train {' '.join(source.split())} --config {BEST}",
+    )
+    values = _differing(data) | _differing(tuned.settings) | tuned.best
+    # a JSON text, whole number, number or boolean is one of TOML too
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
+    return "\n".join([*(f"# {line}" for line in head), *lines]) + "\n"
+
+
+def _differing(settings: DataSettings | TrainSettings) -> dict[str, Any]:
+    values = {item.name: (getattr(settings, item.name), item.default) for item in fields(settings)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds something else than a search."""
+    if folder.is_dir() and ((folder / TRIALS).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise InputError(f"{folder}: holds other files; choose an --out that is new, empty, or of an earlier search")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole, also where several processes write it: under a name of this process first."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    hidden.write_text(text, encoding="utf-8")
+    hidden.replace(path)

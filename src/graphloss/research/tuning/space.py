@@ -1,0 +1,104 @@
+"""Which settings a search tries, and within which bounds: those that the loss has in that mode, and no others.
+
+The bounds are wide around the defaults (docs/defaults.md) and around what was published (arXiv 2604.25853, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.training.settings import LOSSES, TrainSettings
+
+
+@dataclass(frozen=True)
+class Range:
+    """Any number from `low` to `high`, both included; `log`: small numbers are as likely as large ones."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some numbers."""
+
+    values: tuple[float, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+
+Space = Mapping[str, Range | Choices]
+
+BOUNDS: Space = MappingProxyType(
+    {
+        "learning_rate": Range(2e-5, 3e-4, log=True),
+        "weight": Range(0.1, 0.9),
+        "sigma": Range(0.1, 1.0, log=True),
+        "perplexity": Range(3.0, 30.0, log=True),  # the smallest graph has 32 documents
+        "alpha": Choices((1.0, 0.9, 0.7)),  # 1 is another method than anything below it, and no range would ever hit it
+        "gamma": Range(0.3, 0.9),
+        "temperature": Range(0.03, 0.7, log=True),
+        "margin": Range(0.05, 2.0, log=True),  # unit-length embeddings are 2 apart at most: any more is the same as 2
+    }
+)
+
+
+def space_for(loss: str, mode: str, sigma: float | str = "auto", memory: int = 0) -> dict[str, Range | Choices]:
+    """The settings worth searching: the learning rate, and those of the loss itself.
+
+    Args:
+        loss: one of `config.LOSSES`.
+        mode: "combined" or "standalone", which has no weight λ.
+        sigma: with "perplexity" the perplexity is searched, otherwise σ itself.
+        memory: a memory leaves no choice of α.
+
+    Raises:
+        InputError: there is no such loss.
+    """
+    if loss not in LOSSES:
+        raise InputError(f"there is no loss '{loss}'; there are {', '.join(LOSSES)}")
+    left_out = {"sigma" if sigma == "perplexity" else "perplexity"}
+    if mode == "standalone":
+        left_out.add("weight")
+    if memory:
+        left_out.add("alpha")
+    own = {"learning_rate", *LOSSES[loss]} - left_out
+    return {name: bounds for name, bounds in BOUNDS.items() if name in own}
+
+
+def remaining(space: Space, given: Collection[str]) -> dict[str, Range | Choices]:
+    """The space without the settings that the user has given: those are fixed.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    left = {name: bounds for name, bounds in space.items() if name not in given}
+    if not left:
+        raise InputError(
+            f"nothing is left to search: {', '.join(space)} are all given; leave away those that are to be found"
+        )
+    return left
+
+
+def start_of(space: Space, settings: TrainSettings) -> dict[str, Any]:
+    """Where the search begins: the settings as they are, those beyond the bounds at the nearest one."""
+    from graphloss.losses.modules import AUTO_SIGMA
+
+    values = {name: getattr(settings, name) for name in space}
+    if values.get("sigma") == "auto":
+        values["sigma"] = AUTO_SIGMA
+    near = {
+        name: min(max(value, bounds.low), bounds.high)
+        for name, value in values.items()
+        if isinstance(bounds := space[name], Range) and isinstance(value, int | float)
+    }
+    return {name: value for name, value in (values | near).items() if value in space[name]}

@@ -1,0 +1,240 @@
+"""A study, by optuna: trials in a storage that any number of processes and machines share; a higher score is better."""
+
+from __future__ import annotations
+
+import html
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from graphloss.errors import InputError
+from graphloss.research.tuning.sampler import pruner, sampler
+from graphloss.research.tuning.space import Range, Space
+from graphloss.research.tuning.storage import GRACE, first_line, library, open_storage
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+__all__ = ["FailedTrialError", "Row", "Study", "Trial", "open_storage"]
+
+IDENTITY, VALUES, ERROR = "graphloss", "settings", "error"
+"""Names of the attributes that study and trials keep."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial. `state` is "complete", "pruned", "fail" or "running"; `score` is what it reached, None for nothing."""
+
+    number: int
+    state: str
+    score: float | None
+    settings: dict[str, Any]
+    steps: int
+    seconds: float | None
+    error: str | None
+
+
+class FailedTrialError(Exception):
+    """A trial's training has failed; the study keeps the message and goes on."""
+
+
+class Trial:
+    """A trial that runs."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
+        self.number: int = trial.number
+
+    def propose(self, space: Space) -> dict[str, Any]:
+        """A value for each setting, with four significant digits, so that what is written down is what was tried."""
+        values: dict[str, Any] = {}
+        for name, bounds in space.items():
+            if isinstance(bounds, Range):
+                found = self._trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
+                values[name] = min(max(float(f"{found:.4g}"), bounds.low), bounds.high)
+            else:
+                values[name] = self._trial.suggest_categorical(name, bounds.values)
+        self._trial.set_user_attr(VALUES, values)
+        return values
+
+    def report(self, step: int, score: float) -> bool:
+        """Note what has been reached at a step; true where the trial is not worth going on with."""
+        self._trial.report(score, step)
+        return bool(self._trial.should_prune())
+
+
+class Study:
+    """A study, new or gone on with.
+
+    Args:
+        storage: what `open_storage` returned; None keeps the study in memory.
+        name: of the study in the storage.
+        seed: decides what is proposed.
+        identity: what all trials have in common, as JSON can hold it.
+        start: settings that the first trial tries.
+
+    Raises:
+        InputError: optuna is missing, or the storage holds a study of that name with another identity.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage | None,
+        name: str,
+        *,
+        seed: int,
+        identity: Mapping[str, Any],
+        start: Mapping[str, Any],
+    ) -> None:
+        self.optuna, self.name = library(), name
+        with self._calm():
+            self.study = self.optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction="maximize",
+                sampler=sampler(seed),
+                pruner=pruner(),
+                load_if_exists=True,
+            )
+            self._claim(json.loads(json.dumps(identity)))
+            if start and not self.study.get_trials(deepcopy=False):
+                self.study.enqueue_trial(dict(start), skip_if_exists=True)
+
+    def run(self, objective: Callable[[Trial], float | None]) -> Row | None:
+        """Run one trial: `objective` gives its score, or None where `Trial.report` has ended it.
+
+        Returns:
+            How it went; None where other processes gave it up meanwhile, as after a long sleep of the machine.
+        """
+        ended: list[FrozenTrial] = []
+        given_up = False
+
+        def attempt(trial: Any) -> float:
+            nonlocal given_up
+            try:
+                score = objective(Trial(trial))
+            except FailedTrialError as error:
+                trial.set_user_attr(ERROR, str(error))
+                raise
+            finally:
+                given_up = self.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
+            if score is None:
+                raise self.optuna.TrialPruned
+            return score
+
+        with self._calm():
+            try:
+                self.study.optimize(
+                    attempt,
+                    n_trials=1,
+                    catch=(FailedTrialError,),
+                    callbacks=[lambda study, trial: ended.append(trial)],
+                )
+            except Exception:
+                if not given_up:
+                    raise
+        return _row(ended[0]) if ended else None
+
+    def missing(self, trials: int) -> tuple[int, int]:
+        """How many trials nobody has begun yet, so that `trials` are complete or pruned, and how many are running."""
+        with self._calm():
+            self.optuna.storages.fail_stale_trials(self.study)
+            rows = self.study.get_trials(deepcopy=False)
+        done = [trial for trial in rows if trial.state.name in ("COMPLETE", "PRUNED")]
+        running = sum(trial.state.name == "RUNNING" and _is_alive(trial, done) for trial in rows)
+        return max(trials - len(done) - running, 0), running if len(done) < trials else 0
+
+    def rows(self) -> list[Row]:
+        """All trials that have begun, in their order."""
+        with self._calm():
+            return [_row(trial) for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
+
+    def page(self, title: str, axis: str, value: Callable[[float], float]) -> str:
+        """The trials over time and by setting, as one HTML file that needs nothing else.
+
+        Args:
+            title: above all.
+            axis: what `value` gives, in words.
+            value: of a score.
+        """
+        draw, options = self.optuna.visualization, {"target": lambda trial: value(trial.value), "target_name": axis}
+        with self._calm():
+            figures = [draw.plot_optimization_history(self.study, **options), draw.plot_slice(self.study, **options)]
+        parts = [
+            figure.update_layout(title=html.escape(title)).to_html(full_html=False, include_plotlyjs=number == 0)
+            for number, figure in enumerate(figures)
+        ]
+        return f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n{"".join(parts)}\n'
+
+    def _claim(self, identity: Mapping[str, Any]) -> None:
+        kept = self.study.user_attrs.get(IDENTITY)
+        if kept is None and not self.study.get_trials(deepcopy=False):
+            self.study.set_user_attr(IDENTITY, identity)
+            return
+        if kept != identity:
+            raise InputError(
+                f"study '{self.name}': was begun with other {_differences(kept or {}, identity)}; "
+                "give what it was begun with, or another --study"
+            )
+
+    @contextmanager
+    def _calm(self) -> Iterator[None]:
+        """Silence optuna, which speaks of what is said here already, and turn a lost storage into one message."""
+        verbosity = self.optuna.logging.get_verbosity()
+        self.optuna.logging.set_verbosity(self.optuna.logging.CRITICAL)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
+                yield
+        except Exception as error:
+            lost: BaseException | None = error
+            while lost is not None and not isinstance(lost, self.optuna.exceptions.StorageInternalError):
+                lost = lost.__context__  # the library trips over the first error with another one
+            if lost is None:
+                raise
+            raise InputError(
+                f"the storage cannot be used any more ({first_line(lost.__cause__ or lost)}); "
+                "the same command goes on when it is back"
+            ) from error
+        finally:
+            self.optuna.logging.set_verbosity(verbosity)
+
+
+def _row(trial: FrozenTrial) -> Row:
+    steps = trial.intermediate_values
+    return Row(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        score=trial.value if trial.state.name == "COMPLETE" else steps[max(steps)] if steps else None,
+        settings=trial.user_attrs.get(VALUES, {}),
+        steps=len(steps),
+        seconds=trial.duration.total_seconds() if trial.duration else None,
+        error=trial.user_attrs.get(ERROR),
+    )
+
+
+def _is_alive(trial: FrozenTrial, done: list[FrozenTrial]) -> bool:
+    """Whether a trial that runs may still end; one killed before its first sign of life would run for ever."""
+    longest = max((each.duration.total_seconds() for each in done if each.duration), default=0.0)
+    age = (datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0
+    return age < GRACE + 3 * longest
+
+
+def _differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What differs, by its name; settings one by one."""
+    found = []
+    for name in sorted(kept.keys() | asked.keys()):
+        old, new = kept.get(name), asked.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = ", ".join(each for each in sorted(old.keys() | new.keys()) if old.get(each) != new.get(each))
+            found.append(f"{name} ({inner})")
+        else:
+            found.append(name)
+    return " and ".join(found)

@@ -1,0 +1,115 @@
+"""An audit of a run: which documents are judged, where the answer is kept, and how it becomes a table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.report.page import write_report
+from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.splits import Split
+from graphloss.training.settings import DataSettings, names
+
+if TYPE_CHECKING:
+    from graphloss.training.progress import Screen
+
+COLUMNS = ("text", "label", "proposed", "score", "evidence")
+
+
+def audit(
+    folder: Path, source: str | None, *, text: str | None, label: str | None, screen: Screen
+) -> list[dict[str, Any]]:
+    """Labels that similar documents contradict, the surest first.
+
+    Of the training documents, the answer is also kept in the run folder and shown by its report.
+
+    Args:
+        folder: a finished run.
+        source: labelled documents to judge (the train split, or a single file); None takes those of the training.
+        text: the column of the texts in `source`; guessed when None.
+        label: the column of the labels in `source`; guessed when None.
+        screen: where progress is shown.
+
+    Returns:
+        What `FittedModel.audit` returns.
+
+    Raises:
+        InputError: the run or the data cannot be used, or neither the run nor its data holds the training texts.
+    """
+    info = storage.read_info(folder)
+    if source is not None:
+        documents = load_split(source, "train", text=text, label=label)
+        if len(set(documents.labels)) < 2:
+            raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")
+    elif (folder / storage.TEXTS).exists():
+        documents = None
+    else:
+        documents = _training_documents(folder, info)
+    _, model = storage.read_model(folder)
+    if documents is None:
+        rows = model.audit(progress=screen.draws)
+    else:
+        for line in documents.warnings:
+            screen.warn(line)
+        rows = model.audit(documents.texts, documents.labels, progress=screen.draws)
+    if source is None:
+        try:
+            storage.write_audit(folder, rows)
+            if (folder / storage.PREDICTIONS).exists():  # a saved classifier has no report
+                screen.say(f"{write_report(folder)}: the report, now with this list")
+        except OSError as error:  # the run is somebody else's, on a disk that is read: the answer is not lost for that
+            screen.warn(f"{folder}: cannot be written ({error.strerror}), so that the run does not keep this list")
+    return rows
+
+
+def check_out(path: Path | None) -> None:
+    """Refuse, before any work, a file that cannot be written.
+
+    Raises:
+        InputError: it is no CSV file, its folder is not there, or nothing may be written there.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ".csv":
+        raise InputError(f"--out {path}: expected a name that ends in .csv; --json prints JSON lines")
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--out {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
+        ) from error
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One contradicted label a line; the documents that say so stand in one cell, a line each."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(COLUMNS)
+        for row in rows:
+            said = "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in row["evidence"])
+            table.writerow([*(row[name] for name in COLUMNS[:-1]), said])
+
+
+def _training_documents(folder: Path, info: dict[str, Any]) -> Split:
+    """The labelled training documents from the data of a run that does not keep them."""
+    recorded = info.get("data", {})
+    missing = f"{folder}: keeps no training texts ({storage.TEXTS})"
+    other = f"name labelled documents: `graphloss audit {folder} --data DATA`"
+    if "source" not in recorded:
+        raise InputError(f"{missing}, and does not say what data it was trained on; {other}")
+    try:
+        given = {name: recorded[name] for name in names(DataSettings) if name in recorded}  # older runs have fewer
+        corpus = load_corpus(recorded["source"], **given, seed=info["settings"]["seed"])
+    except InputError as error:
+        raise InputError(f"{missing}, and its data cannot be read any more; {other}\n{error}") from error
+    if corpus.fingerprint != recorded["fingerprint"]:
+        raise InputError(f"{missing}, and {recorded['source']} has changed since the training; {other}")
+    train = corpus.train
+    return train.take(row for row, label in enumerate(train.labels) if label is not None)

@@ -1,0 +1,102 @@
+"""A finished run scored on a split of a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphloss import distributed
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.sources import place_of
+from graphloss.text.splits import Split
+from graphloss.training.progress import Screen
+from graphloss.training.settings import DataSettings, names
+from graphloss.training.validate import check_predictor
+
+
+def evaluate(
+    folder: Path,
+    source: str | None,
+    *,
+    split: str,
+    text: str | None,
+    label: str | None,
+    screen: Screen,
+    predictor: str | None = None,
+) -> dict[str, Any]:
+    """Score a finished run on a split of a corpus; by default on the corpus that it was trained on.
+
+    In several processes all call this and share the documents.
+
+    Returns:
+        `accuracy`, `macro_f1`, `macro_silhouette`, `micro_silhouette`, `ece` (fractions of one) and
+        `per_class`, with what was scored.
+
+    Raises:
+        InputError: the run or the data cannot be used, or the data has labels that the run does not know, or
+            it is the single file of the training, which has no test split.
+    """
+    from graphloss.inference.metrics import score
+
+    def checked() -> tuple[str, Split]:  # by the first process alone, so that what is wrong is said once
+        check_predictor(predictor)
+        return _scored(folder, source, split=split, text=text, label=label, screen=screen)
+
+    source, documents = distributed.first_does(checked)
+    label_names = [_name(label) for label in storage.read_info(folder)["labels"]]
+    _, model = distributed.all_do(lambda: storage.read_model(folder))
+    embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
+    truth = np.array([label_names.index(str(name)) for name in documents.labels])
+    scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)
+    return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
+
+
+def _scored(
+    folder: Path, source: str | None, *, split: str, text: str | None, label: str | None, screen: Screen
+) -> tuple[str, Split]:
+    """The name and the documents of what a run is to be scored on."""
+    info = storage.read_info(folder)
+    recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
+    own = "source" in recorded and (source is None or place_of(source) == recorded["source"])
+    source = recorded["source"] if own else source
+    if source is None:
+        raise InputError(
+            f"{folder}: does not say what data it was trained on; name some: `graphloss evaluate {folder} DATA`"
+        )
+    if own and split == "test" and Path(source).is_file():  # a single file was all for training and validation
+        raise InputError(
+            f"{source}: the data of this run has no test split, and the documents it learnt from would flatter it; "
+            "score the validation documents with `--split validation`, "
+            f"or other DATA: `graphloss evaluate {folder} DATA`"
+        )
+    columns = {
+        "text": text or (recorded["text"] if own else None),
+        "label": label or (recorded["label"] if own else None),
+    }
+    if split == "validation" and own:
+        given = {name: recorded[name] for name in names(DataSettings) if name in recorded} | columns
+        corpus = load_corpus(source, **given, seed=info["settings"]["seed"])
+        if corpus.fingerprint != recorded["fingerprint"]:
+            raise InputError(
+                f"{source}: the data has changed since the training; its validation documents are no longer known"
+            )
+        documents = corpus.validation
+        if not documents:
+            raise InputError(
+                f"{folder}: no document was held out for validation, so that there is nothing to score; "
+                f"give --split test, or other DATA: `graphloss evaluate {folder} DATA`"
+            )
+    else:
+        documents = load_split(source, split, **columns, label_names=label_names)
+    for line in documents.warnings:
+        screen.warn(line)
+    return source, documents
+
+
+def _name(label: Any) -> str:
+    """A label as the readers of files write it: 1.0 is "1"."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

@@ -1,0 +1,136 @@
+"""A finished run at work: texts are classified as they come, from a file, a pipe or the command line."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphloss import distributed
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.text.texts import read_texts
+from graphloss.training.validate import check_predictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graphloss.inference.model import FittedModel
+
+PREDICT_AT_ONCE = 1024
+"""Texts a process, if so many are there: sorted by length, they have hardly more pad tokens than a whole file has."""
+
+
+def predict(
+    folder: Path,
+    source: str | list[str],
+    *,
+    column: str | None,
+    predictor: str | None = None,
+    explain: bool = False,
+) -> Generator[dict[str, Any], None, None]:
+    """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
+
+    In several processes all call this: the first one reads and answers, and each embeds a part of the texts.
+
+    Args:
+        folder: a finished run.
+        source: a file, "-" for standard input, or the texts themselves.
+        column: of the texts in a file; guessed when None.
+        predictor: what classifies, instead of what the run was trained with.
+        explain: say also which training documents carried the answer.
+
+    Yields:
+        `row`, `text`, `label` and `probability` of each text, in their order. Blank texts have no answer; `row`, the
+        text's number from 1, counts them. With `explain` also `evidence`, a list of `text`, `label` and `share`, and
+        `head_share`, what the head gave.
+
+    Raises:
+        InputError: the run or the texts cannot be used, there is no text, no such predictor, or no training texts in
+            the run to explain by.
+    """
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * distributed.world())
+    distributed.first_does(lambda: _begin(folder, source, waiting, column=column, predictor=predictor, explain=explain))
+    _, model = distributed.all_do(lambda: storage.read_model(folder))
+    while batch := distributed.first_does(lambda: _arrived(waiting)):
+        z = model.encode([text for _, text in batch], shared=True)
+        if distributed.first():
+            try:
+                yield from _answers(model, batch, z, predictor=predictor, explain=explain)
+            except GeneratorExit:  # nobody reads on
+                distributed.first_does(list)
+                raise
+
+
+def _answers(
+    model: FittedModel, batch: list[tuple[int, str]], z: Tensor, *, predictor: str | None, explain: bool
+) -> Generator[dict[str, Any], None, None]:
+    """What is said of texts with embeddings z (n, d)."""
+    probabilities = model.probabilities(z, predictor=predictor)
+    said = zip(*model.explain(z, predictor=predictor), strict=True) if explain else ()
+    why = [
+        {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
+        for evidence, head in said
+    ] or [{}] * len(batch)
+    for (row, text), each, because in zip(batch, probabilities, why, strict=True):
+        yield {
+            "row": row,
+            "text": text,
+            "label": str(model.labels[int(each.argmax())]),
+            "probability": round(float(each.max()), 6),
+            **because,
+        }
+
+
+def _begin(
+    folder: Path,
+    source: str | list[str],
+    waiting: queue.Queue[Any],
+    *,
+    column: str | None,
+    predictor: str | None,
+    explain: bool,
+) -> None:
+    """Check everything, and let texts come into the queue."""
+    storage.read_info(folder)
+    check_predictor(predictor)
+    if explain and not (folder / storage.TEXTS).exists():
+        raise InputError(f"{folder}: keeps no training texts ({storage.TEXTS}) to explain by; train anew")
+    texts = read_texts(source, text=column, remedy="Name it with --column COLUMN.")
+    first = next(texts, None)  # a file that cannot be read is said before a model is loaded
+    if first is None:
+        raise InputError(f"{_name(source)} holds no text: nothing to classify")
+    threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
+
+
+def _name(source: str | list[str]) -> str:
+    if isinstance(source, list):
+        return "--text"
+    return "standard input" if source == "-" else source
+
+
+def _feed(texts: Iterator[tuple[int, str]], waiting: queue.Queue[Any]) -> None:
+    """Put texts in the queue, then None, or the error that ended them."""
+    try:
+        for item in texts:
+            waiting.put(item)
+        waiting.put(None)
+    except Exception as error:
+        waiting.put(error)
+
+
+def _arrived(waiting: queue.Queue[Any]) -> list[tuple[int, str]]:
+    """At least one text, and those behind it that are there already; nothing at the end."""
+    batch: list[tuple[int, str]] = []
+    while not batch or (len(batch) < waiting.maxsize and not waiting.empty()):
+        item = waiting.get()
+        if item is None or isinstance(item, Exception):
+            if batch or item is None:
+                waiting.put(item)  # the end is found again by the next call
+                return batch
+            raise item
+        batch.append(item)
+    return batch

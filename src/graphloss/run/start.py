@@ -1,0 +1,142 @@
+"""Claiming a run folder: is it free or ours, which run does it hold, and the first thing written into it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.run.provenance import PACKAGES, environment
+from graphloss.system import locked
+from graphloss.text.corpus import Corpus
+from graphloss.text.sources import place_of
+from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.training.validate import make
+
+UNBORN = f".{storage.INFO}.writing"  # all that a kill in the first moment leaves
+
+
+def _new_folder(name: str, settings: TrainSettings) -> Path:
+    """The next folder under `runs/` that is not there yet, made here: of two trainings begun together one takes it."""
+    stem = f"{name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
+    for number in itertools.count(1):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("numbers do not end")
+
+
+def check_free(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that is not ours to write into, before the data is read."""
+    if (folder / storage.INFO).is_file():
+        info = storage.read_info(folder)
+        if not resume:
+            todo = (
+                "it has finished"
+                if info["status"] == "finished"
+                else f"go on with `graphloss train --resume --out {folder}`"
+            )
+            raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
+    elif folder.exists() and (not folder.is_dir() or any(path.name != UNBORN for path in folder.iterdir())):
+        raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
+
+
+def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
+    """Data and settings of a run that is resumed.
+
+    Raises:
+        InputError: `source` or one of the `given` settings differs from what the run began with.
+    """
+    info = storage.read_info(folder)
+    if "data" not in info:
+        raise InputError(f"{folder}: holds a saved model and no training to go on with; train into another folder")
+    recorded = info["data"]
+    kept = make(TrainSettings, info["settings"])
+    before = recorded | asdict(kept)
+    asked = given | {name: place_of(given[name]) for name in ("model", "unlabeled") if given.get(name)}
+    if other := [name for name, value in asked.items() if value != before.get(name)]:
+        raise InputError(
+            f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
+            "or train into another folder"
+        )
+    if source is not None and place_of(source) != recorded["source"]:
+        raise InputError(
+            f"{folder}: began with data '{recorded['source']}', not '{source}'; resume without naming data"
+        )
+    return recorded["source"], make(DataSettings, {n: recorded[n] for n in names(DataSettings) if n in recorded}), kept
+
+
+def begin(
+    out: Path | None, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, *, resume: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Claim the run folder, or find in it the run that is resumed; returns it and what `graphloss.json` says.
+
+    Args:
+        out: the folder; None takes the next free name under `runs/`.
+        source: of the data, as the user named it.
+        corpus: the data.
+        data: its settings.
+        settings: of the training.
+        resume: go on with the run in `out`, if it has got so far as to be written down.
+
+    Raises:
+        InputError: the folder cannot be made, another training has taken it in the meantime, or the data has changed
+            since the run in it began.
+    """
+    if out is not None and (out / storage.INFO).is_file():
+        check_free(out, resume=resume)
+        info = storage.read_info(out)
+        if info["data"]["fingerprint"] != corpus.fingerprint:
+            raise InputError(f"{out}: the data has changed since this run began; train into another folder")
+        return out, info
+    info = {
+        "status": "running",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "graphloss": version("graphloss"),
+        "name": corpus.name,
+        "labels": corpus.label_names,
+        "settings": asdict(settings) | {"model": place_of(settings.model) if settings.model else None},
+        "data": {
+            "source": place_of(source),
+            **asdict(data),
+            "unlabeled": place_of(data.unlabeled) if data.unlabeled else None,
+            "fingerprint": corpus.fingerprint,
+            "sizes": {
+                "train": len(corpus.train),
+                "labelled": corpus.train.known,
+                "validation": len(corpus.validation),
+                "test": len(corpus.test) if corpus.test else 0,
+            },
+        },
+        "versions": {name: version(name) for name in PACKAGES},
+        "environment": environment(),
+    }
+    try:
+        if out is None:
+            out = _new_folder(corpus.name, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        storage.write_info(out, info)
+    except OSError as error:
+        raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
+    return out, storage.read_info(out)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a run folder while no other process does: two that resume one run would tear each other's checkpoints.
+
+    Raises:
+        InputError: another process is at work there.
+    """
+    with locked(folder) as mine:
+        if not mine:
+            raise InputError(f"{folder}: another training is at work there; wait for its end, or choose another --out")
+        yield

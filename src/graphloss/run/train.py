@@ -1,0 +1,196 @@
+"""A corpus into a run folder: check everything, train, compare with the untouched encoder, write it all down."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphloss import distributed
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.run import start
+from graphloss.system import write_text
+from graphloss.text.corpus import Corpus, load_corpus
+from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.training.validate import make
+
+if TYPE_CHECKING:
+    from graphloss.training.fitted import Fitted
+    from graphloss.training.progress import Screen
+
+PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it hardly gains
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training that has been checked: what to train on, and how."""
+
+    source: str
+    data: DataSettings
+    settings: TrainSettings
+    corpus: Corpus
+    encoder: str
+
+
+def train(
+    source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
+) -> dict[str, Any]:
+    """Train on a corpus and leave a finished run folder.
+
+    In several processes all call this: the first one reads, checks and writes, and they train together.
+
+    Args:
+        source: a file, a folder, a name or `hub:NAME`; None only when a run is resumed.
+        given: fields of `DataSettings` and `TrainSettings` by name, as far as the user gave them.
+        out: the run folder; None takes the next free name under `runs/`.
+        resume: go on with the run in `out`.
+        screen: where progress is shown.
+
+    Returns:
+        What `graphloss.json` says, with the folder under `run`; in the other processes, what it said at the start.
+
+    Raises:
+        InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
+    """
+    from graphloss.run.plan import show_plan, size_up
+    from graphloss.text.encoder import load
+
+    work = distributed.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
+    if resume and out is not None and (out / storage.INFO).is_file():
+        info = storage.read_info(out)
+        if info["status"] == "finished":
+            shutil.rmtree(out / storage.CHECKPOINTS, ignore_errors=True)
+            screen.say(f"{out} has finished already; nothing is left to do")
+            return info | {"run": str(out)}
+
+    encoder = distributed.all_do(lambda: load(work.encoder, max_length=work.settings.max_length))
+    from graphloss.training.preflight import check
+
+    train = work.corpus.train
+    counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+    classes = len(work.corpus.label_names)
+    # before the folder is claimed, and by one process, for each finds another part of the memory free
+    distributed.first_does(lambda: check(work.settings, encoder, train.texts, **counts, classes=classes))
+    folder, begun = distributed.first_does(
+        lambda: start.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
+    )
+    with contextlib.ExitStack() as work_in_it:
+        distributed.first_does(lambda: work_in_it.enter_context(start.alone(folder)))
+        if distributed.first():
+            show_plan(size_up(work.corpus, work.settings, folder, encoder), screen.console)
+        fitted = _fit(work.corpus, work.settings, encoder, folder, screen)
+        return _conclude(folder, begun, work, fitted, screen)
+
+
+def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
+    """Everything that can be checked without loading the encoder."""
+    from graphloss.text.encoder_source import check_length, resolve
+    from graphloss.training.preflight import check_hidden, check_processes, said_unused
+
+    data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
+    settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
+    if resume:
+        if out is None:
+            raise InputError("--resume needs to know which run: give --out RUN")
+        if (out / storage.INFO).is_file() or source is None:
+            source, data, settings = start.resumed(out, source, given)
+    if source is None:
+        raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
+    encoder_source = resolve(settings.model)
+    check_length(encoder_source, settings.max_length)
+    if out is not None:
+        start.check_free(out, resume=resume)
+    corpus = load_corpus(source, **asdict(data), seed=settings.seed)
+    for line in corpus.warnings:
+        screen.warn(line)
+    if not corpus.test and not len(corpus.validation):
+        raise InputError(
+            f"{source}: no document is left to score the model on, neither for validation nor for a test; "
+            "give --validation a share above 0, at least two documents a class, or a folder with a test file"
+        )
+    check_processes(corpus.train.known, settings)
+    check_hidden(unlabelled := len(corpus.train) - corpus.train.known, settings)
+    if unused := said_unused(unlabelled, settings):
+        screen.warn(unused)
+    return Work(source, data, settings, corpus, encoder_source)
+
+
+def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, screen: Screen) -> Fitted:
+    from graphloss.text.documents import Documents
+    from graphloss.training.fit import fit
+
+    split = {
+        name: Documents(part.texts, corpus.indices(part))
+        for name, part in (("train", corpus.train), ("validation", corpus.validation))
+    }
+    where = folder / storage.CHECKPOINTS
+    return fit(
+        encoder,
+        split["train"],
+        split["validation"],
+        corpus.label_names,
+        settings,
+        folder=where,
+        callbacks=[screen.watch(lambda history: storage.write_metrics(folder, history))] if distributed.first() else [],
+        progress=screen.shows(len(corpus.train)),
+    )
+
+
+def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, screen: Screen) -> dict[str, Any]:
+    """Score the model beside the probe of the untouched encoder, and write all of it."""
+    from graphloss.inference.linear_probe import linear_probe
+    from graphloss.inference.metrics import score
+    from graphloss.report.card import model_card
+    from graphloss.report.page import write_report
+    from graphloss.report.predictions import write_predictions
+    from graphloss.text.documents import Documents
+    from graphloss.text.encoder import encode, load
+
+    corpus, model = work.corpus, fitted.model
+    name, judged = ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
+    truth, train = np.array(corpus.indices(judged)), Documents(corpus.train.texts, corpus.indices(corpus.train))
+    known = train.labelled(PROBE_DOCUMENTS)
+    screen.stage(
+        f"Scoring {len(judged):,} {name} documents, by the model and by a linear probe of the untouched encoder"
+    )
+    tuned = model.encode(judged.texts, progress=screen.draws, shared=True)
+    untouched = load(work.encoder, max_length=work.settings.max_length)
+    before = encode(untouched, judged.texts, progress=screen.shows(len(judged)), shared=True)
+    start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
+    if not distributed.first():
+        return begun | {"run": str(folder)}
+    probe = linear_probe(start, known.labels, len(corpus.label_names))
+    probabilities = model.probabilities(tuned).numpy()
+    info = (
+        begun
+        | fitted.info(work.settings)
+        | {
+            "status": "finished",
+            "metrics": {
+                "split": name,
+                "model": score(truth, probabilities, tuned, corpus.label_names).to_json(),
+                "probe": score(
+                    truth, probe.probabilities(before).numpy(), before.numpy(), corpus.label_names
+                ).to_json(),
+                "seconds": fitted.seconds,
+                "coverage": fitted.history[-1].get("coverage") if fitted.history else None,
+            },
+        }
+    )
+    screen.stage("Writing the model and the report")
+    storage.write_metrics(folder, fitted.history)
+    storage.write_model(folder, model)
+    write_predictions(folder, judged, corpus.label_names, probabilities, tuned.numpy(), before.numpy())
+    write_text(folder / storage.CARD, model_card(info))
+    storage.write_info(
+        folder, info | {"status": "running"}
+    )  # the report reads the figures; the run is finished when it stands
+    write_report(folder)
+    storage.write_info(folder, info)
+    shutil.rmtree(folder / storage.CHECKPOINTS, ignore_errors=True)
+    return info | {"run": str(folder)}

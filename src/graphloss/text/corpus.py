@@ -1,0 +1,211 @@
+"""A source as training and evaluation need it: divided, checked against each other, with a fingerprint."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphloss.errors import InputError
+from graphloss.system import typed
+from graphloss.text.formats import check_file, check_room, column_names
+from graphloss.text.selection import few_shots, hold_out
+from graphloss.text.sources import SPLITS
+from graphloss.text.splits import Split, labelled_only, read_splits
+from graphloss.text.texts import read_texts
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a training needs: documents to learn from, to stop by and to judge by.
+
+    Attributes:
+        name: short, for the name of a run.
+        train: may hold unlabelled documents; `validation` and `test` hold labelled ones only.
+        validation: given with the data, or set aside from its train documents.
+        test: None where the data has none.
+        label_names: the classes of `train`, sorted; a class's place here is its index.
+        fingerprint: SHA-256 of all texts and labels, in their order.
+        warnings: sentences for the user, for example how many empty texts were dropped.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split | None
+    label_names: list[str]
+    fingerprint: str
+    warnings: list[str]
+
+    def indices(self, split: Split) -> list[int]:
+        """The class index of each document of a split; -1 for an unlabelled one."""
+        places: dict[str | None, int] = {name: place for place, name in enumerate(self.label_names)} | {None: -1}
+        return [places[label] for label in split.labels]
+
+
+def load_corpus(
+    source: str,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    shots: int | None = None,
+    keep_unlabeled: bool = False,
+    unlabeled: str | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+) -> Corpus:
+    """Load the documents of a source, divided into splits.
+
+    Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts. With `shots`,
+    N labelled documents a class stay in train and at most N a class in validation: who has few labels to learn from has
+    no more of them to stop by.
+
+    Args:
+        source: a file, a folder of train, validation and test files, a name, `builtin` or `hub:NAME`.
+        text: the column of the texts; guessed when None.
+        label: the column of the labels; guessed when None.
+        shots: N labelled documents a class; the other documents are dropped.
+        keep_unlabeled: with `shots`, the other documents stay, unlabelled.
+        unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
+        validation: share of the labelled train documents that is set aside where no validation split is given.
+        seed: chooses what is set aside and what keeps its label.
+
+    Raises:
+        InputError: the data cannot be read, or nothing can be learnt from it: no labels, a single class, labels in
+            validation or test that train lacks.
+    """
+    if not 0 <= validation < 1 or (shots is not None and shots < 1):
+        raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
+    more = _further(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
+    name, parts = read_splits(source, text, label)
+    train = parts["train"]
+    warnings = [warning for part in parts.values() for warning in part.warnings]
+    label_names = _classes(train, source)
+    for split in ("validation", "test"):
+        if split in parts:
+            _check_labels(parts[split], label_names, f"{source}: the {split} split")
+    if "validation" in parts:
+        held = parts["validation"]
+    else:
+        chosen = set(hold_out(train.labels, validation, seed))
+        held = train.take(sorted(chosen))
+        train = train.take(i for i in range(len(train)) if i not in chosen)
+        if validation and not held:
+            warnings.append("no class has two documents, so none could be set aside for validation")
+    if shots is not None:
+        kept = few_shots(train.labels, shots, seed)
+        if keep_unlabeled:
+            known = set(kept)
+            train = Split(train.texts, [name if i in known else None for i, name in enumerate(train.labels)])
+        else:
+            train = train.take(kept)
+        held = held.take(few_shots(held.labels, shots, seed))
+    if more:
+        train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
+    test = parts.get("test")
+    warnings += _repeated(train, held, test)
+    return Corpus(name, train, held, test, label_names, _fingerprint(train, held, test), warnings)
+
+
+def load_split(
+    source: str,
+    split: str = "test",
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Split:
+    """Load the labelled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
+
+    Args:
+        source: as for `load_corpus`.
+        split: "train", "validation" or "test".
+        text: the column of the texts; guessed when None.
+        label: the column of the labels; guessed when None.
+        label_names: the classes a model knows; a label that is not among them is an error.
+
+    Raises:
+        InputError: the data cannot be read, has no such split, no labels or labels out of `label_names` only.
+    """
+    if split not in SPLITS:
+        raise InputError(f"expected a split out of {', '.join(SPLITS)}, not {split!r}")
+    _, parts = read_splits(source, text, label, only=split)
+    if split not in parts:
+        raise InputError(f"{source} has no {split} split with labels.")
+    part = labelled_only(parts[split], f"{source}: the {split} split")
+    if not part:
+        raise InputError(f"{source}: no document of the {split} split has a label to compare with.")
+    if label_names is not None:
+        _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
+    return part
+
+
+def _further(file: str, text: str | None) -> list[str]:
+    """The texts of a file; the column that holds them in the labelled data need not be there, then it is guessed.
+
+    Raises:
+        InputError: it cannot be read, or holds no text.
+    """
+    path = typed(file)
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        check_file(path)
+        text = text if text in column_names(path) else None
+    check_room(path)
+    remedy = "Rename the one that does to 'text', or write a .txt file with a text a line."
+    if not (texts := [document for _, document in read_texts(path, text=text, remedy=remedy)]):
+        raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")
+    return texts
+
+
+def _classes(train: Split, source: str) -> list[str]:
+    """The sorted classes of train; at least two."""
+    found = sorted({name for name in train.labels if name is not None})
+    if not found:
+        raise InputError(f"{source}: no document has a label. Label some of each class, or choose a column: --label.")
+    if len(found) == 1:
+        raise InputError(f"{source}: all labels are {found[0]!r}, and at least two classes are needed to tell apart.")
+    return found
+
+
+def _check_labels(part: Split, label_names: Sequence[str], where: str, known_to: str = "the train split") -> None:
+    known = set(label_names)
+    counts: dict[str, int] = {}
+    for name in part.labels:
+        if name is not None and name not in known:
+            counts[name] = counts.get(name, 0) + 1
+    if counts:
+        listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items())[:10])
+        more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
+        raise InputError(
+            f"{where} has labels that {known_to} does not know: {listed}{more}. "
+            f"It knows {', '.join(map(repr, list(label_names)[:10]))}{', …' if len(label_names) > 10 else ''}. "
+            "Correct the labels, or take these documents out."
+        )
+
+
+def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
+    """What identical texts spoil: labels that contradict each other, and a test that was learnt by heart."""
+    warnings = []
+    classes: dict[str, str | None] = {}
+    torn = set()
+    for document, name in zip(train.texts, train.labels, strict=True):
+        text = document.strip()
+        known = classes[text] = classes.get(text) or name
+        if name not in (None, known):
+            torn.add(text)
+    if torn:
+        warnings.append(f"{len(torn):,} texts stand in train more than once, with labels that contradict each other")
+    for split, part in (("validation", held), ("test", test)):
+        if part and (same := sum(document.strip() in classes for document in part.texts)):
+            warnings.append(f"{same:,} of {len(part):,} {split} texts stand in train too, which flatters its scores")
+    return warnings
+
+
+def _fingerprint(*parts: Split | None) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"split {len(part) if part else 0}\n".encode())
+        for document, name in zip(part.texts, part.labels, strict=True) if part else ():
+            for cell in (document, name):
+                # lengths between the cells, so that no two different corpora are the same bytes
+                raw = b"" if cell is None else cell.encode()
+                digest.update(b"%d:" % (-1 if cell is None else len(raw)) + raw)
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""What a corpus is like, in numbers: to look at before training on it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from graphloss.text.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Labelled documents of one class in each split."""
+
+    label: str
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """Length of the train texts in words: mean, median, the length that 95% do not exceed, and the longest."""
+
+    mean: float
+    median: float
+    p95: float
+    longest: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A corpus in numbers; `dataclasses.asdict` makes it JSON.
+
+    Attributes:
+        name: of the corpus.
+        fingerprint: of the corpus.
+        documents: in each split.
+        unlabelled: documents of train without a label.
+        classes: the largest class of train first.
+        words: lengths of the train texts.
+        repeated: texts of validation and of test that stand in train too.
+        warnings: of the corpus.
+    """
+
+    name: str
+    fingerprint: str
+    documents: dict[str, int]
+    unlabelled: int
+    classes: list[ClassCount]
+    words: Words
+    repeated: dict[str, int]
+    warnings: list[str]
+
+
+def describe(corpus: "Corpus") -> Description:
+    """Count what a person wants to know about a corpus before training on it."""
+    splits = {"train": corpus.train, "validation": corpus.validation} | ({"test": corpus.test} if corpus.test else {})
+    counts = {name: Counter(split.labels) for name, split in splits.items()}
+    order = sorted(corpus.label_names, key=lambda label: -counts["train"][label])
+    lengths = np.array([len(text.split()) for text in corpus.train.texts])
+    known = {text.strip() for text in corpus.train.texts}
+    return Description(
+        name=corpus.name,
+        fingerprint=corpus.fingerprint,
+        documents={name: len(split) for name, split in splits.items()},
+        unlabelled=counts["train"][None],
+        classes=[
+            ClassCount(label, *(counts.get(name, Counter())[label] for name in ("train", "validation", "test")))
+            for label in order
+        ],
+        words=Words(
+            mean=round(float(lengths.mean()), 1),
+            median=float(np.median(lengths)),
+            p95=float(np.quantile(lengths, 0.95)),
+            longest=int(lengths.max()),
+        ),
+        repeated={
+            name: sum(text.strip() in known for text in splits[name].texts) for name in splits if name != "train"
+        },
+        warnings=corpus.warnings,
+    )

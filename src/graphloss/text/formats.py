@@ -1,0 +1,260 @@
+"""A file of texts: which columns it has, and its rows one after another.
+
+CSV, TSV, JSON Lines, JSON and Parquet look the same from outside: `column_names` and then `rows`, which reads on as it
+is asked for more, so that a file larger than memory can be predicted on. Every complaint names the file and the line.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from graphloss import system
+from graphloss.errors import InputError
+from graphloss.text.columns import did_you_mean
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+"""Endings of the files that hold a table, in lower case."""
+
+IN_MEMORY, LISTED = 3, 5
+"""Bytes that a byte of a table takes at the height of `load_corpus`, and one of a JSON file, which is parsed whole.
+
+Measured on texts of a dozen words (at most 2.6 and 4.5): each has 49 bytes of overhead as a string and about 80 where
+repeated ones are looked for. Of 30 words they take 1.6 and 3.2; one character outside Latin-1 doubles its text.
+"""
+
+
+def check_file(path: Path) -> None:
+    """Complain about a path that is no readable table, before anything is read.
+
+    Raises:
+        InputError: the file is missing, a folder, a pipe or a device, or has an ending that is not in `SUFFIXES`.
+    """
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no such file, and no folder {path.parent} either.")
+        near = did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
+        raise InputError(f"{path}: there is no such file.{near}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected a file.")
+    if not path.is_file():
+        raise InputError(
+            f"{path} is a pipe or a device, and a table is read more than once: write it to a file first, for "
+            f"example with: cat {path} > texts.csv"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{path}: the ending {path.suffix!r} is unknown. Expected one of {', '.join(SUFFIXES)}: "
+            "rename the file, or save the table as one of these."
+        )
+
+
+def check_room(path: Path) -> None:
+    """Complain about a table whose texts would not fit into memory, judged by its size, before they are read.
+
+    Raises:
+        InputError: with what is needed and what is free.
+    """
+    size = path.stat().st_size
+    if path.suffix.lower() == ".parquet":
+        about = _parquet(path).metadata
+        size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    check_size(str(path), size, LISTED if path.suffix.lower() == ".json" else IN_MEMORY)
+
+
+def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
+    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes a byte.
+
+    Raises:
+        InputError: with what is needed and what is free; `where` names the table.
+    """
+    left, needed = system.free(), size * in_memory
+    if left is not None and needed > left:
+        raise InputError(
+            f"{where}: its {system.gib(size)} need about {system.gib(needed)} in memory, and "
+            f"{system.said_free(left)}; give a part of it, about {left / needed:.0%} would fit."
+        )
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns, in the file's order.
+
+    Raises:
+        InputError: the file cannot be read as what its ending says it is, or holds no row at all.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return list(_parquet(path).schema_arrow.names)
+    if suffix in (".csv", ".tsv"):
+        header = next(_delimited(path), None)
+        if header is None:
+            raise InputError(f"{path} is empty: its first line should name the columns, for example text,label.")
+        return header[1]
+    # JSON says its columns row by row, and a label may be missing in the first one.
+    columns = list(dict.fromkeys(key for _, row in _objects(path) for key in row))
+    if not columns:
+        raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')
+    return columns
+
+
+def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The cells of some columns, row by row, each row with its line in the file (in Parquet: its number, from 1).
+
+    Args:
+        path: the file.
+        columns: names out of `column_names(path)`.
+
+    Yields:
+        The line, and one cell a column: text from CSV and TSV, whatever was stored from the other formats.
+
+    Raises:
+        InputError: the file is malformed, with the line where it is.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet_rows(path, columns)
+    elif suffix in (".csv", ".tsv"):
+        lines = _delimited(path)
+        _, header = next(lines)
+        places = [header.index(column) for column in columns]
+        for line, cells in lines:
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{path}, line {line}: {len(cells)} cells, and the first line names {len(header)} columns. "
+                    "A text that holds the delimiter has to stand in double quotes."
+                )
+            yield line, tuple(cells[place] for place in places)
+    else:
+        for line, row in _objects(path):
+            yield line, tuple(row.get(column) for column in columns)
+
+
+def class_names(path: Path, column: str) -> list[str] | None:
+    """The names behind a Parquet file's integer labels, where the `datasets` library wrote them down."""
+    if path.suffix.lower() != ".parquet":
+        return None
+    try:
+        about = json.loads((_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
+        return [str(name) for name in about["info"]["features"][column]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def decoded_lines(stream: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 stream, numbered from 1, read as they are asked for; a byte order mark is dropped.
+
+    Raises:
+        InputError: a line is not UTF-8, with its number.
+    """
+    for number, raw in enumerate(stream, 1):
+        try:
+            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} is not UTF-8. "
+                "Save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+            ) from error
+
+
+def file_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a UTF-8 file; see `decoded_lines`."""
+    try:
+        with path.open("rb") as stream:
+            yield from decoded_lines(stream, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def parse_object(line: str, where: str) -> dict[str, Any]:
+    """One line of JSON Lines.
+
+    Raises:
+        InputError: it is no JSON, or JSON but no object.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # the latter: nested too deep
+        raise InputError(f"{where}: not JSON ({error}). Expected one object a line, or one list of objects.") from error
+    return _as_object(row, where)
+
+
+def _as_object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise InputError(f'{where}: expected an object like {{"text": "…", "label": "…"}}, not {type(row).__name__}.')
+    return row
+
+
+def _delimited(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Lines of cells, the header first, blank lines left out."""
+    csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters, a long article
+    delimiter = "\t"
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+    if path.suffix.lower() == ".csv":
+        _, header = next(file_lines(path), (0, ""))
+        delimiter = ";" if ";" in header and "," not in header else ","
+    elif not _is_quoted(path):
+        quoting = csv.QUOTE_NONE
+    reader = csv.reader((line for _, line in file_lines(path)), delimiter=delimiter, quoting=quoting, strict=True)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(
+                f"{path}, line {reader.line_num}: malformed ({error}). Look for a double quote that is not closed, "
+                "and write one within a text twice."
+            ) from error
+        if cells:
+            yield reader.line_num, cells
+
+
+def _is_quoted(path: Path) -> bool:
+    """Whether double quotes in a TSV file enclose cells; in many such files they are plain characters of the text."""
+    try:
+        reader = csv.reader((line for _, line in file_lines(path)), delimiter="\t", strict=True)
+        width = len(next(reader, []))
+        return all(len(cells) in (0, width) for cells in reader)
+    except csv.Error:
+        return False
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON Lines file, or of a file that is one list of objects."""
+    lines = ((number, line) for number, line in file_lines(path) if line.strip())
+    for number, line in lines:
+        if not line.lstrip().startswith("["):
+            yield number, parse_object(line, f"{path}, line {number}")
+            continue
+        try:
+            listed = json.loads(line + "".join(rest for _, rest in lines))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not JSON ({error}).") from error
+        for place, row in enumerate(listed, 1):
+            yield place, _as_object(row, f"{path}, entry {place}")
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet ({error}).") from error
+
+
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    import pyarrow
+
+    number = 0
+    batches = _parquet(path).iter_batches(batch_size=4096, columns=list(columns))
+    try:
+        for batch in batches:
+            for row in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                number += 1
+                yield number, row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is damaged after row {number:,} ({error}).") from error

@@ -1,0 +1,207 @@
+"""Where the documents of a source lie: a file, a folder, a known name, the Hub.
+
+A source is looked up in this order: `builtin` and `hub:NAME`; a known name, written plainly (`mr`; a folder of your own
+with that name is `./mr`); a path that exists; the name of a folder in `$GRAPHLOSS_DATA` or in the cache.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graphloss.errors import InputError
+from graphloss.system import typed
+from graphloss.text.columns import did_you_mean
+from graphloss.text.formats import SUFFIXES, check_file
+
+KNOWN = ("mr", "r8", "r52", "ohsumed", "20ng", "banking77")
+"""Names of published data sets whose folders are looked for in `$GRAPHLOSS_DATA` and in the cache."""
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class Files(NamedTuple):
+    """The files of a source, by split; of a single file, all of it is `train`."""
+
+    name: str
+    files: dict[str, list[Path]]
+    single: bool
+
+
+class Entry(NamedTuple):
+    """A corpus known by name: whether and where it is, and its documents by split (None: not known without reading)."""
+
+    name: str
+    available: bool
+    where: str
+    documents: dict[str, int | None]
+
+
+def roots() -> list[Path]:
+    """The folders that may hold data sets by name: `$GRAPHLOSS_DATA` if set, then the cache."""
+    given = os.environ.get("GRAPHLOSS_DATA")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphloss"
+    return ([Path(given)] if given else []) + [cache]
+
+
+def named(name: str) -> Path | None:
+    """The folder of a data set known by name, if it is on this machine."""
+    return next((root / name for root in roots() if (root / name).is_dir() and folder_files(root / name)), None)
+
+
+def available() -> list[str]:
+    """Names of all data sets in the roots, sorted."""
+    found = set()
+    for folder in (folder for root in roots() if root.is_dir() for folder in root.iterdir() if folder.is_dir()):
+        with contextlib.suppress(InputError, OSError):  # one that is in disorder, or not ours to read, is no data set
+            if folder_files(folder):
+                found.add(folder.name)
+    return sorted(found)
+
+
+def goes_by_name(source: str) -> bool:
+    """Whether a source is a name, even where a file or folder of that name is at hand."""
+    return source == "builtin" or source in KNOWN or source.startswith("hub:")
+
+
+def locate(source: str) -> Files:
+    """Find the files of a source that is neither `builtin` nor on the Hub.
+
+    Raises:
+        InputError: nothing is there, with what is and what may have been meant; a folder without a train file.
+    """
+    path = typed(source)
+    plain = re.fullmatch(r"[\w-]+", source) is not None
+    if not (source in KNOWN or path.exists()) and not (plain and named(source)):
+        raise _not_found(source, path, plain)
+    if path.exists() and not path.is_dir() and source not in KNOWN:
+        check_file(path)
+        return Files(path.stem, {"train": [path]}, True)
+    folder = named(source) if source in KNOWN or not path.exists() else path
+    if folder is None:
+        raise _not_found(source, path, plain)
+    files = folder_files(folder)
+    if "train" not in files:
+        there = sorted(entry.name for entry in folder.iterdir())
+        raise InputError(
+            f"{folder} has no train file. Expected train.csv (or {', '.join(SUFFIXES[1:])}), and validation and test "
+            f"beside it if there are any; there {'is ' + ', '.join(there[:20]) if there else 'is nothing'}."
+        )
+    return Files(folder.resolve().name, files, False)
+
+
+def folder_files(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split in a folder; a split may lie in numbered pieces, as `train-00000-of-00002.parquet`.
+
+    Raises:
+        InputError: two files claim to be the same split.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        stem = re.sub(r"-\d+-of-\d+$", "", path.stem.lower())
+        if path.is_file() and path.suffix.lower() in SUFFIXES and stem in SPLIT_NAMES:
+            files.setdefault(SPLIT_NAMES[stem], []).append(path)
+    for split, paths in files.items():
+        if len({(re.sub(r"-\d+-of-\d+$", "", path.stem), path.suffix) for path in paths}) > 1:
+            listed = ", ".join(path.name for path in paths)
+            raise InputError(f"{folder}: {listed} all claim to be the {split} split. Keep one of them.")
+    return files
+
+
+def from_hub(name: str) -> Any:
+    """A data set of the Hub, as a `datasets.DatasetDict`, from the network or from the cache of earlier downloads.
+
+    Args:
+        name: as on the Hub, `OWNER/NAME`, with `:CONFIGURATION` after it where there are several.
+
+    Raises:
+        InputError: the Hub cannot be reached, or has no such data set or none that can be read.
+    """
+    import datasets
+    import huggingface_hub
+
+    name, _, configuration = name.partition(":")
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        try:  # asked here once, because the libraries ask again and again before they give up
+            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+        except Exception as error:
+            raise InputError(
+                f"hub:{name}: the Hub cannot be reached ({type(error).__name__}). Set HF_HUB_OFFLINE=1 if the data set "
+                "was downloaded before, or give a file."
+            ) from error
+    try:
+        return datasets.load_dataset(name, configuration or None)
+    except Exception as error:  # a dozen types, by what is wrong with the data set
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"hub:{name} cannot be loaded: {reason}. Check the name, written OWNER/NAME or OWNER/NAME:CONFIGURATION, "
+            "and the network; offline, only data sets downloaded before can be read."
+        ) from error
+
+
+def list_corpora() -> list[Entry]:
+    """The corpora that go by a name: the built-in one, the known ones, and whatever else lies in the roots."""
+    entries = [Entry("builtin", True, "docstrings of the installed SciPy", {})]
+    for name in dict.fromkeys((*KNOWN, *available())):
+        folder = named(name)
+        if folder is None:
+            entries.append(Entry(name, False, f"not here: graphloss data prepare {name}", {}))
+            continue
+        files = folder_files(folder)
+        documents = {split: _count(files[split]) for split in SPLITS if split in files}
+        entries.append(Entry(name, True, str(folder), documents))
+    return entries
+
+
+def _count(paths: list[Path]) -> int | None:
+    """How many rows, where the file says so without being read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
+    except (pyarrow.ArrowException, OSError):
+        return None
+
+
+def _not_found(source: str, path: Path, plain: bool) -> InputError:
+    if not plain:
+        return InputError(_missing_path(path))
+    there = available()
+    where = ", ".join(map(str, roots()))
+    names = ["builtin", *KNOWN, *there]
+    if source not in KNOWN:
+        listed = ", ".join(dict.fromkeys(names))
+        return InputError(
+            f"{source!r} is no file, no folder and no data set known by name ({listed}).{did_you_mean(source, names)}"
+        )
+    return InputError(
+        f"no data for {source!r}: looked in {where}; there: {', '.join(there) or 'nothing'}. Set the environment "
+        f"variable GRAPHLOSS_DATA to a folder that holds {source}/train.parquet (or .csv, .jsonl), fetch it with "
+        f"`graphloss data prepare {source}`, or try `builtin`."
+    )
+
+
+def _missing_path(path: Path) -> str:
+    try:
+        check_file(path)
+    except InputError as error:
+        return str(error)
+    return f"{path} can be read neither as a file nor as a folder."
+
+
+def split_of(name: str, splits: Sequence[str]) -> str | None:
+    """Which of the splits there are is meant by train, validation or test."""
+    return next((split for split in splits if SPLIT_NAMES.get(split.lower()) == name), None)
+
+
+def place_of(source: str) -> str:
+    """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
+    return str(typed(source).resolve()) if not goes_by_name(source) and typed(source).exists() else source

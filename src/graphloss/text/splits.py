@@ -1,0 +1,186 @@
+"""The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.text.columns import as_label, as_text, choose_column
+from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
+from graphloss.text.sources import SPLITS, from_hub, locate, split_of
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents in order: `texts` and as many `labels`, None for an unlabelled document."""
+
+    texts: list[str]
+    labels: list[str | None]
+    warnings: list[str] = field(default_factory=list, compare=False)
+
+    def __len__(self) -> int:
+        """How many documents."""
+        return len(self.texts)
+
+    @property
+    def known(self) -> int:
+        """How many have a label."""
+        return sum(label is not None for label in self.labels)
+
+    def take(self, places: Iterable[int]) -> "Split":
+        """The documents at these places."""
+        places = list(places)
+        return Split([self.texts[i] for i in places], [self.labels[i] for i in places])
+
+
+def read_splits(
+    source: str, text: str | None, label: str | None, *, only: str | None = None
+) -> tuple[str, dict[str, Split]]:
+    """Read the splits of a source.
+
+    Args:
+        source: a file, a folder, a name, `builtin` or `hub:NAME`.
+        text: the column of the texts; guessed when None.
+        label: the column of the labels; guessed when None.
+        only: read this split and no other, unlabelled documents and all; a single file is any split.
+
+    Returns:
+        A short name, and the splits there are. Without `only`, train is among them, and validation and test hold
+        labelled documents only, or are left out where they have none.
+
+    Raises:
+        InputError: the source cannot be read; see `graphloss.data`.
+    """
+    if source == "builtin":
+        from graphloss.text.builtin import docstrings
+
+        return "builtin", {split: Split(texts, list(labels)) for split, (texts, labels) in docstrings().items()}
+    if source.startswith("hub:"):
+        name, parts = _read_hub(source.removeprefix("hub:"), text, label, only)
+    else:
+        name, parts = _read_files(source, text, label, only)
+    return name, parts if only else _judgeable(parts, source)
+
+
+def labelled_only(part: Split, where: str) -> Split:
+    """The labelled documents of a split, with a warning that counts the others."""
+    kept = part.take(i for i, name in enumerate(part.labels) if name is not None)
+    lost = len(part) - len(kept)
+    more = [f"{where} has {lost:,} unlabelled documents; they are not used"] if lost and kept else []
+    return Split(kept.texts, kept.labels, part.warnings + more)
+
+
+def _read_files(source: str, text: str | None, label: str | None, only: str | None) -> tuple[str, dict[str, Split]]:
+    name, files, single = locate(source)
+    if single and only:
+        files = {only: files["train"]}
+    parts: dict[str, Split] = {}
+    found: tuple[str | None, str | None] = (None, None)  # the columns of the first file hold for the others
+    for split in SPLITS:
+        if split not in files or split != (only or split):
+            continue
+        pieces = []
+        for path in files[split]:
+            check_file(path)
+            check_room(path)
+            columns = column_names(path)
+            own = _columns(columns, path, (text, label), found, judged=bool(only) or split == "train")
+            pieces.append(_read_file(path, *own))
+            found = found if found[0] else own
+        part = Split([t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.labels])
+        parts[split] = _without_blanks(part, files[split][0] if len(pieces) == 1 else f"{source}, {split} split")
+    return name, parts
+
+
+def _columns(
+    columns: Sequence[str],
+    where: object,
+    given: tuple[str | None, str | None],
+    found: tuple[str | None, str | None],
+    *,
+    judged: bool,
+) -> tuple[str, str | None]:
+    """The columns of the texts and the labels: those given, those `found` in the split before, or guessed.
+
+    No column of labels is an error only where it is `judged`: a test split may be one whose labels nobody has told.
+    """
+    text, label = (own or (old if old in columns else None) for own, old in zip(given, found, strict=True))
+    text = choose_column(columns, "text", text, where)
+    if label == text and given[1] is None:
+        label = None
+    try:
+        return text, choose_column(columns, "label", label, where, taken=text)
+    except InputError:
+        if judged:
+            raise
+        return text, None
+
+
+def _read_file(path: Path, text: str, label: str | None) -> Split:
+    """All documents of a file, blank ones too; without a column of labels, all are unlabelled."""
+    if label is None:
+        texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [text])]
+        return Split(texts, [None] * len(texts))
+    name = partial(as_label, names=class_names(path, label), delimited=path.suffix.lower() in (".csv", ".tsv"))
+    texts, labels = [], []
+    for line, (document, kind) in rows(path, [text, label]):
+        texts.append(as_text(document, f"{path}, line {line}"))
+        labels.append(name(kind, f"{path}, line {line}"))
+    return Split(texts, labels)
+
+
+def _read_hub(name: str, text: str | None, label: str | None, only: str | None) -> tuple[str, dict[str, Split]]:
+    loaded = from_hub(name)
+    parts: dict[str, Split] = {}
+    found: tuple[str | None, str | None] = (None, None)  # the columns of the first split hold for the others
+    for split in SPLITS:
+        own = split_of(split, list(loaded))
+        if own is None or split != (only or split):
+            continue
+        where, table = f"hub:{name}, {own} split", loaded[own]
+        columns = _columns(table.column_names, where, (text, label), found, judged=bool(only) or split == "train")
+        parts[split] = _without_blanks(_read_table(table, *columns, where), where)
+        found = found if found[0] else columns
+    if not only and "train" not in parts:
+        raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
+    return name.partition(":")[0].rpartition("/")[2], parts
+
+
+def _read_table(table: Any, text: str, label: str | None, where: str) -> Split:
+    """All documents of a split of the Hub, as `_read_file` those of a file."""
+    columns = table.select_columns([text] if label is None else [text, label])
+    check_size(where, columns.data.nbytes)
+    cells = columns[:]
+    texts = [as_text(cell, f"{where}, row {row}") for row, cell in enumerate(cells[text], 1)]
+    if label is None:
+        return Split(texts, [None] * len(texts))
+    names = getattr(table.features[label], "names", None)
+    return Split(
+        texts, [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
+    )
+
+
+def _judgeable(parts: dict[str, Split], source: str) -> dict[str, Split]:
+    """Nothing but labelled documents in validation and test, or no such split."""
+    done = {"train": parts["train"]}
+    for split in ("validation", "test"):
+        if split not in parts:
+            continue
+        part = labelled_only(parts[split], f"{source}: the {split} split")
+        if part:
+            done[split] = part
+        else:
+            done["train"].warnings.append(f"{source}: the {split} split has no labels, so it is not used")
+    return done
+
+
+def _without_blanks(part: Split, where: object) -> Split:
+    if not part:
+        raise InputError(f"{where} holds no documents.")
+    kept = part.take(i for i, document in enumerate(part.texts) if document and not document.isspace())
+    lost = len(part) - len(kept)
+    if not kept:
+        raise InputError(f"{where}: all {lost:,} texts are empty. Choose another column with --text.")
+    return Split(kept.texts, kept.labels, [f"{where}: {lost:,} empty texts were dropped"] if lost else [])

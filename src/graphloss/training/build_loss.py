@@ -1,0 +1,82 @@
+"""The losses by name: `config.LOSSES` says which settings each has, `build` makes one from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+from graphloss.errors import InputError
+from graphloss.losses import baselines
+from graphloss.losses.memory_bank import check_size
+from graphloss.losses.modules import GLoss, Memory
+from graphloss.training.settings import LOSSES
+
+OF_THE_COMBINATION = ("weight",)
+"""Settings of a loss that are not its own: λ belongs to `losses.Combined`."""
+
+RIVALS: Mapping[str, type[baselines.Rival]] = MappingProxyType(
+    {"supcon": baselines.SupCon, "triplet": baselines.Triplet, "cosine": baselines.Cosine, "nca": baselines.NCA}
+)
+
+
+def build(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    num_classes: int,
+    dimensions: int | None = None,
+    class_weights: Tensor | None = None,
+    seed: int = 0,
+) -> nn.Module | None:
+    """A loss (embeddings (n, d), labels (n,)) -> scalar by its name; None for "ce", which has no loss beside its head.
+
+    Args:
+        name: one of `config.LOSSES`.
+        settings: values by the names of `config.TrainSettings`; those of other losses are passed over.
+        num_classes: C.
+        dimensions: d of the embeddings, for the memory of gloss.
+        class_weights: (C,) for the losses that weigh their documents by class (gloss, gloss-paper).
+        seed: of the random split of gloss-paper.
+
+    Returns:
+        A module with an attribute `coverage`: 0-d, the share of the labelled documents that the last batch asked.
+
+    Raises:
+        ValueError: there is no loss of that name, or a setting is out of its bounds.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"there is no loss {name!r}; choose one of {', '.join(LOSSES)}")
+    own = {each: settings[each] for each in LOSSES[name] if each not in OF_THE_COMBINATION}
+    match name:
+        case "ce":
+            return None
+        case "gloss":
+            each, warmup = own.pop("memory"), own.pop("memory_warmup")
+            if each and dimensions is None:
+                raise ValueError("a memory needs to know the dimensions of the embeddings")
+            memory = Memory(num_classes, each, dimensions or 0, warmup=warmup) if each else None
+            return GLoss(mode="loo", class_weights=class_weights, num_classes=num_classes, memory=memory, **own)
+        case "gloss-paper":
+            return GLoss(mode="paper", class_weights=class_weights, num_classes=num_classes, seed=seed, **own)
+    return RIVALS[name](**own)
+
+
+def check_memory(each: int, num_classes: int, dimensions: int) -> None:
+    """Refuse a memory that is too large, before any work is done.
+
+    Args:
+        each: the setting `memory`; 0 is none.
+        num_classes: C.
+        dimensions: d of the embeddings.
+
+    Raises:
+        InputError: with what would fit.
+    """
+    try:
+        if each:
+            check_size(num_classes, each, dimensions)
+    except ValueError as error:
+        raise InputError(f"--memory {each}: {error}") from error

@@ -1,0 +1,187 @@
+"""Training: one encoder pass a step, a graph over the whole batch, the library's `Trainer` around it.
+
+What the transformers `Trainer` does is left to it: loop, optimiser, schedule, mixed precision, accumulation,
+checkpoints, resuming, early stopping. Ours are the model of encoder, head and loss as one module, so that a checkpoint
+holds all three (`model`); class-aware batches, an evaluation that encodes the validation texts as a user would, and
+checkpoints that appear whole or not at all (`trainer`).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+
+from graphloss import distributed
+from graphloss.inference.model import FittedModel
+from graphloss.inference.self_training import teach
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode
+from graphloss.training import checkpoints
+from graphloss.training.blend import Blend
+from graphloss.training.fitted import Fitted
+from graphloss.training.frozen_layers import frozen
+from graphloss.training.model import predictor_of, start_model
+from graphloss.training.preflight import check
+from graphloss.training.settings import TrainSettings
+from graphloss.training.sizes import blend_for, epochs_for, graph_size_for, steps_of_epoch
+from graphloss.training.trainer import GraphTrainer
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SAMPLE = 2048  # labelled documents that calibrate σ, start the head and judge a headless encoder between epochs
+EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
+
+
+def fit(
+    encoder: SentenceTransformer,
+    documents: Documents,
+    validation: Documents,
+    label_names: list[str],
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    callbacks: list[TrainerCallback] | None = None,
+    progress: bool = False,
+) -> Fitted:
+    """Train an encoder; go on from the last checkpoint in `folder` where there is one.
+
+    In several processes all call this with the same arguments: they train one model together, which all return.
+
+    Args:
+        encoder: a sentence-transformers model; it is changed in place.
+        documents: the training documents, labelled or not.
+        validation: labelled documents that choose the best epoch; may be empty, then the last epoch is kept.
+        label_names: names of the C classes.
+        settings: how to train.
+        folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
+        callbacks: further callbacks of the trainer, for example a progress bar.
+        progress: draw a bar while the training documents are embedded, before and after training.
+
+    Returns:
+        The encoder of the best epoch, with what predicts from its embeddings.
+
+    Raises:
+        InputError: see `check`.
+    """
+    began = time.perf_counter()
+    distributed.join()
+    counts = {"labelled": documents.known, "unlabelled": len(documents) - documents.known}
+    distributed.first_does(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
+    set_seed(settings.seed)
+    with frozen(encoder, settings.freeze):
+        trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
+        step = _train(trainer, settings, folder)
+        trainer.blend.keep()
+        predictor = predictor_of(
+            trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
+        )
+        taught = None
+        if settings.corpus_graph == "auto" and (rest := documents.unlabelled().texts):
+            predictor, taught = teach(predictor, encode(encoder, rest, progress=progress, shared=True))
+    history = checkpoints.history_of(trainer.state)
+    best = next((row for row in history if row["step"] == step), history[-1] if history else None)
+    return Fitted(
+        model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labelled().texts, seed=settings.seed),
+        taught=taught,
+        history=history,
+        best_epoch=best["epoch"] if best else None,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _trainer(
+    encoder: SentenceTransformer,
+    documents: Documents,
+    validation: Documents,
+    label_names: list[str],
+    settings: TrainSettings,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    progress: bool,
+) -> GraphTrainer:
+    """Model and trainer as they are before the first step."""
+    sample = documents.labelled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
+    if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
+        # by each process, for any document may come to it
+        encode(encoder, (documents if settings.hidden else documents.labelled()).texts, progress=progress)
+    start = encode(encoder, sample.texts, progress=progress, shared=True)
+    share = blend_for(documents.known, settings)
+    judged = len(validation) > 0
+    early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
+    trainer = GraphTrainer(
+        start_model(encoder, start, sample, documents, len(label_names), settings),
+        _arguments(settings, folder, encoder.device, count=documents.known, judged=judged),
+        documents=documents,
+        validation=validation,
+        label_names=label_names,
+        sample=sample,
+        blend=Blend(encoder, share),
+        settings=settings,
+        callbacks=[*callbacks, *early],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if distributed.world() > 1:
+        torch.manual_seed(settings.seed + distributed.rank())  # dropout drops something else in each process
+    return trainer
+
+
+def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int | None:
+    """Train, from the last checkpoint where there is one, and load the best step, which is returned."""
+    last = checkpoints.last_whole(folder)
+    if last and (state := checkpoints.finished(last, settings.patience)):
+        trainer.state = state  # killed between the last step and the end: nothing is left to train
+        trainer.load_step(state.global_step)
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if (step := trainer.state.best_global_step) is not None:
+        trainer.load_step(step)
+    return step
+
+
+def _arguments(
+    settings: TrainSettings, folder: Path, device: torch.device, *, count: int, judged: bool
+) -> TrainingArguments:
+    """The trainer's own settings; `score` is what judges an epoch."""
+    often = "epoch" if steps_of_epoch(count, settings) <= EVALUATE_EVERY else "steps"
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs_for(count, settings),
+        per_device_train_batch_size=graph_size_for(count, settings),
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,
+        max_grad_norm=1.0 if settings.mode == "combined" else 5.0,
+        eval_strategy=often,
+        save_strategy=often,
+        logging_strategy=often,
+        eval_steps=EVALUATE_EVERY,
+        save_steps=EVALUATE_EVERY,
+        logging_steps=EVALUATE_EVERY,
+        metric_for_best_model="score" if judged else None,
+        greater_is_better=True if judged else None,
+        use_cpu=device.type == "cpu",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        seed=settings.seed,
+        report_to="none",
+        log_level_replica="error",  # the other processes of a launcher are silent
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited already
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # on several GPUs without a launcher the library would cut the graph
+    return arguments
+
+
+def _least_gain(settings: TrainSettings) -> float:
+    """What counts as better: anything for macro-F1, 0.005 for the silhouette (paper, section 4)."""
+    return 0.0 if settings.mode == "combined" else 0.005

@@ -1,0 +1,68 @@
+"""What a training leaves behind, and what `graphloss.json` says of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from graphloss.inference.model import FittedModel
+from graphloss.inference.self_training import Taught
+from graphloss.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The model of the best epoch, and how it came about.
+
+    Attributes:
+        model: what classifies; its texts are the labeled training documents.
+        taught: what the unlabeled documents did for its head; None where there are none or they were left out.
+        history: one dictionary an evaluation.
+        best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
+        seconds: time of the whole training; None where it is not known.
+    """
+
+    model: FittedModel
+    taught: Taught | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: float | None = None
+    seconds: float | None = None
+
+    def info(self, settings: TrainSettings) -> dict[str, Any]:
+        """What `graphloss.json` says of this model."""
+        model, predictor = self.model, self.model.predictor
+        read = model.encoder.max_seq_length or math.inf
+        return {
+            "labels": [label.item() if isinstance(label, np.generic) else label for label in model.labels],
+            "settings": asdict(settings),
+            "encoder": {
+                "name": settings.model or "all-MiniLM-L6-v2",
+                "dimension": int(predictor.weight.shape[1]),
+                "max_length": read if math.isfinite(read) else None,  # a static encoder reads texts whole
+            },
+            "predictor": {
+                "kind": predictor.kind,
+                "sigma": predictor.sigma,
+                "graph_share": predictor.graph_share,
+                "near_share": predictor.near_share,
+            },
+            "unlabelled": self.taught
+            and asdict(self.taught) | {"shares": dict(zip(map(str, model.labels), self.taught.shares, strict=True))},
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], model: FittedModel) -> Self:
+        """From what `info` wrote, and the model beside it."""
+        found = info.get("unlabelled")
+        return cls(
+            model,
+            Taught(**found | {"shares": [*found["shares"].values()]}) if found else None,
+            best_epoch=info.get("best_epoch"),
+            seconds=info.get("seconds"),
+        )

@@ -1,0 +1,190 @@
+"""Is there room? What a training will hold in memory, estimated before the work, where running out means a kill."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphloss import distributed, system
+from graphloss.errors import InputError
+from graphloss.inference import nearest_neighbors
+from graphloss.inference.corpus_graph import K
+from graphloss.system import gib, said_free
+from graphloss.text.encoder import embed, tokenise
+from graphloss.training.build_loss import check_memory
+from graphloss.training.frozen_layers import frozen
+from graphloss.training.settings import TrainSettings
+from graphloss.training.sizes import batch_size_for, graph_size_for
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PLAIN, SOLVED = 7, 13
+"""Float32 matrices n x n that a loss holds at its peak, a little too many: measured 4 to 6 where every label is given,
+9 to 13 where a system is solved (hidden documents, damping) and in SupCon."""
+
+COPIES, ALONE = 5, 3
+"""Of the embeddings of all documents, while a corpus graph teaches a head; and of the labelled ones without it."""
+
+MEASURED, SPARE = 16, 1.2
+"""Texts that say what a text's activations take, and how much more than their mean a batch may have."""
+
+OF_A_WEIGHT = 16
+"""Bytes beside each weight that learns: its gradient, AdamW's two means, and the untouched weight of a blend."""
+
+
+def check(
+    settings: TrainSettings,
+    encoder: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    labelled: int,
+    unlabelled: int,
+    classes: int,
+) -> None:
+    """Refuse settings whose memory, graphs, batches or corpus graph would not fit, before any work is done.
+
+    Args:
+        settings: how to train.
+        encoder: says the dimensions of an embedding and the device.
+        texts: of the training documents; a few are embedded to see what a batch will hold.
+        labelled: training documents with a label.
+        unlabelled: and those without.
+        classes: C.
+
+    Raises:
+        InputError: what is needed, what is free, and what would fit.
+    """
+    dimensions = encoder.get_embedding_dimension() or 1
+    settings = replace(settings, hidden=min(settings.hidden, unlabelled))  # as many as the sampler finds
+    check_memory(settings.memory, classes, dimensions)
+    _check_graph(settings, encoder.device, labelled, classes, dimensions)
+    if unlabelled and (settings.corpus_graph == "auto" or settings.soft_weight):
+        _check_corpus_graph(labelled + unlabelled, dimensions, classes)
+    else:
+        _check_embeddings(labelled, dimensions)
+    if encoder.device.type == "cpu":  # a GPU that is full says so; a process that takes too much here is killed
+        _check_batch(settings, encoder, texts, labelled)
+
+
+def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int) -> int:
+    """Bytes that the loss needs for a graph of so many documents, a little too many; 0 for cross-entropy alone.
+
+    A memory adds the mean embedding of each class for each document, twice while they are put together.
+    """
+    if settings.loss == "ce":
+        return 0
+    solved = (
+        settings.hidden > 0
+        or settings.alpha < 1
+        or settings.leave_out == "batch"
+        or settings.loss in ("supcon", "triplet")
+    )
+    remembered = 2 * classes * count * dimensions if settings.memory else 0
+    return 4 * ((SOLVED if solved else PLAIN) * count**2 + remembered)
+
+
+def of_corpus_graph(count: int, dimensions: int, classes: int) -> int:
+    """Bytes that the corpus graph of so many documents needs, with their embeddings, a little too many."""
+    return nearest_neighbors.memory(count, dimensions, K, classes) + 4 * COPIES * count * dimensions
+
+
+def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
+    """Bytes that autograd keeps of these texts for the way back, each embedded by itself and added up."""
+    weights = {x.untyped_storage().data_ptr() for x in (*encoder.parameters(), *encoder.buffers())}
+    training, total = encoder.training, 0
+    encoder.train()
+    try:
+        for text in texts:
+            kept: dict[int, int] = {}  # by their place in memory: several steps keep the same tensor
+
+            def note(x: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+                storage = x.untyped_storage()
+                kept[storage.data_ptr()] = storage.nbytes()
+                return x.detach()  # itself, kept by the step that made it, would be a circle that nothing frees
+
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+                embed(encoder, tokenise(encoder, [text]))
+            total += sum(size for place, size in kept.items() if place not in weights)
+    finally:
+        encoder.train(training)
+    return total
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes free on a device for this process, beside the others; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return system.free()
+
+
+def _check_graph(settings: TrainSettings, device: torch.device, labelled: int, classes: int, dimensions: int) -> None:
+    asked = graph_size_for(labelled, settings)
+    count = min(asked, labelled) + settings.hidden
+    needed, free = of_graph(count, settings, classes, dimensions), available(device)
+    if free is None or needed <= free:
+        return
+    power = 1.0 if settings.memory else 0.5  # what a memory needs goes with the size, the rest with its square
+    fits = math.floor(count * (free / needed) ** power) - settings.hidden
+    option = "--graph-size" if settings.graph_size else "--batch-size"
+    raise InputError(
+        f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
+        f"{said_free(free, device.type)}; "
+        + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
+    )
+
+
+def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: Sequence[str], labelled: int) -> None:
+    some = texts[:: max(1, len(texts) // MEASURED)][:MEASURED]
+    free = available(encoder.device)
+    if free is None or not some:
+        return
+    with frozen(encoder, settings.freeze):
+        each = max(1.0, SPARE * of_activations(encoder, some) / len(some))
+        weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    graph, size = graph_size_for(labelled, settings), batch_size_for(labelled, settings)
+    own = math.ceil((min(graph, labelled) + settings.hidden) / distributed.world())
+    count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
+    if (needed := int(count * each) + weights) <= free:
+        return
+    fits = min(math.floor((free - weights) / each), graph)
+    remedy = (
+        f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
+        "or a smaller --max-length, or --freeze"
+        if fits >= 2
+        else "give a smaller --max-length, --freeze, or a smaller encoder"
+    )
+    raise InputError(
+        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {said_free(free)}; "
+        + remedy
+    )
+
+
+def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
+    if count > nearest_neighbors.EXACT_DOCUMENTS and importlib.util.find_spec("faiss") is None:
+        raise InputError(
+            f"the corpus graph over {count:,} documents, more than {nearest_neighbors.EXACT_DOCUMENTS:,}, needs the "
+            "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave unlabelled documents "
+            "away, or give --corpus-graph off"
+        )
+    needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise InputError(
+            f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {said_free(free)}: about "
+            f"{int(count * free / needed):,} documents would fit; leave unlabelled documents away, or give "
+            "--corpus-graph off"
+        )
+
+
+def _check_embeddings(count: int, dimensions: int) -> None:
+    needed, free = 4 * ALONE * count * dimensions, available(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise InputError(
+            f"the embeddings of {count:,} labelled documents need about {gib(needed)}, and {said_free(free)}: about "
+            f"{int(count * free / needed):,} documents would fit; give fewer"
+        )

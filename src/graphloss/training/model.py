@@ -1,0 +1,179 @@
+"""Encoder, head and loss as one module: how it starts, what a step computes, and what predicts once it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from graphloss import distributed
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.mixture import share_for
+from graphloss.inference.predictor import Predictor
+from graphloss.losses.modules import Combined, GLoss, ask, balanced_class_weights
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import embed, encode
+from graphloss.training.build_loss import build
+from graphloss.training.settings import TrainSettings
+from graphloss.training.sizes import batch_size_for
+from graphloss.training.soft_targets import SoftTargets
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class GraphModel(nn.Module):
+    """Encoder, head and loss as one module: texts and labels in, a loss out, everything learned in one `state_dict`.
+
+    Args:
+        encoder: a sentence-transformers model.
+        head: of the cross-entropy; None where the objective has none.
+        objective: `Combined`, or a loss (embeddings, labels) -> scalar.
+        at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
+        soft: targets for the unlabelled documents of a batch; needs a head.
+
+    In several processes each embeds the documents that it is given, and the loss, the same on all of them, is that of
+    the documents of all (`processes`).
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceTransformer,
+        head: nn.Linear | None,
+        objective: nn.Module,
+        at_once: int | None = None,
+        soft: SoftTargets | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.objective = objective
+        self.at_once = at_once
+        self.soft = soft
+        self._keys_to_ignore_on_save = None  # the trainer asks where a checkpoint lacks a name: tied weights have one
+        self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
+
+    def forward(
+        self, features: dict[str, Any], labels: torch.Tensor, documents: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """One pass: `features` of n texts and `labels` (n,) to a scalar loss; `documents` (n,) are their numbers."""
+        z = distributed.gather(self._embedded(features, len(labels)))  # (n, d) from here on of all processes
+        labels = distributed.gather(labels)
+        documents = None if documents is None else distributed.gather(documents)
+        if isinstance(self.objective, Combined):
+            assert self.head is not None
+            with torch.autocast(z.device.type, enabled=False):
+                logits = self.head(z)  # (n, C)
+            result = self.objective(z, logits, labels, documents)
+            parts = {"loss": result.loss, "ce": result.ce}
+            if self.soft is not None and documents is not None:
+                parts["soft"] = self.soft.loss(logits, labels, documents)
+                parts["loss"] = parts["loss"] + parts["soft"]
+            if self.objective.graph_loss is not None:
+                parts |= {"graph": result.graph, "coverage": result.coverage}
+        else:
+            loss = ask(self.objective, z, labels, documents)
+            parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
+        if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
+            self.seen.append({name: float(value.detach()) for name, value in parts.items()})
+        return {"loss": parts["loss"]}
+
+    def _embedded(self, features: dict[str, Any], count: int) -> torch.Tensor:
+        """Embeddings (count, d); in several processes a small batch may leave this one none."""
+        if count or distributed.world() == 1:
+            return embed(self.encoder, features, at_once=self.at_once)
+        weight = next(p for p in self.encoder.parameters() if p.requires_grad)
+        nothing = weight.new_zeros(0, self.encoder.get_embedding_dimension() or 0)
+        return nothing + weight.sum()  # without any gradient here the distributed wrapper would wait for ever
+
+    def averages(self) -> dict[str, float]:
+        """Means over the batches since the last call."""
+        names = self.seen[0] if self.seen else {}
+        means = {name: float(np.mean([batch[name] for batch in self.seen])) for name in names}
+        self.seen.clear()
+        return means
+
+
+def start_model(
+    encoder: SentenceTransformer,
+    start: torch.Tensor,
+    sample: Documents,
+    documents: Documents,
+    classes: int,
+    settings: TrainSettings,
+) -> GraphModel:
+    """Loss and head for an encoder: σ calibrated, and the head begun as a probe, on the embeddings before training.
+
+    Args:
+        encoder: a sentence-transformers model.
+        start: its unit-length embeddings (n, d) of `sample`.
+        sample: n labelled documents.
+        documents: all training documents, for the weights of the classes and the size of a batch.
+        classes: C, how many there are.
+        settings: which loss, with or without a head.
+    """
+    weights = None
+    if settings.class_weights == "balanced":
+        weights = balanced_class_weights(torch.tensor(documents.labels), classes)
+    labels = torch.tensor(sample.labels)
+    at_once = batch_size_for(documents.known, settings) + (0 if settings.graph_size else settings.hidden)
+    loss = build(
+        settings.loss,
+        asdict(settings),
+        num_classes=classes,
+        dimensions=start.shape[1],
+        class_weights=weights,
+        seed=settings.seed,
+    )
+    if isinstance(loss, GLoss):
+        loss.calibrate(start, labels)
+    if settings.mode == "standalone":
+        assert loss is not None
+        return GraphModel(encoder, None, loss, at_once)
+    head = nn.Linear(start.shape[1], classes)
+    if settings.head_start == "probe":
+        probe = linear_probe(start, sample.labels, classes)
+        with torch.no_grad():
+            head.weight.copy_(probe.weight)
+            head.bias.copy_(probe.bias)
+    soft = SoftTargets(documents, classes, settings.soft_weight) if settings.soft_weight else None
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once, soft)
+
+
+def predictor_of(
+    model: GraphModel,
+    documents: Documents,
+    validation: Documents,
+    classes: int,
+    kind: str,
+    *,
+    progress: bool = False,
+) -> Predictor:
+    """What classifies new texts; the graph's share of a mix is chosen by left-out predictions (`leftout`).
+
+    In standalone mode the head is a probe on all labelled documents.
+
+    Args:
+        model: trained.
+        documents: the training documents; the labelled ones become the graph.
+        validation: documents that help to choose the share; may be empty.
+        classes: C.
+        kind: the setting `predictor`.
+        progress: draw a bar while texts are embedded.
+    """
+    known = documents.labelled()
+    support = encode(model.encoder, known.texts, progress=progress, shared=True)
+    support = support.half().float()  # as a run folder keeps it: a model says the same before and after it is saved
+    if model.head is not None:
+        weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
+    else:
+        probe = linear_probe(support, known.labels, classes)
+        weight, bias = probe.weight, probe.bias
+    graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
+    sigma = graph.bandwidth if isinstance(graph, GLoss) else GLoss().bandwidth
+    even = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5, kind=kind)
+    z = encode(model.encoder, validation.texts, shared=True)
+    return replace(even, graph_share=share_for(even, z, torch.tensor(validation.labels, dtype=torch.long)))

@@ -1,0 +1,92 @@
+"""Everything that is checked before a training, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from graphloss import distributed
+from graphloss.errors import InputError
+from graphloss.text.encoder import check_precision
+from graphloss.training import memory_estimate
+from graphloss.training.frozen_layers import check_freeze
+from graphloss.training.settings import TrainSettings
+from graphloss.training.sizes import graph_size_for
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def check_processes(count: int, settings: TrainSettings) -> None:
+    """Refuse more processes than a graph of labelled documents, `count` of them in an epoch, can keep busy.
+
+    Raises:
+        InputError: with the number of processes that fits.
+    """
+    world, size = distributed.world(), graph_size_for(count, settings)
+    graph = math.ceil(count / max(1, math.ceil(count / size)))  # of even batches
+    if world > graph:
+        remedy = f"give --graph-size {world} or more" if world <= count else "label more documents"
+        raise InputError(
+            f"{world} processes cannot share graphs of {graph:,} labelled documents: each embeds one at least; "
+            f"start at most {graph} (torchrun --nproc-per-node), or {remedy}"
+        )
+
+
+def check_hidden(unlabelled: int, settings: TrainSettings) -> None:
+    """Refuse hidden documents in a batch where none is unlabelled.
+
+    Raises:
+        InputError: there is nothing to hide.
+    """
+    if settings.hidden and not unlabelled:
+        raise InputError(
+            f"hidden {settings.hidden}: asks for unlabelled documents in each batch, and every document is labelled; "
+            "give some (--unlabeled FILE, --keep-unlabeled, fit(unlabeled=...)), or leave --hidden away"
+        )
+
+
+def said_unused(unlabelled: int, settings: TrainSettings) -> str | None:
+    """What is said where unlabelled documents are there that the settings leave out of the answers; else None."""
+    if not unlabelled or settings.hidden:
+        return None
+    if settings.corpus_graph == "off":
+        return f"{unlabelled:,} unlabelled documents are not used: corpus_graph is off, and hidden is 0"
+    if settings.predictor in ("graph", "knn"):
+        return (
+            f"{unlabelled:,} unlabelled documents teach the head, which predictor '{settings.predictor}' does not ask; "
+            "leave it at mix, or choose head"
+        )
+    return None
+
+
+def check(
+    settings: TrainSettings,
+    encoder: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    labelled: int,
+    unlabelled: int,
+    classes: int,
+) -> None:
+    """Refuse what `fit` would refuse, for those who have something to do before it.
+
+    Args:
+        settings: how to train.
+        encoder: what is to be trained.
+        texts: of the training documents, see `room.check`.
+        labelled: training documents with a label.
+        unlabelled: and those without.
+        classes: C.
+
+    Raises:
+        InputError: there are more processes than a graph has documents, documents are to be hidden where all are
+            labelled, the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
+            ask for would not fit into memory.
+    """
+    check_processes(labelled, settings)
+    check_hidden(unlabelled, settings)
+    check_freeze(encoder, settings.freeze)
+    check_precision(encoder, settings.precision)
+    memory_estimate.check(settings, encoder, texts, labelled=labelled, unlabelled=unlabelled, classes=classes)

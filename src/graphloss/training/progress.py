@@ -1,0 +1,109 @@
+"""What a training looks like on the screen, on standard error: a plan, a bar, a line an evaluation, a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from graphloss import distributed
+from graphloss.inference.model import SLOW
+
+
+class Screen:
+    """Standard error, as much of it as the user wants to see; of several processes the first one alone speaks."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet = quiet or not distributed.first()
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.console.print(line, markup=False)
+
+    def stage(self, line: str) -> None:
+        """The start of something that takes a while."""
+        self.console.print(line, style="dim", markup=False)
+
+    def warn(self, line: str) -> None:
+        """Something that the user ought to know, also when quiet."""
+        if distributed.first():
+            voice = Console(stderr=True, highlight=False, soft_wrap=True)
+            voice.print(f"warning: {line}", style="yellow", markup=False)
+
+    @property
+    def draws(self) -> bool:
+        """Whether bars are drawn."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def shows(self, texts: int) -> bool:
+        """Whether encoding so many texts deserves a bar."""
+        return self.draws and texts > SLOW
+
+    def watch(self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None) -> Any:
+        """A trainer callback that draws the bar and a line an evaluation, and hands the history to `on_history`."""
+        from transformers import TrainerCallback
+
+        screen = self
+
+        class Watch(TrainerCallback):
+            """Progress of one training."""
+
+            def __init__(self) -> None:
+                self.bar: Progress | None = None
+                self.headed = False
+
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                self.bar = Progress(
+                    TextColumn("  {task.description}"),
+                    BarColumn(bar_width=24),
+                    MofNCompleteColumn(),
+                    TextColumn("steps"),
+                    TimeRemainingColumn(),
+                    console=screen.console,
+                    transient=True,
+                    disable=screen.quiet or not screen.console.is_terminal,
+                )
+                self.bar.start()
+                self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                assert self.bar is not None
+                self.bar.update(
+                    self.task, completed=state.global_step, description=f"epoch {int(state.epoch or 0) + 1}"
+                )
+
+            def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                from graphloss.training.checkpoints import history_of
+
+                metrics: dict[str, Any] = kwargs["metrics"]
+
+                if not self.headed:
+                    screen.console.print("  epoch     loss  coverage   val F1  val acc   seconds", style="dim")
+                    self.headed = True
+                cells = (
+                    f"{state.epoch:7.2f}".rstrip("0").rstrip(".").rjust(7),
+                    format_cell(metrics.get("eval_loss"), "9.4f"),
+                    format_cell(metrics.get("eval_coverage"), "10.1%"),
+                    format_cell(metrics.get("eval_macro_f1"), "9.1%"),
+                    format_cell(metrics.get("eval_accuracy"), "9.1%"),
+                    format_cell(metrics.get("eval_seconds"), "10.1f"),
+                )
+                screen.console.print("".join(cells), markup=False)
+                on_history(history_of(state))
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if self.bar is not None:
+                    self.bar.stop()
+
+        return Watch()
+
+
+def format_cell(value: float | None, form: str) -> str:
+    """A figure in the given format; a dash where there is none."""
+    if value is None:
+        return "-".rjust(int(form.split(".")[0] or 0))
+    return format(value, form)

@@ -1,0 +1,205 @@
+"""The library's trainer, told what is ours: batches, rates, what is evaluated, and how a checkpoint is written."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from graphloss import distributed
+from graphloss.errors import InputError
+from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.metrics import score
+from graphloss.text.documents import Documents
+from graphloss.text.encoder import encode
+from graphloss.training import checkpoints
+from graphloss.training.batches import Collator, Rows
+from graphloss.training.blend import Blend, untied
+from graphloss.training.model import GraphModel
+from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.settings import TrainSettings
+from graphloss.training.sizes import FEW_LABELS, graph_size_for, steps_of_epoch
+
+STEP_DOWN_EPOCH = 30
+"""With `schedule="step"` the rates fall to a tenth after so many epochs."""
+
+
+class Rebuild(TrainerCallback):
+    """Asks the corpus graph anew before each epoch."""
+
+    def __init__(self, model: GraphModel) -> None:
+        self.model = model
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Rebuild the soft targets on the encoder as it is now; within an epoch that is resumed they are there."""
+        assert self.model.soft is not None
+        epoch = state.epoch or 0
+        if epoch == int(epoch):
+            self.model.soft.rebuild(self.model.encoder, epoch / max(state.num_train_epochs, 1))
+
+
+class GraphTrainer(Trainer):
+    """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
+
+    def __init__(
+        self,
+        model: GraphModel,
+        args: TrainingArguments,
+        *,
+        documents: Documents,
+        validation: Documents,
+        label_names: list[str],
+        sample: Documents,
+        blend: Blend,
+        settings: TrainSettings,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self.documents, self.validation, self.class_names = documents, validation, label_names
+        self.sample, self.blend, self.settings = sample, blend, settings
+        self.few = documents.known <= FEW_LABELS
+        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
+        # every process remembers the same embeddings by itself: nothing need be sent before a step
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
+        super().__init__(
+            model,
+            args,
+            data_collator=Collator(model.encoder),
+            train_dataset=Rows(documents),
+            eval_dataset=Rows(validation),
+            callbacks=[*callbacks, *([Rebuild(model)] if model.soft else [])],
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
+
+    @property
+    def module(self) -> GraphModel:
+        """The model, whatever the library has wrapped around it."""
+        assert isinstance(self.model, GraphModel)
+        return self.model
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints stand."""
+        assert self.args.output_dir is not None
+        return Path(self.args.output_dir)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches by class, this process's part of each; every labelled document once an epoch."""
+        size = graph_size_for(self.documents.known, self.settings)
+        sampler = ClassAwareBatchSampler(
+            self.documents.labels,
+            size,
+            seed=self.settings.seed,
+            hidden=self.settings.hidden,
+            part=distributed.part(),
+        )
+        loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
+        # as one process would: accelerate's own sharding deals out whole batches, and repeats documents to even them
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW: decay on the encoder's matrices alone, a rate of their own for head and σ, which start afresh."""
+        if self.optimizer is None:
+            module, rate, decay = self.module, self.settings.learning_rate, self.settings.weight_decay
+            encoder = [p for p in module.encoder.parameters() if p.requires_grad]
+            others = [p for name, p in module.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
+            groups = [
+                {"params": [p for p in encoder if p.ndim > 1], "lr": rate, "weight_decay": decay},
+                {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+                {"params": others, "lr": self.settings.head_learning_rate, "weight_decay": 0.0},
+            ]
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The library's linear schedule, or the published step down to a tenth (paper, section 4)."""
+        if self.settings.schedule == "step" and self.lr_scheduler is None:
+            down = STEP_DOWN_EPOCH * steps_of_epoch(self.documents.known, self.settings)
+            optimizer = optimizer or self.create_optimizer()
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < down else 0.1)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the validation documents as a user would see them, and say how training went since the last time."""
+        metrics: dict[str, Any] = {f"eval_{name}": value for name, value in self.module.averages().items()}
+        metrics["eval_seconds"] = time.perf_counter() - self.clock
+        metrics["eval_processor_seconds"] = time.process_time() - self.processor_clock
+        if len(self.validation):
+            truth = np.asarray(self.validation.labels)
+            with self.blend.applied(), self.autocast_smart_context_manager():
+                z = encode(self.module.encoder, self.validation.texts, shared=True)
+                if not torch.isfinite(z).all():
+                    raise InputError(
+                        f"the training diverged: embeddings are no longer finite after step {self.state.global_step}; "
+                        "train anew with a smaller --learning-rate"
+                    )
+                probabilities = self.probabilities(z)
+            scores = score(truth, probabilities, z.numpy(), self.class_names)
+            log_loss = -float(np.log(probabilities[np.arange(len(truth)), truth] + 1e-12).mean())
+            metrics |= {
+                "eval_accuracy": scores.accuracy,
+                "eval_macro_f1": scores.macro_f1,
+                "eval_macro_silhouette": scores.macro_silhouette if scores.macro_silhouette is not None else -1.0,
+            }
+            metrics["eval_log_loss"] = log_loss
+            if self.settings.mode == "standalone" and scores.macro_silhouette is not None:
+                metrics["eval_score"] = scores.macro_silhouette
+            elif self.few:  # and as few to judge by: the log-loss tells epochs apart, F1 is noise
+                metrics["eval_score"] = -log_loss
+            else:
+                metrics["eval_score"] = scores.macro_f1
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
+        return metrics
+
+    def probabilities(self, z: torch.Tensor) -> np.ndarray:
+        """Class probabilities (n, C) of unit-length embeddings (n, d): by the head, or a probe where there is none."""
+        if (head := self.module.head) is not None:
+            with torch.no_grad():
+                return (z.to(head.weight) @ head.weight.T + head.bias).softmax(1).cpu().numpy()
+        seen = encode(self.module.encoder, self.sample.texts, shared=True)
+        return linear_probe(seen, self.sample.labels, len(self.class_names)).probabilities(z).numpy()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint under a hidden name, then rename it: a kill never leaves half of one."""
+        run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        writing = run / ".writing"
+        distributed.first_does(lambda: shutil.rmtree(writing, ignore_errors=True))
+        self.args.output_dir = str(writing)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(run)
+        self.accelerator.wait_for_everyone()  # each process writes its random state
+        distributed.first_does(lambda: self._keep_checkpoint(run, writing, name))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Write tied weights once, as of T5; loading gives them to every name."""
+        super()._save(output_dir, untied(state_dict or self.module.state_dict()))
+
+    def _keep_checkpoint(self, run: Path, writing: Path, name: str) -> None:
+        """Give a written checkpoint its name; of the others the best stays."""
+        (writing / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        shutil.rmtree(run / name, ignore_errors=True)
+        (writing / name).replace(run / name)
+        shutil.rmtree(writing, ignore_errors=True)
+        keep = {self.state.global_step, self.state.best_global_step}
+        for folder in checkpoints.complete(run):
+            if checkpoints.step_of(folder) not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def load_step(self, step: int) -> None:
+        """Load encoder, head and loss as they were after `step` steps."""
+        self._load_from_checkpoint(str(self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"))

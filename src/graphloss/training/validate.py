@@ -1,0 +1,182 @@
+"""The one door for values of settings: keywords, options, a settings file and the tuner all pass it.
+
+An unknown name is an error, and all that is wrong is said at once. A TOML, YAML or JSON file is read here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+import types
+import typing
+from dataclasses import Field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, get_args
+
+from graphloss.errors import InputError
+from graphloss.training.settings import PREDICTORS, DataSettings, TrainSettings, names
+
+S = typing.TypeVar("S", DataSettings, TrainSettings)
+
+
+def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
+    """Say all that is wrong with these values: unknown names, wrong types, values outside the choices or bounds.
+
+    Args:
+        settings_class: `DataSettings` or `TrainSettings`.
+        values: setting name -> value, as read from a file or given by a caller.
+
+    Returns:
+        One sentence a problem; empty when the settings can be used.
+    """
+    known = {item.name: item for item in fields(settings_class)}
+    found = []
+    for name, value in values.items():
+        if name not in known:
+            found.append(unknown(name, list(known)))
+        elif said := _fault(known[name], value):
+            found.append(said)
+    return found
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """One sentence about a setting that does not exist, with the nearest that does."""
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"unknown setting '{name}'" + (f": did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}")
+
+
+def make(settings_class: type[S], values: dict[str, Any]) -> S:
+    """Build settings from a mapping, reporting every fault at once.
+
+    Raises:
+        InputError: some name is unknown or some value cannot be used; the message lists all of them.
+    """
+    if found := problems(settings_class, values):
+        raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
+    numbers = {item.name for item in fields(settings_class) if float in _types(item)}
+    typed: dict[str, Any] = {name: _plain(value, real=name in numbers) for name, value in values.items()}
+    return settings_class(**typed)
+
+
+def check_predictor(kind: str | None) -> None:
+    """Refuse a predictor that there is not, before a model is loaded; None is that of the run.
+
+    Raises:
+        InputError: with those that there are.
+    """
+    if kind is not None and kind not in PREDICTORS:
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{kind}'")
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a TOML, YAML or JSON file of settings, flat: the same names as the options of `graphloss train`.
+
+    Returns:
+        The values for `DataSettings` and those for `TrainSettings`, checked.
+
+    Raises:
+        InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed
+            (all are listed).
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the settings file in it")
+    if not path.is_file():
+        raise InputError(f"{path}: no such settings file; write one in TOML, YAML or JSON, for example `epochs = 5`")
+    try:
+        values = _parse(path)
+    except Exception as error:
+        raise InputError(f"{path}: not readable as {path.suffix[1:].upper() or 'a settings file'}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected names and values, for example `epochs = 5`, got {type(values).__name__}")
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    data_names, train_names = names(DataSettings), names(TrainSettings)
+    data = {name: value for name, value in values.items() if name in data_names}
+    train = {name: value for name, value in values.items() if name in train_names}
+    found = problems(DataSettings, data) + problems(TrainSettings, train)
+    found += [unknown(name, data_names + train_names) for name in values if name not in data and name not in train]
+    if found:
+        raise InputError(f"{path}: the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
+    return data, train
+
+
+def _parse(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    match path.suffix.lower():
+        case ".toml":
+            import tomllib
+
+            return tomllib.loads(text)
+        case ".yaml" | ".yml":
+            return _yaml(text)
+        case ".json":
+            return json.loads(text)
+    raise ValueError("the name must end in .toml, .yaml, .yml or .json")
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Takes 2e-4 for a number, as everybody else does; YAML 1.1 wants 2.0e-4."""
+
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return yaml.load(text, Loader)
+
+
+def _types(item: Field[Any]) -> tuple[Any, ...]:
+    hint = _hints(_owner(item))[item.name]
+    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+@functools.cache
+def _hints(settings_class: type) -> dict[str, Any]:
+    return typing.get_type_hints(settings_class)
+
+
+def _owner(item: Field[Any]) -> type:
+    return DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
+
+
+def _plain(value: Any, *, real: bool) -> Any:
+    """Python's own number for any other, and a float where the setting is one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return float(value) if real or not isinstance(value, Integral) else int(value)
+
+
+def _fault(item: Field[Any], value: Any) -> str | None:
+    allowed, bounds = _types(item), item.metadata
+    if value is None and type(None) in allowed:
+        return None
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's too, as a random search gives them
+    fits = (
+        (bool in allowed and isinstance(value, bool))
+        or (float in allowed and is_number)
+        or (int in allowed and is_number and isinstance(value, Integral))
+        or (str in allowed and isinstance(value, str) and (not bounds["choices"] or value in bounds["choices"]))
+    )
+    if not fits:
+        return f"{item.name}: expected {_expected(item, allowed)}, got {value!r}"
+    if is_number:
+        for text, bad in (
+            (f"at least {bounds['least']}", bounds["least"] is not None and value < bounds["least"]),
+            (f"at most {bounds['most']}", bounds["most"] is not None and value > bounds["most"]),
+            (f"above {bounds['above']}", bounds["above"] is not None and value <= bounds["above"]),
+            (f"below {bounds['below']}", bounds["below"] is not None and value >= bounds["below"]),
+            ("a finite number", value != value or value in (float("inf"), float("-inf"))),
+        ):
+            if bad:
+                return f"{item.name}: expected {text}, got {value!r}"
+    return None
+
+
+def _expected(item: Field[Any], allowed: tuple[Any, ...]) -> str:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    said = [words[kind] for kind in allowed if kind in words and not (kind is str and item.metadata["choices"])]
+    if item.metadata["choices"]:
+        said.append("one of " + ", ".join(item.metadata["choices"]))
+    return " or ".join(said)
