@@ -1,4 +1,4 @@
-"""What does unlabelled text add on frozen embeddings? Test accuracy and macro-F1, few labels a class, five seeds.
+"""What does unlabeled text add on frozen embeddings? Test accuracy and macro-F1, few labels a class, five seeds.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/corpus_graph.py [--seeds 5] [--cache FOLDER] [--page]
 
@@ -17,17 +17,17 @@ from itertools import product
 from pathlib import Path
 from time import process_time
 
+import left_out_scores as opinions
 import numpy as np
 import pyarrow.parquet
 import torch
 from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, f1_score
 
-from graphloss import opinions
 from graphloss.inference import corpus_graph as cg
 from graphloss.inference import pseudo_labels as un
 from graphloss.inference.linear_probe import Probe, soft_probe
-from graphloss.losses.propagation import normalised, one_hot
+from graphloss.losses.propagation import normalized, one_hot
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 
@@ -82,12 +82,12 @@ def parts(task: str, cache: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def heads(task: str, shots: int, seed: int, cache: Path) -> dict[str, list[float]]:
-    """Scores of the head that a lesson teaches, by its regularisation."""
+    """Scores of the head that a lesson teaches, by its regularization."""
     z, y, z_test, y_test, graph = parts(task, cache)
-    taught = un.lesson(z, drawn(y, shots, seed), int(y.max()) + 1, graph=graph)
+    taught = un.pseudo_labels(z, drawn(y, shots, seed), int(y.max()) + 1, graph=graph)
     named = {"head, C = 1": 1.0, "head, C = 3": 3.0, "head, C = 10": 10.0, OURS: None}
     return {
-        name: scores(un.head(z, taught, inverse_regularization=c).probabilities(z_test), y_test)
+        name: scores(un.fit_head(z, taught, inverse_regularization=c).probabilities(z_test), y_test)
         for name, c in named.items()
     }
 
@@ -120,14 +120,14 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     f = cg.spread(graph, labels, num_classes)
     guess("spreading", f)
     balanced = guess(
-        "spreading, equal class mass", normalised(normalised(f, even) * cg.class_mass(f, hidden, even), even)
+        "spreading, equal class mass", normalized(normalized(f, even) * cg.class_mass(f, hidden, even), even)
     )
     u = cg.poisson(graph, labels, num_classes)
     guess("Poisson learning", u)
     true = torch.bincount(y[hidden], minlength=num_classes) / hidden.sum()
-    guess("spreading, true class mass", normalised(f, even) * cg.class_mass(f, hidden, true))
+    guess("spreading, true class mass", normalized(f, even) * cg.class_mass(f, hidden, true))
     began = process_time()
-    taught = un.lesson(z, labels, num_classes, graph=graph)
+    taught = un.pseudo_labels(z, labels, num_classes, graph=graph)
     seconds["lesson"] = process_time() - began
     regression = taught.regression
     transductive[BASE] = scores(regression.probabilities(z)[hidden], y[hidden])
@@ -136,17 +136,17 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     kept = (regression.weight, regression.bias)
 
     def plain(targets: torch.Tensor, c: float) -> Probe:
-        t = torch.where(given[:, None], y_given, normalised(targets**2, even))
+        t = torch.where(given[:, None], y_given, normalized(targets**2, even))
         w = torch.where(hidden, cg.certainty(t), 0.0)
-        w = torch.where(given, w.sum() * un.GIVEN / (1 - un.GIVEN) / given.sum(), w)
+        w = torch.where(given, w.sum() * un.LABELED_WEIGHT / (1 - un.LABELED_WEIGHT) / given.sum(), w)
         return soft_probe(z, t, w, inverse_regularization=c)
 
     plain_10 = head("soft probe on spreading, C = 10", plain(balanced, 10.0))
     if task != "banking77":
         head("soft probe on spreading, C = 1", plain(balanced, 1.0))
         head("soft probe on Poisson learning, C = 10", plain(u.clamp_min(0.0), 10.0))
-        v = normalised(u.clamp_min(0.0), even) + 0.01  # a floor: no class is ruled out
-        v = normalised(v * cg.class_mass(v, hidden, taught.prior), even)
+        v = normalized(u.clamp_min(0.0), even) + 0.01  # a floor: no class is ruled out
+        v = normalized(v * cg.class_mass(v, hidden, taught.prior), even)
         v = guess("pool with Poisson learning", un.pool(v, regression.probabilities(z), un.POOL))
         head("soft probe on the pool with Poisson learning", plain(v, 1.0))
     left = opinions.left_out_scores(z, labels, num_classes, graph=graph)
@@ -155,8 +155,8 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     soft = soft_probe(z, taught.targets, taught.weights, inverse_regularization=1.0)
     head("soft probe on the pool, C = 1", soft)
     for name, share, scale in [
-        ("head, C = 1, share kappa", taught.agreement, un.SHARP),
-        ("head, C = 1, regression unsharpened", min(1.0, taught.agreement / un.TRUSTED), 1.0),
+        ("head, C = 1, share kappa", taught.agreement, un.SHARPENING),
+        ("head, C = 1, regression unsharpened", min(1.0, taught.agreement / un.FULL_TRUST), 1.0),
     ]:
         head(
             name, Probe(torch.lerp(scale * kept[0], soft.weight, share), torch.lerp(scale * kept[1], soft.bias, share))
@@ -168,7 +168,7 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
         "seed": seed,
         "documents": len(z),
         "test": test,
-        "unlabelled": transductive,
+        "unlabeled": transductive,
         "agreement": round(taught.agreement, 3),
         "left_out": left and vars(left),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
@@ -222,8 +222,8 @@ def page(rows: list[dict]) -> str:
     for title, kind, metric in [
         ("Test documents, accuracy", "test", 0),
         ("Test documents, macro-F1", "test", 1),
-        ("Unlabelled training documents, accuracy", "unlabelled", 0),
-        ("Unlabelled training documents, macro-F1", "unlabelled", 1),
+        ("Unlabeled training documents, accuracy", "unlabeled", 0),
+        ("Unlabeled training documents, macro-F1", "unlabeled", 1),
     ]:
         parts += [f"### {title}", "", cells(rows, kind, metric), ""]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Which share of the labelled documents can the graph of a batch ask, with and without a memory?
+"""Which share of the labeled documents can the graph of a batch ask, with and without a memory?
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/coverage.py
 

@@ -1,12 +1,12 @@
-"""With few labels and a pile of unlabelled text: graphloss beside what people pick today, on four data sets.
+"""With few labels and a pile of unlabeled text: graphloss beside what people pick today, on four data sets.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py run [--setfit PYTHON]    train what is missing
-    GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py teach                    unlabelled text anew, nothing trained
-    GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py piles                    the same with a few unlabelled texts
+    GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py teach                    unlabeled text anew, nothing trained
+    GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py piles                    the same with a few unlabeled texts
     python benchmarks/headline.py page                                           write the tables of README and of docs
 
 Every method gets the same N labels a class and no other: nothing is set aside for validation, so that nobody chooses
-an epoch by labels that the others do not have. The rest of train, up to `UNLABELLED` documents, is unlabelled text for
+an epoch by labels that the others do not have. The rest of train, up to `UNLABELED` documents, is unlabeled text for
 the one that can use it, and `TEST` documents of the test split are scored, the same for all.
 
 - probe: logistic regression on the untouched encoder
@@ -14,11 +14,11 @@ the one that can use it, and `TEST` documents of the test split are scored, the 
   batches of 16; where that takes over 20 minutes a cell, three draws of the labels, and where it takes over 40,
   `SETFIT_STEPS` steps of it
 - ce, supcon: `TextClassifier`'s training with that loss, predicted by the head; gloss: with its default predictor
-- gloss + unlabelled: the same training with the unlabelled text beside it, as `fit(..., unlabeled=...)` has it
-- ce+unlabelled, supcon+unlabelled, by name in `--methods` alone: as much for the other losses, which of the two does it
+- gloss + unlabeled: the same training with the unlabeled text beside it, as `fit(..., unlabeled=...)` has it
+- ce+unlabeled, supcon+unlabeled, by name in `--methods` alone: as much for the other losses, which of the two does it
 
 To fit two cores, the lower three of the six layers stay as they are (`--freeze 3`) in ce, supcon and gloss where more
-than `CHEAP` tokens are labelled; SetFit trains all, as it does by default. Each cell is a process of its own, so
+than `CHEAP` tokens are labeled; SetFit trains all, as it does by default. Each cell is a process of its own, so
 that its peak memory is its own, of one thread.
 """
 
@@ -43,7 +43,7 @@ import torch
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.self_training import teach
+from graphloss.inference.self_training import self_train_head
 from graphloss.research.bench.storage import locked, write_json
 from graphloss.text.corpus import load_corpus
 from graphloss.text.documents import Documents
@@ -56,11 +56,11 @@ from graphloss.training.validate import make
 RESULTS = Path(__file__).parent / "results" / "headline"
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"
 TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 96}
-UNLABELLED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
+UNLABELED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
 TEST = {"banking77": 1000, "r8": 1000, "mr": 1000, "ohsumed": 600}
 SHOTS = (1, 4, 8, 16)
 CHEAP, FREEZE = 32 * 48, 3
-WITH_TEXT = "+unlabelled"
+WITH_TEXT = "+unlabeled"
 METHODS = ("probe", "gloss", "ce", "supcon", "setfit")
 SETFIT_STEPS = 150
 # an epoch of these takes over 40 minutes of one core, and is cut; of those over 20 draws are fewer
@@ -68,22 +68,22 @@ SETFIT_CUT = {("banking77", 8), ("banking77", 16), ("ohsumed", 8), ("ohsumed", 1
 SETFIT_DRAWS = {("banking77", 4): 3, ("ohsumed", 4): 3}
 SEEDS = 5
 PILES = (1, 5, 20, 100, 400, 1000)
-PILES_FILE = RESULTS.parent / "few_unlabelled.json"
+PILES_FILE = RESULTS.parent / "few_unlabeled.json"
 
 
 def drawn(task: str, shots: int, seed: int) -> dict[str, Any]:
-    """The documents of a cell: texts and class indices of the labelled and of the scored, texts of the unlabelled."""
+    """The documents of a cell: texts and class indices of the labeled and of the scored, texts of the unlabeled."""
     corpus = load_corpus(task, shots=shots, keep_unlabeled=True, validation=0.0, seed=seed)
     assert corpus.test is not None
     labels, truth = np.array(corpus.indices(corpus.train)), np.array(corpus.indices(corpus.test))
     given, rest = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
-    rest = np.random.default_rng([seed, 9]).permutation(rest)[: UNLABELLED[task]]
+    rest = np.random.default_rng([seed, 9]).permutation(rest)[: UNLABELED[task]]
     scored = np.random.default_rng(5).permutation(len(truth))[: TEST[task]]
     return {
         "names": corpus.label_names,
         "texts": [corpus.train.texts[row] for row in given],
         "labels": labels[given].tolist(),
-        "unlabelled": [corpus.train.texts[row] for row in rest],
+        "unlabeled": [corpus.train.texts[row] for row in rest],
         "test": [corpus.test.texts[row] for row in scored],
         "truth": truth[scored].tolist(),
     }
@@ -101,7 +101,7 @@ def frozen_layers(task: str, cell: dict[str, Any]) -> int:
 
 
 def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path | None) -> dict[str, Any]:
-    """Fine-tune with a loss; what it has learnt is kept beside its embeddings, for the unlabelled text to add to."""
+    """Fine-tune with a loss; what it has learned is kept beside its embeddings, for the unlabeled text to add to."""
     asked = {"loss": method, "freeze": frozen_layers(task, cell), "max_length": TOKENS[task]}
     settings = make(TrainSettings, asked | {"seed": seed, "precision": "fp32"})
     encoder = load(resolve(None), max_length=TOKENS[task], device="cpu")
@@ -120,19 +120,19 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
     )
     if kept is not None:
         clock, began = time.process_time(), time.perf_counter()
-        rest = encode(fitted.model.encoder, cell["unlabelled"])
+        rest = encode(fitted.model.encoder, cell["unlabeled"])
         spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
         kept.parent.mkdir(parents=True, exist_ok=True)
         parts = {field.name: getattr(predictor, field.name) for field in fields(predictor)}
-        torch.save({"predictor": parts, "unlabelled": rest.half(), "test": z, "encoding": spent}, kept)
+        torch.save({"predictor": parts, "unlabeled": rest.half(), "test": z, "encoding": spent}, kept)
     return result
 
 
 def taught(cell: dict[str, Any], kept: Path, alone: dict[str, Any]) -> dict[str, Any]:
-    """What the unlabelled text adds to a trained encoder: its embeddings teach the head, as in `TextClassifier.fit`."""
+    """What the unlabeled text adds to a trained encoder: its embeddings teach the head, as in `TextClassifier.fit`."""
     rows = torch.load(kept, weights_only=True)
     clock, began = time.process_time(), time.perf_counter()
-    predictor, lesson = teach(Predictor(**rows["predictor"]), rows["unlabelled"].float())
+    predictor, lesson = self_train_head(Predictor(**rows["predictor"]), rows["unlabeled"].float())
     spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
     z = rows["test"]
     return (
@@ -194,8 +194,8 @@ def run(task: str, shots: int, seed: int, method: str, python: str | None) -> No
 
 def note(cell: dict[str, Any], task: str, shots: int, seed: int, method: str, result: dict[str, Any]) -> None:
     """Write the result of a cell to its file."""
-    about = {"task": task, "shots": shots, "seed": seed, "method": method, "labelled": len(cell["texts"])}
-    about |= {"unlabelled": len(cell["unlabelled"]), "test": len(cell["test"]), "tokens": TOKENS[task]}
+    about = {"task": task, "shots": shots, "seed": seed, "method": method, "labeled": len(cell["texts"])}
+    about |= {"unlabeled": len(cell["unlabeled"]), "test": len(cell["test"]), "tokens": TOKENS[task]}
     about["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     write_json(file_of(task, shots, seed, method), about | result)
     name = f"{task}-{shots}-{seed} {method}"
@@ -210,7 +210,7 @@ def file_of(task: str, shots: int, seed: int, method: str) -> Path:
 
 
 def teach_anew() -> None:
-    """The results with unlabelled text once more, on the embeddings that are kept; memory is that of the training."""
+    """The results with unlabeled text once more, on the embeddings that are kept; memory is that of the training."""
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")
         if not file_of(task, int(shots), int(seed), "gloss").exists():
@@ -224,7 +224,7 @@ def teach_anew() -> None:
 
 
 def teach_few() -> None:
-    """What fewer unlabelled texts give, on the embeddings that are kept of the table: one row a draw."""
+    """What fewer unlabeled texts give, on the embeddings that are kept of the table: one row a draw."""
     rows = []
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")
@@ -235,7 +235,7 @@ def teach_few() -> None:
         row: dict[str, Any] = {"task": task, "shots": int(shots), "seed": int(seed)}
         row["0"] = scores(cell, predictor.probabilities(z))
         for pile in PILES:
-            few, _ = teach(predictor, held["unlabelled"][:pile].float())
+            few, _ = self_train_head(predictor, held["unlabeled"][:pile].float())
             row[str(pile)] = scores(cell, few.probabilities(z))
         rows.append(row)
         print(kept.stem, flush=True)

@@ -1,4 +1,4 @@
-"""The page of `headline.py`: what a few labels and a pile of unlabelled text give, by method.
+"""The page of `headline.py`: what a few labels and a pile of unlabeled text give, by method.
 
 Every figure comes from the result files. A difference is paired: the same labels, the same test documents.
 """
@@ -23,10 +23,10 @@ NAMES = {
     "ce": "cross-entropy",
     "supcon": "SupCon",
     "gloss": "G-Loss",
-    "gloss+unlabelled": "G-Loss, unlabelled text",
+    "gloss+unlabeled": "G-Loss, unlabeled text",
 }
-OURS = "gloss+unlabelled"
-BEHIND_OTHERS = {"ce+unlabelled": "cross-entropy, unlabelled text", "supcon+unlabelled": "SupCon, unlabelled text"}
+OURS = "gloss+unlabeled"
+BEHIND_OTHERS = {"ce+unlabeled": "cross-entropy, unlabeled text", "supcon+unlabeled": "SupCon, unlabeled text"}
 Key = tuple[str, int, int]  # task, shots, seed
 Cells = dict[str, dict[Key, dict[str, Any]]]
 
@@ -114,7 +114,7 @@ def differences(cells: Cells, key: str) -> list[str]:
 
 
 def behind_others(found: Cells) -> list[str]:
-    """What the same unlabelled text gives behind the other losses, on the draws that all three had."""
+    """What the same unlabeled text gives behind the other losses, on the draws that all three had."""
     common = set.intersection(*(set(found[method]) for method in (OURS, *BEHIND_OTHERS)))
     cells = {method: {key: found[method][key] for key in common} for method in (OURS, *BEHIND_OTHERS)}
     lines = ["| | accuracy | macro-F1 | G-Loss ahead by: accuracy | macro-F1 | columns ahead, macro-F1 | cells |"]
@@ -150,16 +150,16 @@ def more_draws(found: Cells, cells: Cells) -> list[str]:
                 f"| {column[0][0]} {column[0][1]}, {name} | {len(column)} | {np.mean(theirs):.1f} "
                 f"| {np.mean(ours):.1f} | {interval([gap])} | {sum(each > 0 for each in gap)} |"
             )
-    head = ["| | draws | regression | G-Loss, unlabelled text | difference (95% interval) | draws ahead |"]
+    head = ["| | draws | regression | G-Loss, unlabeled text | difference (95% interval) | draws ahead |"]
     return [*head, "| --- | ---: | ---: | ---: | ---: | ---: |", *lines] if lines else []
 
 
-def few_unlabelled(path: Path) -> list[str]:
-    """What so many unlabelled texts add to G-Loss: means over the columns, and the worst of them."""
+def few_unlabeled(path: Path) -> list[str]:
+    """What so many unlabeled texts add to G-Loss: means over the columns, and the worst of them."""
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     keys = {(row["task"], row["shots"], row["seed"]): row for row in rows}
     columns = by_column(set(keys))
-    lines = ["| unlabelled texts | accuracy | macro-F1 | worst column, accuracy | worst column, macro-F1 | draws |"]
+    lines = ["| unlabeled texts | accuracy | macro-F1 | worst column, accuracy | worst column, macro-F1 | draws |"]
     lines.append("| ---: | ---: | ---: | --- | --- | ---: |")
     for pile in [name for name in rows[0] if name.isdigit() and name != "0"]:
         shown, worst = [], []
@@ -246,13 +246,13 @@ def write(results: Path, piles: Path) -> None:
     cells = compared(found)
     parts = ["### Means over all columns", "", *summary(cells), ""]
     parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
-    ahead = ["### G-Loss with unlabelled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
+    ahead = ["### G-Loss with unlabeled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
     ahead += ["### The same, accuracy", "", *differences(cells, "accuracy")]
     parts += [*ahead, ""]
     if all(found[method] for method in BEHIND_OTHERS):
-        parts += ["### The same unlabelled text behind the other losses", "", *behind_others(found), ""]
+        parts += ["### The same unlabeled text behind the other losses", "", *behind_others(found), ""]
     if piles.exists():
-        parts += ["### A few unlabelled texts: what they add to G-Loss", "", *few_unlabelled(piles), ""]
+        parts += ["### A few unlabeled texts: what they add to G-Loss", "", *few_unlabeled(piles), ""]
     if more := more_draws(found, cells):
         parts += ["### More draws of single columns", "", *more, ""]
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]

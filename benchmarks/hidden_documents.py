@@ -1,16 +1,16 @@
-"""Do unlabelled documents pay inside the training too, or only after it? Three data sets, a few labels a class.
+"""Do unlabeled documents pay inside the training too, or only after it? Three data sets, a few labels a class.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/hidden_documents.py [--seeds 3]    train what is missing
     python benchmarks/hidden_documents.py --table                              print the table
 
-The same labels, `UNLABELLED` other training texts and `TEST` test texts for every case, the lower three layers as they
+The same labels, `UNLABELED` other training texts and `TEST` test texts for every case, the lower three layers as they
 are, `EPOCHS` epochs, no validation split:
 
     labels alone       the encoder learns from the given labels, as by default
-    hidden             `--hidden 32`: so many unlabelled documents in the graph of every batch
+    hidden             `--hidden 32`: so many unlabeled documents in the graph of every batch
     hidden and soft    `--soft-weight 1` as well: head and encoder are asked for what the corpus graph says of them
 
-Each is scored by its head before the unlabelled documents teach it and by the taught head (`--corpus-graph auto`).
+Each is scored by its head before the unlabeled documents teach it and by the taught head (`--corpus-graph auto`).
 Cells are appended to `results/hidden_documents.jsonl`; a second call goes on where the first stopped.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from headline import drawn, scores
 
-from graphloss.inference.self_training import teach
+from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
@@ -37,7 +37,7 @@ from graphloss.training.settings import TrainSettings
 RESULTS = Path(__file__).parent / "results" / "hidden_documents.jsonl"
 DATA = {"r8": 8, "banking77": 4, "ohsumed": 4}
 TOKENS = {"r8": 48, "banking77": 32, "ohsumed": 64}
-UNLABELLED, TEST, EPOCHS = 1000, 600, 8
+UNLABELED, TEST, EPOCHS = 1000, 600, 8
 VARIANTS: dict[str, dict[str, Any]] = {
     "labels alone": {},
     "hidden": {"hidden": 32},
@@ -49,7 +49,7 @@ def cell(variant: str, task: str, seed: int) -> dict[str, Any]:
     """Train and score one cell."""
     found = drawn(task, DATA[task], seed)
     found = found | {name: found[name][:TEST] for name in ("test", "truth")}
-    rest = found["unlabelled"][:UNLABELLED]
+    rest = found["unlabeled"][:UNLABELED]
     settings = TrainSettings(
         freeze=3, epochs=EPOCHS, max_length=TOKENS[task], seed=seed, corpus_graph="off", **VARIANTS[variant]
     )
@@ -59,7 +59,7 @@ def cell(variant: str, task: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(encoder, documents, Documents([], []), found["names"], settings, folder=Path(folder))
     spent = time.process_time() - clock
-    taught, _ = teach(fitted.model.predictor, encode(fitted.model.encoder, rest))
+    taught, _ = self_train_head(fitted.model.predictor, encode(fitted.model.encoder, rest))
     z = encode(fitted.model.encoder, found["test"])
     row = {"variant": variant, "task": task, "seed": seed, "processor_seconds": spent}
     return row | {

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from graphloss.inference.corpus_graph import ALPHA, CorpusGraph, class_mass, corpus_graph, left_out, spread
 from graphloss.inference.linear_probe import regression_on
-from graphloss.inference.pseudo_labels import checked, even_shares
-from graphloss.losses.propagation import normalised, one_hot
+from graphloss.inference.pseudo_labels import check_embeddings, uniform_prior
+from graphloss.losses.propagation import normalized, one_hot
 
 FOLDS = 5
 
@@ -37,27 +37,27 @@ def left_out_scores(
 ) -> LeftOut | None:
     """How well regression and graph each predict given labels that they have not seen, in `FOLDS` folds.
 
-    Arguments as in `unlabelled.lesson`. A label without another one of its class is not asked.
+    Arguments as in `unlabeled.lesson`. A label without another one of its class is not asked.
 
     Returns:
         None where nobody can be asked: one label a class.
     """
-    z = checked(embeddings, labels, num_classes)
+    z = check_embeddings(embeddings, labels, num_classes)
     graph = corpus_graph(z) if graph is None else graph
     known = labels[labels >= 0]  # (l,)
     asked = torch.bincount(known, minlength=num_classes)[known] > 1  # (l,)
     if not asked.any():
         return None
-    even = even_shares(one_hot(labels, num_classes, z.dtype))
+    even = uniform_prior(one_hot(labels, num_classes, z.dtype))
     folds = stratified(labels)
     p = left_out_regression(z, labels, num_classes, folds)[asked]
     factor = class_mass(spread(graph, labels, num_classes, alpha=alpha), labels < 0, even)
-    f = normalised(left_out(graph, labels, num_classes, folds, alpha=alpha)[asked], even)
-    return LeftOut(len(p), *_scores(p, known[asked]), *_scores(normalised(f * factor, even), known[asked]))
+    f = normalized(left_out(graph, labels, num_classes, folds, alpha=alpha)[asked], even)
+    return LeftOut(len(p), *_scores(p, known[asked]), *_scores(normalized(f * factor, even), known[asked]))
 
 
 def stratified(labels: Tensor, folds: int = FOLDS) -> Tensor:
-    """The fold (n,) of each document: the labelled ones of a class are dealt out in their order."""
+    """The fold (n,) of each document: the labeled ones of a class are dealt out in their order."""
     fold = torch.zeros_like(labels)
     for c in labels[labels >= 0].unique():
         own = (labels == c).nonzero()[:, 0]
@@ -66,7 +66,7 @@ def stratified(labels: Tensor, folds: int = FOLDS) -> Tensor:
 
 
 def left_out_regression(z: Tensor, labels: Tensor, num_classes: int, folds: Tensor) -> Tensor:
-    """Probabilities (l, C) of each labelled document by a regression that has not seen its fold."""
+    """Probabilities (l, C) of each labeled document by a regression that has not seen its fold."""
     given = labels >= 0
     y = one_hot(labels, num_classes, z.dtype)
     found = z.new_zeros(len(labels), num_classes)

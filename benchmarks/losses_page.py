@@ -17,7 +17,7 @@ from graphloss.research.bench import tables
 from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.notes import HOW, facts_of
 from graphloss.research.bench.statistics import estimate
-from graphloss.research.bench.summary import OVERALL, summarise
+from graphloss.research.bench.summary import OVERALL, summarize
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 Cell = Mapping[str, Any]
@@ -27,11 +27,11 @@ TOP = """# Which loss is best where labels are few?
 Written by `python benchmarks/losses.py page` from the files in `benchmarks/results/losses`, one a training; `tune`
 and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md).
 
-## With unlabelled text, and beside SetFit
+## With unlabeled text, and beside SetFit
 
 all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels a class of banking77, r8, ohsumed and mr: means of the sixteen columns, and
-how far G-Loss with unlabelled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and where
-ours loses: [few_labels.md](few_labels.md). The rest of this page is learnt from the labels alone.
+how far G-Loss with unlabeled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and where
+ours loses: [few_labels.md](few_labels.md). The rest of this page is learned from the labels alone.
 
 <!-- few labels -->
 <!-- few labels -->
@@ -50,11 +50,11 @@ def write(results: Path) -> None:
     cells = [json.loads(path.read_text()) for path in sorted((results / "cells").glob("*.json"))]
     cells.sort(key=lambda cell: (cell["data"], cell["seed"]))
     tuned = [json.loads(path.read_text()) for path in sorted((results / "tuned").glob("*.json"))]
-    rows = summarise(cells)
+    rows = summarize(cells)
     parts = [TOP, _claims(cells, rows), _method(cells, tuned)]
     parts.append(tables.markdown([*tables.score_tables(rows), *tables.comparison_tables(rows)]))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-    headline_page.write(results.parent / "headline", results.parent / "few_unlabelled.json")
+    headline_page.write(results.parent / "headline", results.parent / "few_unlabeled.json")
 
 
 def _claims(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:

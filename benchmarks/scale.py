@@ -5,14 +5,14 @@
     python benchmarks/scale.py corpus [--rows 100000 150000] [--threads N]
 
     start     `graphloss train FILE` on a CSV file of so many rows of 12 words in 20 classes, made on the spot: seconds
-              until the first optimiser step has been taken, beyond loading the encoder with its libraries, and the most
+              until the first optimizer step has been taken, beyond loading the encoder with its libraries, and the most
               memory that the process had resident by then
     predict   texts a second of `graphloss predict` (the model is loaded) and of `encode` of sentence-transformers, in
               turn, with the same encoder on the same 1,536 texts of the test split, more than are answered together;
-              the graph has as many documents as the train split; once more with 20,000 unlabelled documents beside it
-    corpus    nearest neighbours and graph of random embeddings of 384 numbers around 77 centres, and one spreading of 8
+              the graph has as many documents as the train split; once more with 20,000 unlabeled documents beside it
+    corpus    nearest neighbors and graph of random embeddings of 384 numbers around 77 centers, and one spreading of 8
               labels a class over it; beyond 120,000 documents by the approximate index, whose recall is the share of
-              the true 10 nearest neighbours among those found, over 1,000 documents
+              the true 10 nearest neighbors among those found, over 1,000 documents
 
 Each size is a process of its own. Seconds of the processor stand beside the wall's, which a busy machine makes longer.
 Written to benchmarks/results/scale.json, each question with its environment.
@@ -42,7 +42,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 WORDS, CLASSES = 12, 20
 TEXTS = 1536
-DIMENSIONS, CENTRES, LABELS = 384, 77, 8
+DIMENSIONS, CENTERS, LABELS = 384, 77, 8
 
 
 def mebibytes() -> float:
@@ -81,7 +81,7 @@ class FirstStep(BaseException):
 
 
 def start(path: str, rows: int) -> dict[str, float]:
-    """The command until its first optimiser step."""
+    """The command until its first optimizer step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     began, began_cpu = time.perf_counter(), time.process_time()
@@ -121,7 +121,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
     from graphloss.inference.linear_probe import linear_probe
     from graphloss.inference.model import FittedModel
     from graphloss.inference.predictor import Predictor
-    from graphloss.inference.self_training import KEPT
+    from graphloss.inference.self_training import KEPT_DOCUMENTS
     from graphloss.run import predict
     from graphloss.text.corpus import load_corpus, load_split
     from graphloss.text.encoder import load
@@ -139,7 +139,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
     probe = linear_probe(z[:500], labels[:500], len(corpus.label_names))
     predictor = Predictor(probe.weight, probe.bias, z, torch.tensor(labels), 0.3, graph_share=0.5)
     model = FittedModel(encoder, predictor, corpus.label_names, corpus.train.texts)
-    pile = torch.nn.functional.normalize(torch.randn(KEPT, DIMENSIONS, generator=generator))
+    pile = torch.nn.functional.normalize(torch.randn(KEPT_DOCUMENTS, DIMENSIONS, generator=generator))
     found = []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -159,8 +159,8 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
             }
             row: dict[str, float] = {}
             for name in sorted(sides, reverse=bool(repeat % 2)):
-                near_share = 0.45 if name == "predict_pile" else 0.0
-                chosen = replace(kept, predictor=replace(predictor, pile=pile, near_share=near_share))
+                neighbor_weight = 0.45 if name == "predict_pile" else 0.0
+                chosen = replace(kept, predictor=replace(predictor, pile=pile, neighbor_weight=neighbor_weight))
                 with mock.patch.object(storage, "read_model", lambda folder, chosen=chosen: (info, chosen)):
                     count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
                 assert count == len(texts)
@@ -180,7 +180,7 @@ def forget_peak() -> None:
 
 
 def recall(z: torch.Tensor, found: torch.Tensor, asked: int = 1000) -> float:
-    """The share of the true nearest neighbours of some documents that are among the found ones (n, k)."""
+    """The share of the true nearest neighbors of some documents that are among the found ones (n, k)."""
     some = torch.randperm(len(z), generator=torch.Generator().manual_seed(1))[:asked]
     c = z[some] @ z.T  # (asked, n)
     c[torch.arange(asked), some] = -torch.inf
@@ -191,17 +191,17 @@ def recall(z: torch.Tensor, found: torch.Tensor, asked: int = 1000) -> float:
 def corpus(rows: int) -> dict[str, float]:
     """The graph over random embeddings, and one spreading."""
     from graphloss.inference.corpus_graph import corpus_graph, spread
-    from graphloss.inference.nearest_neighbors import Neighbours, nearest
+    from graphloss.inference.nearest_neighbors import Neighbors, nearest
     from graphloss.training.memory_estimate import of_corpus_graph
 
     generator = torch.Generator().manual_seed(0)
-    centres = torch.nn.functional.normalize(torch.randn(CENTRES, DIMENSIONS, generator=generator))
-    y = torch.arange(rows) % CENTRES
-    z = torch.nn.functional.normalize(centres[y] + 0.08 * torch.randn(rows, DIMENSIONS, generator=generator))
-    labels = torch.where(torch.arange(rows) < LABELS * CENTRES, y, -1)
-    found: list[Neighbours] = []
+    centers = torch.nn.functional.normalize(torch.randn(CENTERS, DIMENSIONS, generator=generator))
+    y = torch.arange(rows) % CENTERS
+    z = torch.nn.functional.normalize(centers[y] + 0.08 * torch.randn(rows, DIMENSIONS, generator=generator))
+    labels = torch.where(torch.arange(rows) < LABELS * CENTERS, y, -1)
+    found: list[Neighbors] = []
 
-    def kept(*args: Any, **options: Any) -> Neighbours:
+    def kept(*args: Any, **options: Any) -> Neighbors:
         found.append(nearest(*args, **options))
         return found[-1]
 
@@ -209,7 +209,7 @@ def corpus(rows: int) -> dict[str, float]:
     before = resident("VmRSS")
     with mock.patch("graphloss.inference.corpus_graph.nearest", kept):
         graph, wall, cpu = clocked(lambda: corpus_graph(z))
-    f, spread_wall, spread_cpu = clocked(lambda: spread(graph, labels, CENTRES))
+    f, spread_wall, spread_cpu = clocked(lambda: spread(graph, labels, CENTERS))
     above = resident("VmHWM") - before
     return {
         "rows": rows,
@@ -219,7 +219,7 @@ def corpus(rows: int) -> dict[str, float]:
         "spread_cpu": spread_cpu,
         "right": float((f.argmax(1) == y).float().mean()),
         "mib_above_embeddings": above,
-        "mib_estimated": of_corpus_graph(rows, DIMENSIONS, CENTRES) / 2**20,
+        "mib_estimated": of_corpus_graph(rows, DIMENSIONS, CENTERS) / 2**20,
         "recall": recall(z, found[0].places),
     }
 

@@ -4,7 +4,7 @@
         [--published N]
 
 Whole steps of all-MiniLM-L6-v2 with a head, on 128 real texts of at most 128 tokens: tokens, forward, backward,
-clipping, optimiser. Every repeat draws a batch as the training draws it and gives it to each case in turn, another one
+clipping, optimizer. Every repeat draws a batch as the training draws it and gives it to each case in turn, another one
 first each time, so that a busy machine slows all of them; what is reported is the median over the repeats of the ratios
 within one:
 
@@ -12,8 +12,8 @@ within one:
     gloss           the same with G-Loss beside cross-entropy
     gloss N         the same with N remembered documents in the graph
     published       the recipe of arXiv 2604.25853: every text padded to 128 tokens, one pass of the encoder for the
-                    logits and another for the graph, similarity, normalisations and LU in float64, Adam. Written anew,
-                    literally (`tests/oracles.py`); its texts are tokenised before the clock starts. `--published` says
+                    logits and another for the graph, similarity, normalizations and LU in float64, Adam. Written anew,
+                    literally (`tests/oracles.py`); its texts are tokenized before the clock starts. `--published` says
                     in how many of the repeats it takes part: it is slow
 
 Seconds of the processor come first: they are what a busy machine blurs least. Still two whole steps differ by chance
@@ -174,7 +174,7 @@ def measure(name: str, remembered: list[int], repeats: int, published: int) -> l
     steps, taken = our_steps(classes, remembered)
     tokens, slow = published_step(classes) if published else (None, None)
     drawn = batches(corpus.train.texts, corpus.indices(corpus.train))
-    for step in steps.values():  # caches and the optimiser's state
+    for step in steps.values():  # caches and the optimizer's state
         step(next(drawn))
     times: dict[str, list[tuple[float, float]]] = {case: [] for case in steps}
     for repeat in range(repeats):

@@ -1,8 +1,8 @@
-"""How unlabelled text teaches the head: passes over its own answers, and neighbours beside it, on kept embeddings.
+"""How unlabeled text teaches the head: passes over its own answers, and neighbors beside it, on kept embeddings.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/teaching.py    after `headline.py run`, whose embeddings it asks
 
-The unlabelled texts of each cell of `headline.py` are cut in two: three fifths teach, the others are classified. So no
+The unlabeled texts of each cell of `headline.py` are cut in two: three fifths teach, the others are classified. So no
 test document of the headline is looked at, though the labels are the same. Written to benchmarks/results/teaching.json;
 the table is printed as Markdown: accuracy / macro-F1, differences from the first line.
 """
@@ -21,7 +21,7 @@ from headline import SEEDS, SHOTS, TOKENS, WORK, drawn, scores
 
 from graphloss.inference import pseudo_labels, self_training
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.self_training import teach
+from graphloss.inference.self_training import self_train_head
 from graphloss.losses.graph import unit
 from graphloss.research.bench.storage import write_json
 from graphloss.text.corpus import load_corpus
@@ -30,15 +30,15 @@ RESULTS = Path(__file__).parent / "results" / "teaching.json"
 TAUGHT = 0.6
 WAYS = {
     "taught once, head alone": (0, "none"),
-    "taught once, with neighbours": (0, "r²"),
-    "1 pass more, with neighbours": (1, "r²"),
+    "taught once, with neighbors": (0, "r²"),
+    "1 pass more, with neighbors": (1, "r²"),
     "3 passes more, head alone": (3, "none"),
-    "3 passes more, neighbours by half": (3, "all"),
-    "3 passes more, neighbours by half, r": (3, "r"),
-    "3 passes more, neighbours by half, r²": (3, "r²"),
+    "3 passes more, neighbors by half": (3, "all"),
+    "3 passes more, neighbors by half, r": (3, "r"),
+    "3 passes more, neighbors by half, r²": (3, "r²"),
     "**the same, as far as there are many**": (3, "many"),
 }
-"""Passes, and what the neighbours' half is multiplied by beside the trust; all but the last as if there were many."""
+"""Passes, and what the neighbors' half is multiplied by beside the trust; all but the last as if there were many."""
 
 
 def truth(task: str) -> dict[str, int]:
@@ -48,19 +48,19 @@ def truth(task: str) -> dict[str, int]:
 
 
 def taught(predictor: Predictor, z: torch.Tensor) -> dict[str, Predictor]:
-    """The predictors that unlabelled embeddings z teach, by the names of the ways."""
+    """The predictors that unlabeled embeddings z teach, by the names of the ways."""
     found: dict[str, Predictor] = {}
     for name in [name for name, (_, near) in WAYS.items() if near == "many"]:
-        found[name], _ = teach(predictor, z)
+        found[name], _ = self_train_head(predictor, z)
     for passes in {passes for passes, _ in WAYS.values()}:
         with mock.patch.multiple(pseudo_labels, PASSES=passes, MANY=0):
-            each, what = teach(predictor, z)
-        most = self_training.NEAR * what.trust
-        r = (each.near_share / most) ** 0.5 if most else 0.0
+            each, what = self_train_head(predictor, z)
+        most = self_training.LARGEST_NEIGHBOR_WEIGHT * what.trust
+        r = (each.neighbor_weight / most) ** 0.5 if most else 0.0
         share = {"none": 0.0, "all": most, "r": most * r, "r²": most * r * r}
         for name, (n, near) in WAYS.items():
             if n == passes and near in share:
-                found[name] = replace(each, near_share=share[near])
+                found[name] = replace(each, neighbor_weight=share[near])
     return found
 
 
@@ -72,9 +72,9 @@ def main() -> None:
         classes = truth(task)
         for shots, seed in ((shots, seed) for shots in SHOTS for seed in range(SEEDS)):
             kept = torch.load(WORK / "embeddings" / f"{task}-{shots}-{seed}.pt", weights_only=True)
-            cell, predictor, z = drawn(task, shots, seed), Predictor(**kept["predictor"]), kept["unlabelled"].float()
+            cell, predictor, z = drawn(task, shots, seed), Predictor(**kept["predictor"]), kept["unlabeled"].float()
             cut = int(TAUGHT * len(z))
-            cell |= {"truth": [classes[text] for text in cell["unlabelled"][cut:]]}
+            cell |= {"truth": [classes[text] for text in cell["unlabeled"][cut:]]}
             row: dict[str, Any] = {"task": task, "shots": shots, "seed": seed}
             row["alone"] = scores(cell, predictor.probabilities(z[cut:]))
             for name, each in taught(predictor, z[:cut]).items():

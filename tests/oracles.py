@@ -20,7 +20,7 @@ def similarity(embeddings: Tensor, sigma: float | Tensor) -> Tensor:
 
 
 def nearest(w: Tensor, k: int) -> Tensor:
-    """W with the edges to the k nearest neighbours of either end."""
+    """W with the edges to the k nearest neighbors of either end."""
     keep = torch.zeros_like(w, dtype=torch.bool)
     for i in range(len(w)):
         for j in sorted(range(len(w)), key=lambda j: -w[i, j].item())[:k]:
@@ -29,7 +29,7 @@ def nearest(w: Tensor, k: int) -> Tensor:
 
 
 def paper_transition(w: Tensor) -> Tensor:
-    """T of the published loss: symmetrise, D^-1/2 A D^-1/2, divide by column sums, then by row sums."""
+    """T of the published loss: symmetrize, D^-1/2 A D^-1/2, divide by column sums, then by row sums."""
     a = w + w.T
     d = a.sum(1)
     s = torch.diag(d**-0.5) @ a @ torch.diag(d**-0.5) if len(w) <= 64 else d[:, None] ** -0.5 * a * d[None, :] ** -0.5
@@ -63,7 +63,7 @@ def spreading(w: Tensor, y: Tensor, alpha: float) -> Tensor:
 
 
 def loo(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> Tensor:
-    """Really leave each labelled node out, one after the other; rows of unlabelled nodes leave nobody out."""
+    """Really leave each labeled node out, one after the other; rows of unlabeled nodes leave nobody out."""
     rows = []
     for i in range(len(w)):
         left = labels.clone()
@@ -94,7 +94,7 @@ def loo_loss(
 
 
 def nca(embeddings: Tensor, labels: Tensor, sigma: float) -> Tensor:
-    """Neighbourhood components analysis: soft nearest neighbours over cosines at temperature sigma^2."""
+    """Neighborhood components analysis: soft nearest neighbors over cosines at temperature sigma^2."""
     z = functional.normalize(embeddings.double(), dim=1)
     logits = z @ z.T / sigma**2
     terms = []
@@ -118,7 +118,7 @@ def bandwidth(embeddings: Tensor, labels: Tensor, rule: str) -> float:
 
 
 def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Khosla et al. 2020, equation 2, over the labelled documents; mean over those that have a positive."""
+    """Khosla et al. 2020, equation 2, over the labeled documents; mean over those that have a positive."""
     z = functional.normalize(embeddings.double(), dim=1)
     given = [i for i in range(len(z)) if labels[i] >= 0]
     terms = []
@@ -131,8 +131,8 @@ def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def neighbours(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """NCA over the labelled documents, by shares of exponentials; mean over those that have a positive."""
+def neighbors(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """NCA over the labeled documents, by shares of exponentials; mean over those that have a positive."""
     z = functional.normalize(embeddings.double(), dim=1)
     given = [i for i in range(len(z)) if labels[i] >= 0]
     terms = []
@@ -147,7 +147,7 @@ def neighbours(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor
 
 
 def triplets(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Mean of the terms above zero over all valid triplets of labelled documents; Euclidean, nothing scaled."""
+    """Mean of the terms above zero over all valid triplets of labeled documents; Euclidean, nothing scaled."""
     x = embeddings.double()
     given = [i for i in range(len(x)) if labels[i] >= 0]
     terms = []
@@ -160,7 +160,7 @@ def triplets(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def cosine(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Mean over pairs of labelled documents of the squared error of their cosine against 1 or 0."""
+    """Mean over pairs of labeled documents of the squared error of their cosine against 1 or 0."""
     x = embeddings.double()
     given = [i for i in range(len(x)) if labels[i] >= 0]
     terms = []
@@ -239,7 +239,7 @@ def doubted(w: Tensor, labels: Tensor, probe: Tensor, alpha: float) -> Tensor:
 
 
 def corpus_similarity(embeddings: Tensor, k: int, sigma: float) -> Tensor:
-    """Dense W = (A + A^T) / 2 of the k nearest neighbours."""
+    """Dense W = (A + A^T) / 2 of the k nearest neighbors."""
     z = functional.normalize(embeddings.double(), dim=1)
     a = torch.zeros(len(z), len(z), dtype=torch.float64)
     for i in range(len(z)):

@@ -30,26 +30,26 @@ def batch(
     d: int = 16,
     sigma: float = 0.3,
     seed: int = 0,
-    unlabelled: float = 0.0,
+    unlabeled: float = 0.0,
     spread: float = 1.0,
     dtype: torch.dtype = torch.float64,
 ) -> Batch:
-    """Clustered Gaussian embeddings; `spread` is the noise around a class centre, a share `unlabelled` has label -1."""
+    """Clustered Gaussian embeddings; `spread` is the noise around a class center, a share `unlabeled` has label -1."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % num_classes
-    centres = torch.randn(num_classes, d, generator=g, dtype=torch.float64)
-    x = centres[labels] + spread * torch.randn(n, d, generator=g, dtype=torch.float64)
+    centers = torch.randn(num_classes, d, generator=g, dtype=torch.float64)
+    x = centers[labels] + spread * torch.randn(n, d, generator=g, dtype=torch.float64)
     order = torch.randperm(n, generator=g)
     x, labels = x[order], labels[order]
     first = (labels == 0).nonzero()[:2, 0]  # class 0 is always askable
-    if unlabelled:
-        labels = torch.where(torch.rand(n, generator=g) < unlabelled, -1, labels)
+    if unlabeled:
+        labels = torch.where(torch.rand(n, generator=g) < unlabeled, -1, labels)
         labels[first] = 0
     return Batch(x.to(dtype), labels, sigma, num_classes, g)
 
 
 @st.composite
-def batches(draw: st.DrawFn, unlabelled: bool = True) -> Batch:
+def batches(draw: st.DrawFn, unlabeled: bool = True) -> Batch:
     """Batches of 6 to 40 documents in float64."""
     return batch(
         draw(st.integers(6, 40)),
@@ -57,7 +57,7 @@ def batches(draw: st.DrawFn, unlabelled: bool = True) -> Batch:
         d=draw(st.integers(3, 24)),
         sigma=draw(st.sampled_from([0.2, 0.3, 0.5, 1.0, 5.0])),
         seed=draw(st.integers(0, 2**16)),
-        unlabelled=draw(st.sampled_from([0.0, 0.3, 0.6])) if unlabelled else 0.0,
+        unlabeled=draw(st.sampled_from([0.0, 0.3, 0.6])) if unlabeled else 0.0,
     )
 
 

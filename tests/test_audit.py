@@ -15,8 +15,8 @@ from graphloss.losses.graph import unit
 def clusters(n: int, classes: int, noise: float = 0.4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % classes
-    centres = unit(torch.randn(classes, 16, generator=generator))
-    return unit(centres[y] + noise * torch.randn(n, 16, generator=generator)), y
+    centers = unit(torch.randn(classes, 16, generator=generator))
+    return unit(centers[y] + noise * torch.randn(n, 16, generator=generator)), y
 
 
 def flipped(y: torch.Tensor, share: float, classes: int) -> torch.Tensor:
@@ -31,7 +31,7 @@ def test_the_graph_leaves_each_label_out_in_both_rounds() -> None:
     z, y = clusters(40, 3)
     given = flipped(y, 0.1, 3)
     found = suspicion(z, given, 3, sigma=0.4)
-    w = oracles.nearest(oracles.similarity(z.double(), 0.4), label_errors.NEIGHBOURS)
+    w = oracles.nearest(oracles.similarity(z.double(), 0.4), label_errors.NEIGHBORS)
     expected = oracles.doubted(w, given, found.probe.double(), ALPHA)
     torch.testing.assert_close(found.graph.double(), expected, rtol=1e-3, atol=1e-5)
 

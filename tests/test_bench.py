@@ -1,4 +1,4 @@
-"""What a comparison is made of: the grid, the settings of its cells, the files of its folder, curves, neighbours."""
+"""What a comparison is made of: the grid, the settings of its cells, the files of its folder, curves, neighbors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 
 from graphloss.errors import InputError
 from graphloss.research.bench import storage as place
-from graphloss.research.bench.cell import neighbours
+from graphloss.research.bench.cell import neighbors
 from graphloss.research.bench.curve import PROCESSOR, arrival, curve_of
-from graphloss.research.bench.grid import Cell, Grid, ask, said_shots, slug
+from graphloss.research.bench.grid import Cell, Grid, ask, format_shots, slug
 from graphloss.research.bench.tables import comparison_tables, markdown, p_value, score_tables
 from graphloss.training.settings import LOSSES, names
 from graphloss.training.sizes import batch_size_for, epochs_for
@@ -111,7 +111,7 @@ def test_file_names_tell_sources_apart(tmp_path: Path) -> None:
     paths = [tmp_path / name / "data.csv" for name in ("a", "b")]
     found = {slug(str(path)) for path in paths} | {slug("r8"), slug("hub:OWNER/NAME"), slug("builtin")}
     assert len(found) == 5 and not any("/" in name or ":" in name for name in found)
-    assert said_shots(None) == "all" and said_shots(8) == "8"
+    assert format_shots(None) == "all" and format_shots(8) == "8"
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def result(grid: Grid, cell: Cell) -> dict[str, Any]:
     return {
         "format": 1,
         "data": slug(cell.source),
-        "shots": said_shots(cell.shots),
+        "shots": format_shots(cell.shots),
         "loss": cell.loss,
         "mode": cell.mode,
         "seed": cell.seed,
@@ -263,12 +263,12 @@ def test_a_curve_adds_up_its_seconds_without_the_writing() -> None:
     assert arrival([]) is None
 
 
-def test_neighbours_are_those_of_a_loop_over_all_pairs() -> None:
+def test_neighbors_are_those_of_a_loop_over_all_pairs() -> None:
     rng = np.random.default_rng(3)
     support, z = (rng.normal(size=(n, 6)) for n in (30, 12))
     support, z = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (support, z))
     labels = [int(label) for label in rng.choice([0, 2, 3], 30)]
-    found = neighbours(support, labels, z, 4)
+    found = neighbors(support, labels, z, 4)
     for row, document in enumerate(z):
         near = sorted((1 - float(document @ other), label) for other, label in zip(support, labels, strict=True))[:5]
         votes = np.zeros(4)
@@ -276,7 +276,7 @@ def test_neighbours_are_those_of_a_loop_over_all_pairs() -> None:
             votes[label] += 1 / distance
         assert found[row] == pytest.approx(votes / votes.sum(), rel=1e-5)
     assert not found[:, 1].any() and len(set(found.argmax(1))) > 1
-    few = neighbours(support[:2], labels[:2], z, 4)
+    few = neighbors(support[:2], labels[:2], z, 4)
     assert few.sum(1) == pytest.approx(np.ones(12))
 
 

@@ -60,7 +60,7 @@ def given(tiny_encoder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def brief(given: dict[str, Any]) -> dict[str, Any]:
-    """The same for one epoch, where it does not matter what is learnt."""
+    """The same for one epoch, where it does not matter what is learned."""
     return given | {"epochs": 1}
 
 
@@ -353,7 +353,7 @@ def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], c
         (["DATA", "--model", "./nowhere"], "no such folder"),
         (["DATA", "--model", "MODEL", "--max-length", "9999"], "reads at most"),
         (["DATA", "--model", "MODEL", "--freeze", "9"], "freeze 9: this encoder has"),
-        (["DATA", "--model", "MODEL", "--hidden", "8"], "hidden 8: asks for unlabelled documents"),
+        (["DATA", "--model", "MODEL", "--hidden", "8"], "hidden 8: asks for unlabeled documents"),
         (["DATA", "--model", "MODEL", "--precision", "fp16"], "fp16: needs a GPU"),
         (["DATA", "--model", "my models/bert"], "expected the folder of an encoder or a Hub name"),
         (["DATA", "--modes", "sideways"], "there is no mode"),

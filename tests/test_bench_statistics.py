@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from graphloss.research.bench.statistics import estimate, holm, paired
-from graphloss.research.bench.summary import COMPARED, SCORES, summarise
+from graphloss.research.bench.summary import COMPARED, SCORES, summarize
 
 T_TABLE = {2: 12.7062, 3: 4.3027, 5: 2.7764, 10: 2.2622}  # of a printed table: n seeds -> t(0.975, n - 1)
 
@@ -136,7 +136,7 @@ def cells() -> list[dict[str, Any]]:
 
 
 def test_rows_hold_the_means_and_the_differences_of_their_seeds(cells: list[dict[str, Any]]) -> None:
-    rows = summarise(cells)
+    rows = summarize(cells)
     assert len(rows) == 4 * 5 + 5
     seen = 0
     for row in rows:
@@ -163,7 +163,7 @@ def test_rows_hold_the_means_and_the_differences_of_their_seeds(cells: list[dict
 
 
 def test_cross_entropy_stands_beside_every_mode(cells: list[dict[str, Any]]) -> None:
-    rows = summarise(cells)
+    rows = summarize(cells)
     assert sum(row["loss"] == "ce" and row["data"] == "r8" and row["shots"] == "8" for row in rows) == 1
     compared = {(row["loss"], row["mode"]) for row in rows if row["against_ce"]}
     assert compared == {arm for arm in ARMS if arm[0] != "ce"}
@@ -171,7 +171,7 @@ def test_cross_entropy_stands_beside_every_mode(cells: list[dict[str, Any]]) -> 
 
 def test_the_overall_row_is_paired_by_seed(cells: list[dict[str, Any]]) -> None:
     row = next(
-        r for r in summarise(cells) if r["data"] == "overall" and r["loss"] == "gloss" and r["mode"] == "combined"
+        r for r in summarize(cells) if r["data"] == "overall" and r["loss"] == "gloss" and r["mode"] == "combined"
     )
 
     def by_seed(loss: str, mode: str) -> list[float]:
@@ -194,7 +194,7 @@ def test_the_overall_row_is_paired_by_seed(cells: list[dict[str, Any]]) -> None:
 
 
 def test_p_values_are_corrected_over_all_rows_of_a_score(cells: list[dict[str, Any]]) -> None:
-    rows = [row for row in summarise(cells) if row["against_ce"]]
+    rows = [row for row in summarize(cells) if row["against_ce"]]
     for name in COMPARED:
         found = [row["against_ce"][name] for row in rows]
         assert [one["p_holm"] for one in found] == pytest.approx(literal_holm([one["p"] for one in found]))
@@ -204,10 +204,10 @@ def test_p_values_are_corrected_over_all_rows_of_a_score(cells: list[dict[str, A
 
 def test_seeds_that_are_missing_on_one_side_are_left_out_of_the_pairs(cells: list[dict[str, Any]]) -> None:
     fewer = [one for one in cells if not (one["loss"] == "gloss" and one["seed"] == 2)]
-    row = next(r for r in summarise(fewer) if r["loss"] == "gloss" and r["data"] == "r8")
+    row = next(r for r in summarize(fewer) if r["loss"] == "gloss" and r["data"] == "r8")
     assert row["seeds"] == [0, 1, 3] and row["against_ce"]["head_macro_f1"]["seeds"] == 3
 
 
 def test_without_cross_entropy_there_is_nothing_to_compare(cells: list[dict[str, Any]]) -> None:
-    rows = summarise(one for one in cells if one["loss"] != "ce")
+    rows = summarize(one for one in cells if one["loss"] != "ce")
     assert rows and not any(row["against_ce"] for row in rows)

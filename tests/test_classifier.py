@@ -22,7 +22,7 @@ from graphloss.text.corpus import load_corpus
 from graphloss.text.documents import Documents
 
 QUICK: dict[str, Any] = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
-BRIEF = QUICK | {"epochs": 1}  # where it does not matter what is learnt
+BRIEF = QUICK | {"epochs": 1}  # where it does not matter what is learned
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +159,13 @@ def test_the_same_seed_gives_the_same_model(tiny_encoder: Path, toy: Toy) -> Non
     assert np.array_equal(first, second) and not np.array_equal(first, other)
 
 
-def test_unlabelled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -> None:
+def test_unlabeled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) -> None:
     labels = [None if row % 3 == 0 else label for row, label in enumerate(toy.labels[:48])]
     model = TextClassifier(model=str(tiny_encoder), **BRIEF).fit(
         toy.texts[:48], labels, unlabeled=["the moon then"], validation_data=(toy.texts[48:], toy.labels[48:])
     )
     assert model.predictor_.support.shape[0] == sum(label is not None for label in labels)
-    assert model.taught_ is not None and model.taught_.documents == 17
+    assert model.self_training_ is not None and model.self_training_.documents == 17
     assert "macro_f1" in model.history_[0]
 
 
@@ -282,7 +282,7 @@ def test_the_same_documents_are_held_out_as_by_the_command(tmp_path: Path) -> No
     assert sorted(held.texts) == sorted(load_corpus(str(tmp_path / "a.csv"), validation=0.1).validation.texts)
 
 
-def test_unlabelled_text_that_no_answer_hears_of_is_warned_of(tiny_encoder: Path, toy: Toy) -> None:
+def test_unlabeled_text_that_no_answer_hears_of_is_warned_of(tiny_encoder: Path, toy: Toy) -> None:
     model = TextClassifier(model=str(tiny_encoder), **(QUICK | {"epochs": 1, "corpus_graph": "off"}))
-    with pytest.warns(UserWarning, match="1 unlabelled documents are not used"):
+    with pytest.warns(UserWarning, match="1 unlabeled documents are not used"):
         model.fit(toy.texts, toy.labels, unlabeled=["the moon then"])

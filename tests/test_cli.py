@@ -96,7 +96,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
 
 def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(typed: Typed) -> None:
     order = [
-        "58 labelled",
+        "58 labeled",
         "classes",
         "words on average",
         "cpu",
@@ -125,7 +125,7 @@ def test_evaluate_gives_the_promised_keys(call: Call, run: Path, table: Path, tm
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_evaluate_does_not_take_what_was_learnt_for_a_test(
+def test_evaluate_does_not_take_what_was_learned_for_a_test(
     call: Call, run: Path, table: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
     monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
@@ -178,7 +178,7 @@ def test_a_settings_file_is_used_and_options_win(call: Call, table: Path, tiny_e
     info = json.loads(out)
     assert code == 0
     assert (info["settings"]["epochs"], info["settings"]["batch_size"], info["settings"]["sigma"]) == (1, 16, 0.2)
-    assert info["data"]["shots"] == 5 and info["data"]["sizes"]["labelled"] == 20
+    assert info["data"]["shots"] == 5 and info["data"]["sizes"]["labeled"] == 20
 
 
 def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
@@ -186,24 +186,24 @@ def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[obj
         "train", table, "--out", tmp_path / "run", "--shots", 3, "--keep-unlabeled", "--json", "-q", *quick
     )
     sizes = json.loads(out)["data"]["sizes"]
-    assert sizes["labelled"] == 12 and sizes["train"] == 58
+    assert sizes["labeled"] == 12 and sizes["train"] == 58
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--corpus-graph", "off"], "46 unlabelled documents are not used"),
-        (["--predictor", "knn"], "46 unlabelled documents teach the head, which predictor 'knn' does not ask"),
+        (["--corpus-graph", "off"], "46 unlabeled documents are not used"),
+        (["--predictor", "knn"], "46 unlabeled documents teach the head, which predictor 'knn' does not ask"),
     ],
 )
-def test_unlabelled_text_that_no_answer_hears_of_is_said(
+def test_unlabeled_text_that_no_answer_hears_of_is_said(
     call: Call, table: Path, quick: list[object], tmp_path: Path, options: list[str], said: str
 ) -> None:
     code, _, error = call("train", table, "--shots", 3, "--keep-unlabeled", "--out", tmp_path / "run", *options, *quick)
     assert code == 0 and f"warning: {said}" in error
 
 
-def test_unlabelled_text_of_a_file_of_its_own(
+def test_unlabeled_text_of_a_file_of_its_own(
     call: Call, table: Path, toy_maker: Any, quick: list[object], tmp_path: Path
 ) -> None:
     more = toy_maker({"cooking": 9, "football": 9, "music": 9, "space": 9}, seed=7).texts
@@ -213,21 +213,21 @@ def test_unlabelled_text_of_a_file_of_its_own(
         "train", table, "--shots", 3, "--unlabeled", tmp_path / "more.txt", "--out", out, "--json", *quick
     )
     info = json.loads(said)
-    assert code == 0 and "36 unlabelled" in told and "taught by 36 unlabelled documents" in told
-    assert info["data"]["sizes"] | {"validation": 0} == {"train": 48, "labelled": 12, "validation": 0, "test": 0}
-    assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["unlabelled"]["documents"] == 36
-    assert set(info["unlabelled"]["shares"]) == {"cooking", "football", "music", "space"}
-    assert "36 unlabelled documents" in (out / "README.md").read_text()
-    assert "<b>36</b> unlabelled documents taught" in (out / "report.html").read_text()
+    assert code == 0 and "36 unlabeled" in told and "taught by 36 unlabeled documents" in told
+    assert info["data"]["sizes"] | {"validation": 0} == {"train": 48, "labeled": 12, "validation": 0, "test": 0}
+    assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["unlabeled"]["documents"] == 36
+    assert set(info["unlabeled"]["shares"]) == {"cooking", "football", "music", "space"}
+    assert "36 unlabeled documents" in (out / "README.md").read_text()
+    assert "<b>36</b> unlabeled documents taught" in (out / "report.html").read_text()
     assert call("evaluate", out, "--split", "validation")[0] == 0
     model = TextClassifier.from_pretrained(out)
-    assert model.taught_ is not None and model.taught_.documents == 36
+    assert model.self_training_ is not None and model.self_training_.documents == 36
     code, _, error = call("train", "--resume", "--out", out, "--unlabeled", table)
     assert code == 2 and "unlabeled" in error
 
 
 @pytest.mark.parametrize(("name", "said"), [("none.csv", "no such file"), ("empty.txt", "holds no text")])
-def test_unlabelled_text_that_cannot_be_used(
+def test_unlabeled_text_that_cannot_be_used(
     call: Call, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
@@ -490,7 +490,7 @@ def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy)
     assert code == 0 and first.startswith("football\t") and rest and all(line.startswith("    ") for line in rest)
     _, out, _ = call(*words, "--predictor", "head")
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["100.0%", "(head)", "asks", "no", "labelled", "document;", "--predictor", "graph", "asks", "them", "all"]
+        ["100.0%", "(head)", "asks", "no", "labeled", "document;", "--predictor", "graph", "asks", "them", "all"]
     ]
     code, _, error = call(*words, "--predictor", "vote")
     assert code == 2 and "expected one of mix, head, graph, knn" in error
@@ -505,7 +505,7 @@ def test_evaluate_by_another_predictor(call: Call, run: Path) -> None:
 
 
 @pytest.fixture
-def mislabelled(run: Path, toy: Toy, tmp_path: Path) -> tuple[Path, list[str]]:
+def mislabeled(run: Path, toy: Toy, tmp_path: Path) -> tuple[Path, list[str]]:
     """A file in which some labels are wrong, and the texts that have them."""
     labels = list(toy.labels)
     wrong = [3, 10, 20, 30]
@@ -515,9 +515,9 @@ def mislabelled(run: Path, toy: Toy, tmp_path: Path) -> tuple[Path, list[str]]:
 
 
 def test_audit_of_other_data_lists_the_wrong_labels(
-    call: Call, run: Path, mislabelled: tuple[Path, list[str]], tmp_path: Path
+    call: Call, run: Path, mislabeled: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    data, wrong = mislabelled
+    data, wrong = mislabeled
     code, out, said = call("audit", run, "--data", data, "--json", "--out", tmp_path / "found.csv")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and set(wrong) <= {row["text"] for row in rows[:6]} and "found.csv" in said
@@ -533,12 +533,12 @@ def test_audit_of_other_data_lists_the_wrong_labels(
 
 
 def test_audit_of_a_run_is_kept_and_reported(
-    call: Call, quick: list[object], mislabelled: tuple[Path, list[str]], tmp_path: Path
+    call: Call, quick: list[object], mislabeled: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    data, _ = mislabelled
+    data, _ = mislabeled
     folder = tmp_path / "run"
     assert call("train", data, "--out", folder, *quick)[0] == 0
-    data.unlink()  # the run folder keeps what it learnt from
+    data.unlink()  # the run folder keeps what it learned from
     code, out, said = call("audit", folder, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and rows and "report" in said
@@ -553,9 +553,9 @@ def test_audit_of_a_run_is_kept_and_reported(
 
 
 def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
-    call: Call, quick: list[object], mislabelled: tuple[Path, list[str]], tmp_path: Path
+    call: Call, quick: list[object], mislabeled: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    data, _ = mislabelled
+    data, _ = mislabeled
     folder = tmp_path / "run"
     call("train", data, "--out", folder, *quick)
     kept = call("audit", folder, "--json")[1]
@@ -569,7 +569,7 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     data.unlink()
     code, out, error = call("audit", folder)
     assert code == 2 and out == "" and error.startswith("error: ")
-    assert "its data cannot be read any more; name labelled documents: `graphloss audit" in error
+    assert "its data cannot be read any more; name labeled documents: `graphloss audit" in error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphloss.inference import corpus_graph as cg
 from graphloss.losses.graph import unit
-from graphloss.losses.propagation import normalised, one_hot
+from graphloss.losses.propagation import normalized, one_hot
 
 
 def graph_of(edges: list[tuple[int, int]], n: int, weights: list[float] | None = None) -> cg.CorpusGraph:
@@ -126,7 +126,7 @@ class TestClosedForms:
         g = torch.Generator().manual_seed(0)
         f = torch.rand(50, 3, generator=g, dtype=torch.float64) * torch.rand(50, 1, generator=g, dtype=torch.float64)
         rows, prior = torch.arange(50) < 40, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-        scaled = normalised(f, prior) * cg.class_mass(f, rows, prior)
+        scaled = normalized(f, prior) * cg.class_mass(f, rows, prior)
         assert torch.allclose(scaled[rows].mean(0), prior)
 
 
@@ -194,13 +194,13 @@ class TestEdges:
         assert f[2].tolist() == [0.0, 0.0] and f[3].tolist() == [0.0, 1.0]
         assert torch.isfinite(cg.poisson(graph_of([(0, 1)], 4), torch.tensor([0, -1, -1, 1]), 2)).all()
 
-    def test_nothing_labelled(self) -> None:
+    def test_nothing_labeled(self) -> None:
         graph, labels = graph_of([(0, 1), (1, 2)], 3), torch.full((3,), -1)
         assert (cg.spread(graph, labels, 2) == 0).all()
         assert (cg.poisson(graph, labels, 2) == 0).all()
         assert cg.left_out(graph, labels, 2, labels).shape == (0, 2)
 
-    def test_everything_labelled_has_no_mass_to_balance(self) -> None:
+    def test_everything_labeled_has_no_mass_to_balance(self) -> None:
         graph, labels = graph_of([(0, 1), (1, 2)], 3), torch.tensor([0, 1, 0])
         factor = cg.class_mass(cg.spread(graph, labels, 2), labels < 0, torch.tensor([0.5, 0.5], dtype=torch.float64))
         assert factor.tolist() == [1.0, 1.0]

@@ -304,7 +304,7 @@ def test_documents_without_a_label_cannot_judge(tmp_path):
     write(tmp_path / "test.csv", ["u", "v"], ["", "class 1"])
     corpus = load_corpus(str(tmp_path))
     assert corpus.test == Split(["v"], ["class 1"])
-    assert any("test split has 1 unlabelled documents" in warning for warning in corpus.warnings)
+    assert any("test split has 1 unlabeled documents" in warning for warning in corpus.warnings)
     write(tmp_path / "test.csv", ["u", "v"], None)
     corpus = load_corpus(str(tmp_path))
     assert corpus.test is None
@@ -374,8 +374,8 @@ def test_shots_of_a_corpus(tmp_path):
     assert Counter(kept.train.labels)[None] == 37 - 10
     assert kept.validation == few.validation
     assert not set(few.validation.texts) & set(kept.train.texts)
-    labelled = {text for text, name in zip(kept.train.texts, kept.train.labels, strict=True) if name is not None}
-    assert labelled == set(few.train.texts)
+    labeled = {text for text, name in zip(kept.train.texts, kept.train.labels, strict=True) if name is not None}
+    assert labeled == set(few.train.texts)
     assert load_corpus(path, shots=4, seed=1).fingerprint != load_corpus(path, shots=4).fingerprint
 
 
@@ -385,12 +385,12 @@ def test_further_documents_without_labels(tmp_path):
     (tmp_path / "lines.txt").write_text("one more\n\nand another\n")
     (tmp_path / "table.csv").write_text("complaint,label\none more,good\nand another,\n")
     for name, options in (("lines.txt", {}), ("table.csv", {"text": "complaint"})):
-        labelled = write(tmp_path / "b.csv", TEXTS, LABELS, text=options.get("text", "text"))
-        corpus = load_corpus(str(labelled), shots=1, unlabeled=str(tmp_path / name), **options)
+        labeled = write(tmp_path / "b.csv", TEXTS, LABELS, text=options.get("text", "text"))
+        corpus = load_corpus(str(labeled), shots=1, unlabeled=str(tmp_path / name), **options)
         assert corpus.train.texts == [*plain.train.texts, "one more", "and another"]
         assert corpus.train.labels == [*plain.train.labels, None, None] and corpus.validation == plain.validation
         assert corpus.fingerprint != plain.fingerprint and corpus.train.known == len(plain.train)
-    other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labelled data alone
+    other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labeled data alone
     (tmp_path / "table.csv").write_text("sentence\none more\n")
     assert load_corpus(str(other), text="body", unlabeled=str(tmp_path / "table.csv")).train.texts[-1] == "one more"
 
@@ -495,7 +495,7 @@ def test_description(tmp_path):
     about = describe(load_corpus(str(tmp_path)))
     assert about.documents == {"train": 5, "validation": 2}
     assert [(c.label, c.train, c.validation, c.test) for c in about.classes] == [("x", 3, 1, 0), ("y", 1, 1, 0)]
-    assert (about.unlabelled, about.repeated, about.words.longest) == (1, {"validation": 1}, 3)
+    assert (about.unlabeled, about.repeated, about.words.longest) == (1, {"validation": 1}, 3)
     assert about.words.mean == pytest.approx(8 / 5)
     json.dumps(about.__dict__, default=vars)
 
@@ -602,7 +602,7 @@ def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
         load_corpus(str(path))
 
 
-def test_unlabelled_lines_that_do_not_fit_into_memory_are_refused_too(
+def test_unlabeled_lines_that_do_not_fit_into_memory_are_refused_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "few.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 9)

@@ -16,7 +16,7 @@ from conftest import Toy
 
 from graphloss.errors import InputError
 from graphloss.losses.graph import unit
-from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.text.encoder_source import check_length, resolve
 from graphloss.training.batches import Collator
 
@@ -149,7 +149,7 @@ def test_what_a_text_has_once_goes_with_its_rows(bare_encoder: Path) -> None:
     encoder = SentenceTransformer(modules=[table, lstm, pooling], device="cpu").eval()
     expected = unit(encoder.encode(TEXTS, convert_to_tensor=True))
     torch.testing.assert_close(encode(encoder, TEXTS, batch_size=2), expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS), chunk=1), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(embed(encoder, tokenize(encoder, TEXTS), chunk=1), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_encoder_that_truncates_its_embeddings_does_so_here_too(tiny_encoder: Path) -> None:
@@ -157,7 +157,7 @@ def test_an_encoder_that_truncates_its_embeddings_does_so_here_too(tiny_encoder:
     encoder.truncate_dim = 8
     expected = unit(encoder.encode(TEXTS, convert_to_tensor=True))
     torch.testing.assert_close(encode(encoder, TEXTS), expected)
-    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS)), expected)
+    torch.testing.assert_close(embed(encoder, tokenize(encoder, TEXTS)), expected)
     assert encode(encoder, []).shape == (0, 8)
 
 
@@ -312,7 +312,7 @@ def test_the_default_prompt_is_in_training_too(tiny_encoder: Path, include: bool
     torch.testing.assert_close(z, encode(encoder, TEXTS, batch_size=1), rtol=1e-5, atol=1e-6)
     assert (z - plain).abs().max() > 1e-3
     encoder.default_prompt_name = None
-    torch.testing.assert_close(embed(encoder, tokenise(encoder, TEXTS), chunk=1), plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(embed(encoder, tokenize(encoder, TEXTS), chunk=1), plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("source", ["bare", "tiny"])

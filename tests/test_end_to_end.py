@@ -137,5 +137,5 @@ def test_data_sets_by_name(tmp_path: Path, call: Call, monkeypatch: pytest.Monke
     code, out, said = call("train", "banking77", *short, "--out", tmp_path / "run", "--json", "--quiet")
     assert code == 0, said
     info = json.loads(out)
-    assert info["data"]["sizes"] == {"train": 77, "labelled": 77, "validation": 77, "test": 3080}
+    assert info["data"]["sizes"] == {"train": 77, "labeled": 77, "validation": 77, "test": 3080}
     assert info["metrics"]["split"] == "test" and info["metrics"]["model"]["accuracy"] > 0.4

@@ -94,7 +94,7 @@ def test_tensors_and_arrays_give_the_same_scores_and_plain_json() -> None:
     score(y, torch.from_numpy(p).bfloat16(), torch.from_numpy(x).bfloat16(), names)
 
 
-def test_unlabelled_documents_are_left_out_of_every_score() -> None:
+def test_unlabeled_documents_are_left_out_of_every_score() -> None:
     x, y = clusters(40, 3)
     p = softmax(np.random.default_rng(1).normal(size=(40, 3)))
     hidden = y.copy()
@@ -170,7 +170,7 @@ def test_classes_without_a_training_document_are_never_predicted(present: list[i
     np.testing.assert_allclose(p[:, present].numpy(), linear_probe(x, y, len(present)).probabilities(x), atol=1e-5)
 
 
-def test_a_single_class_is_always_predicted_and_unlabelled_documents_do_not_count() -> None:
+def test_a_single_class_is_always_predicted_and_unlabeled_documents_do_not_count() -> None:
     x, y = clusters(30, 3)
     alone = linear_probe(x, np.full(30, 2), 3).probabilities(x)
     assert torch.equal(alone, torch.eye(3)[[2] * 30])
@@ -189,13 +189,13 @@ def test_wrong_input_is_said_with_its_repair() -> None:
         score([0, 1, 0], 9 * p, None, names)
     with pytest.raises(ValueError, match="softmax"):
         score([0, 1, 0], p * np.nan, None, names)
-    with pytest.raises(ValueError, match="at least one labelled"):
+    with pytest.raises(ValueError, match="at least one labeled"):
         score([-1, -1, -1], p, None, names)
     with pytest.raises(ValueError, match="from -1"):
         score([0, 1, 2], p, None, names)
     with pytest.raises(ValueError, match="integer class"):
         score([0.0, 1.0, 1.0], p, None, names)
-    with pytest.raises(ValueError, match="at least one labelled"):
+    with pytest.raises(ValueError, match="at least one labeled"):
         linear_probe(x, [-1, -1, -1], 2)
     with pytest.raises(ValueError, match="finite"):
         linear_probe(x * np.inf, [0, 1, 0], 2)

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from graphloss.losses import gradient_cache
 from graphloss.losses.gradient_cache import in_pieces
 from graphloss.text.documents import Documents
-from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.model import GraphModel, start_model
 from graphloss.training.settings import LOSSES, TrainSettings
@@ -31,9 +31,9 @@ def encoder(tiny_encoder: Path) -> SentenceTransformer:
 
 @pytest.fixture
 def batch(encoder: SentenceTransformer, toy: Toy) -> dict[str, Any]:
-    """64 documents, some unlabelled."""
+    """64 documents, some unlabeled."""
     labels = torch.tensor([label if row % 5 else -1 for row, label in enumerate(toy.indices)])
-    return {"features": tokenise(encoder, toy.texts), "labels": labels}
+    return {"features": tokenize(encoder, toy.texts), "labels": labels}
 
 
 def model_of(encoder: SentenceTransformer, toy: Toy, **settings: Any) -> GraphModel:
@@ -247,11 +247,11 @@ def test_a_training_in_pieces_ends_like_one_without(
     for one, other in zip(whole.history, pieces.history, strict=True):
         assert one["step"] == other["step"] > 0
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    state, moved = whole.encoder.state_dict(), 0.0
+    state, moved = whole.model.encoder.state_dict(), 0.0
     untouched = load(str(tiny_encoder), device="cpu").state_dict()
-    for name, tensor in pieces.encoder.state_dict().items():
+    for name, tensor in pieces.model.encoder.state_dict().items():
         torch.testing.assert_close(tensor, state[name], rtol=1e-3, atol=1e-5)
         moved = max(moved, float((tensor - untouched[name]).abs().max()))
     assert moved > 1e-3
-    torch.testing.assert_close(pieces.predictor.weight, whole.predictor.weight, rtol=1e-3, atol=1e-4)
-    assert pieces.predictor.sigma == pytest.approx(whole.predictor.sigma, rel=1e-4)
+    torch.testing.assert_close(pieces.model.predictor.weight, whole.model.predictor.weight, rtol=1e-3, atol=1e-4)
+    assert pieces.model.predictor.sigma == pytest.approx(whole.model.predictor.sigma, rel=1e-4)

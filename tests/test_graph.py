@@ -83,13 +83,13 @@ class TestLogAffinity:
             g.sum().backward()
 
     @pytest.mark.parametrize("k", [1, 2, 5])
-    def test_nearest_neighbours_of_either_end(self, k: int) -> None:
+    def test_nearest_neighbors_of_either_end(self, k: int) -> None:
         b = batch(15, 3)
         w = graph.log_affinity(graph.unit(b.embeddings), 0.5, k=k).exp()
         assert torch.allclose(w, oracles.nearest(oracles.similarity(b.embeddings, 0.5), k), rtol=1e-9, atol=0)
         assert 15 * k <= int((w > 0).sum()) <= 2 * 15 * k
 
-    def test_more_neighbours_than_documents_keeps_all(self) -> None:
+    def test_more_neighbors_than_documents_keeps_all(self) -> None:
         z = graph.unit(batch(6, 2).embeddings)
         assert torch.equal(graph.log_affinity(z, 0.5, k=50), graph.log_affinity(z, 0.5))
 
@@ -99,14 +99,14 @@ class TestLogAffinity:
             graph.log_affinity(torch.eye(3), sigma)
 
     def test_bad_k(self) -> None:
-        with pytest.raises(ValueError, match="at least 1 neighbour"):
+        with pytest.raises(ValueError, match="at least 1 neighbor"):
             graph.log_affinity(torch.eye(3), 0.5, k=0)
 
 
 class TestBandwidth:
     @pytest.mark.parametrize("rule", ["root", "mst", "median"])
     def test_equals_the_oracle(self, rule: str) -> None:
-        b = batch(25, 3, unlabelled=0.3)
+        b = batch(25, 3, unlabeled=0.3)
         sigma = graph.bandwidth(graph.unit(b.embeddings.requires_grad_()), b.labels, rule)
         assert sigma.shape == ()
         assert not sigma.requires_grad
@@ -139,7 +139,7 @@ class TestBandwidth:
             graph.bandwidth(torch.eye(3), torch.arange(3), "scott")
 
     def test_bad_perplexity(self) -> None:
-        with pytest.raises(ValueError, match="positive number of neighbours"):
+        with pytest.raises(ValueError, match="positive number of neighbors"):
             graph.bandwidth(torch.eye(3), torch.arange(3), "perplexity", perplexity=0)
 
 

@@ -15,8 +15,8 @@ def clusters(n: int, classes: int, noise: float, seed: int = 0) -> tuple[torch.T
     """Unit vectors about one direction a class, and their classes."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % classes
-    centres = unit(torch.randn(classes, 16, generator=generator))
-    return unit(centres[y] + noise * torch.randn(n, 16, generator=generator)), y
+    centers = unit(torch.randn(classes, 16, generator=generator))
+    return unit(centers[y] + noise * torch.randn(n, 16, generator=generator)), y
 
 
 def test_each_fold_is_answered_by_a_probe_of_the_others() -> None:
@@ -31,7 +31,7 @@ def test_each_fold_is_answered_by_a_probe_of_the_others() -> None:
     assert all(len(set(part[y.numpy() == c])) == FOLDS for c in range(4))
 
 
-def test_labels_without_sense_are_not_learnt_by_heart() -> None:
+def test_labels_without_sense_are_not_learned_by_heart() -> None:
     generator = torch.Generator().manual_seed(0)
     z, y = unit(torch.randn(150, 64, generator=generator)), torch.randint(3, (150,), generator=generator)
     seen = (linear_probe(z, y, 3).probabilities(z).argmax(1) == y).float().mean()

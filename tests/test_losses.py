@@ -36,12 +36,12 @@ def backward(b: Batch, **options: object) -> tuple[Tensor, Tensor, Tensor]:
 class TestOracles:
     @pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
     @pytest.mark.parametrize("alpha", [1.0, 0.8])
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.5])
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.5])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
     def test_leaving_each_out_in_a_loop(
-        self, q: float, alpha: float, unlabelled: float, dtype: torch.dtype, tolerance: float
+        self, q: float, alpha: float, unlabeled: float, dtype: torch.dtype, tolerance: float
     ) -> None:
-        b = batch(20, 3, unlabelled=unlabelled, seed=2, dtype=dtype)
+        b = batch(20, 3, unlabeled=unlabeled, seed=2, dtype=dtype)
         x = b.embeddings.double().clone().requires_grad_()
         weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
         expected = oracles.loo_loss(oracles.similarity(x, 0.3), b.labels, 3, alpha, q, weights)
@@ -53,8 +53,8 @@ class TestOracles:
         assert (g.double() - h).norm() / h.norm() < tolerance
 
     @quick
-    @given(batches(unlabelled=False))
-    def test_without_unlabelled_documents_it_is_nca(self, b: Batch) -> None:
+    @given(batches(unlabeled=False))
+    def test_without_unlabeled_documents_it_is_nca(self, b: Batch) -> None:
         x = b.embeddings.clone().requires_grad_()
         expected = oracles.nca(x, b.labels, b.sigma)
         (h,) = torch.autograd.grad(expected, x)
@@ -63,7 +63,7 @@ class TestOracles:
         assert torch.allclose(g, h, rtol=1e-7, atol=1e-12)
 
     @pytest.mark.parametrize("alpha", [1.0, 0.8])
-    def test_nearest_neighbours(self, alpha: float) -> None:
+    def test_nearest_neighbors(self, alpha: float) -> None:
         b = batch(30, 2, d=4, sigma=0.5, seed=1)
         w = oracles.nearest(oracles.similarity(b.embeddings, b.sigma), 4)
         f = oracles.loo(w, b.labels, 2, alpha)
@@ -75,7 +75,7 @@ class TestOracles:
 
     @pytest.mark.parametrize("options", MODES)
     def test_gradient(self, options: dict[str, float]) -> None:
-        b = batch(12, 2, d=4, sigma=0.5, unlabelled=0.3)
+        b = batch(12, 2, d=4, sigma=0.5, unlabeled=0.3)
         assert 0 < int((b.labels < 0).sum()) < 9
         assert torch.autograd.gradcheck(
             lambda x: gloss(x, b.labels, sigma=0.5, **options).loss, (b.embeddings.requires_grad_(),)
@@ -102,7 +102,7 @@ class TestReachability:
     @pytest.mark.parametrize("alpha", [1.0, 0.9])
     @pytest.mark.parametrize("seed", range(8))
     def test_in_sparse_graphs_it_is_a_path(self, alpha: float, seed: int) -> None:
-        b = batch(40, 4, d=3, seed=seed, unlabelled=0.6)
+        b = batch(40, 4, d=3, seed=seed, unlabeled=0.6)
         edges = graph.log_affinity(graph.unit(b.embeddings), 0.3, k=1) > graph.MASKED / 2
         expected = []
         for i in range(40):
@@ -112,7 +112,7 @@ class TestReachability:
                 for j in edges[at].nonzero()[:, 0].tolist():
                     if j not in reached:
                         reached.add(j)
-                        if alpha < 1 or b.labels[j] < 0:  # the harmonic walk ends at a labelled document
+                        if alpha < 1 or b.labels[j] < 0:  # the harmonic walk ends at a labeled document
                             front.append(j)
             same = [j for j in reached - {i} if b.labels[j] == b.labels[i]]
             expected.append(bool(b.labels[i] >= 0 and same))
@@ -128,9 +128,9 @@ class TestDegenerate:
         [[0, 1, 2, 3, 4, 5], [-1] * 6, [0], [-1], [], [0, -1, -1, -1, -1, -1], [0, 1, -1, -1, -1, -1]],
         ids=[
             "one document a class",
-            "all unlabelled",
+            "all unlabeled",
             "n = 1",
-            "n = 1, unlabelled",
+            "n = 1, unlabeled",
             "n = 0",
             "one label",
             "two labels",
@@ -156,7 +156,7 @@ class TestDegenerate:
     @pytest.mark.parametrize("options", MODES)
     @pytest.mark.parametrize("case", ["duplicates", "zero vector", "absent class", "two components", "all zero"])
     def test_answer_and_gradient_are_finite(self, case: str, options: dict[str, float]) -> None:
-        b = batch(24, 3, unlabelled=0.25, dtype=torch.float32)
+        b = batch(24, 3, unlabeled=0.25, dtype=torch.float32)
         x, labels = b.embeddings.clone(), b.labels.clone()
         sigma = 0.3
         if case == "duplicates":
@@ -179,13 +179,13 @@ class TestDegenerate:
         assert x.grad.norm() > 0 or case == "all zero" or (case == "two components" and "q" in options)
 
     @pytest.mark.parametrize("options", MODES)
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.4])
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
     @pytest.mark.parametrize("sigma", [0.05, 0.1])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_small_sigma_on_clusters(
-        self, sigma: float, dtype: torch.dtype, unlabelled: float, options: dict[str, float]
+        self, sigma: float, dtype: torch.dtype, unlabeled: float, options: dict[str, float]
     ) -> None:
-        b = batch(64, 4, d=32, sigma=sigma, unlabelled=unlabelled, spread=0.3, dtype=dtype)
+        b = batch(64, 4, d=32, sigma=sigma, unlabeled=unlabeled, spread=0.3, dtype=dtype)
         lost = int((b.labels == 1).nonzero()[0, 0])
         b.labels[lost] = 2  # a wrong label amid another class: p underflows, its gradient must not
         loss, g, _ = backward(b, **options)
@@ -206,9 +206,9 @@ class TestDegenerate:
 
 class TestLeastSigma:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.4])
-    def test_all_is_finite_at_it(self, unlabelled: float, dtype: torch.dtype) -> None:
-        b = batch(24, 3, unlabelled=unlabelled, dtype=dtype)
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
+    def test_all_is_finite_at_it(self, unlabeled: float, dtype: torch.dtype) -> None:
+        b = batch(24, 3, unlabeled=unlabeled, dtype=dtype)
         shown = torch.arange(24) % 2 == 0
         for form in (LEAST_SIGMA, torch.tensor(LEAST_SIGMA), torch.full((24,), LEAST_SIGMA)):
             for options in ({}, {"alpha": 0.9}, {"k": 3}, None):
@@ -372,7 +372,7 @@ class TestModule:
             gloss(embeddings, labels, sigma=0.3, **options)
 
     def test_autocast_changes_nothing(self) -> None:
-        b = batch(40, 3, unlabelled=0.4, dtype=torch.float32)
+        b = batch(40, 3, unlabeled=0.4, dtype=torch.float32)
         plain = backward(b)
         x = b.embeddings.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -384,7 +384,7 @@ class TestModule:
 
 class TestCombined:
     def test_is_the_sum_of_both_means(self) -> None:
-        b = batch(30, 3, unlabelled=0.3, dtype=torch.float32)
+        b = batch(30, 3, unlabeled=0.3, dtype=torch.float32)
         logits = torch.randn(30, 3, requires_grad=True)
         x = b.embeddings.requires_grad_()
         weights = torch.tensor([1.0, 2.0, 0.5])

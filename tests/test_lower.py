@@ -10,7 +10,7 @@ import torch
 from conftest import Toy
 
 from graphloss.errors import InputError
-from graphloss.text.encoder import embed, encode, load, tokenise
+from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.training.frozen_layers import Lower, frozen, layers_of
 
 
@@ -38,7 +38,7 @@ def test_what_is_remembered_is_what_the_layers_say(kind: str, tiny_encoder: Path
     with frozen(encoder, 2) as lower:
         assert isinstance(lower, Lower)
         encoder.eval()
-        features = tokenise(encoder, toy.texts[:20])
+        features = tokenize(encoder, toy.texts[:20])
         with torch.no_grad():
             first = embed(encoder, features, chunk=5)
         assert (lower.computed, lower.recalled) == (20, 0)
@@ -65,7 +65,7 @@ def test_the_frozen_part_learns_nothing_and_drops_nothing_out(tiny_encoder: Path
     frozen_part = [*embeddings.parameters(), *layers[0].parameters()]
     with frozen(encoder, 1) as lower:
         encoder.train()
-        features = tokenise(encoder, toy.texts[:8])
+        features = tokenize(encoder, toy.texts[:8])
         with torch.random.fork_rng():
             first = embed(encoder, features)
         second = embed(encoder, features)
@@ -93,7 +93,7 @@ def test_a_full_memory_forgets_nothing_and_computes_the_rest(tiny_encoder: Path,
 
 def test_under_autocast_the_lower_part_stays_in_float32(tiny_encoder: Path, toy: Toy) -> None:
     encoder = load(str(tiny_encoder))
-    features = tokenise(encoder, toy.texts[:6])
+    features = tokenize(encoder, toy.texts[:6])
     with frozen(encoder, 1) as lower, torch.autocast("cpu", torch.bfloat16):
         embed(encoder, features)
         assert lower is not None and {row.dtype for row in lower.memory.values()} == {torch.float32}

@@ -34,14 +34,14 @@ def boundary(embeddings: Tensor, labels: Tensor, num_classes: int, each: int = 8
 
 
 def parts(b: Batch, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch of `count` documents, and the labelled ones of the rest to remember."""
+    """A batch of `count` documents, and the labeled ones of the rest to remember."""
     rest = torch.arange(len(b.labels)) >= count
     rest &= b.labels >= 0
     return b.embeddings[:count], b.labels[:count], b.embeddings[rest], b.labels[rest]
 
 
-def case(seed: int = 3, unlabelled: float = 0.4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-    b = batch(40, 4, unlabelled=unlabelled, seed=seed, spread=1.5, dtype=dtype)
+def case(seed: int = 3, unlabeled: float = 0.4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    b = batch(40, 4, unlabeled=unlabeled, seed=seed, spread=1.5, dtype=dtype)
     x, y, remembered, kinds = parts(b, 16)
     kept = kinds != 3  # of class 3 nothing is remembered
     return x, y, remembered[kept], kinds[kept]
@@ -50,12 +50,12 @@ def case(seed: int = 3, unlabelled: float = 0.4, dtype: torch.dtype = torch.floa
 class TestOracles:
     @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize("q", [0.0, 0.6])
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.4])
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
     def test_one_graph_of_batch_and_memory(
-        self, leave_out: str, q: float, unlabelled: float, dtype: torch.dtype, tolerance: float
+        self, leave_out: str, q: float, unlabeled: float, dtype: torch.dtype, tolerance: float
     ) -> None:
-        x, y, remembered, kinds = case(unlabelled=unlabelled, dtype=dtype)
+        x, y, remembered, kinds = case(unlabeled=unlabeled, dtype=dtype)
         weights = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
         leaf = x.double().clone().requires_grad_()
         f = oracles.with_memory(leaf, y, remembered, kinds, 0.3, 4, leave_out)
@@ -85,7 +85,7 @@ class TestOracles:
         assert float(result.loss.detach()) == pytest.approx(float((total / norm).detach()), rel=tolerance)
         assert expected.norm() > 0
         assert (mine.grad.double() - expected).norm() / expected.norm() < tolerance
-        if unlabelled or leave_out == "batch":  # hidden documents carry labels on, so they feel the loss too
+        if unlabeled or leave_out == "batch":  # hidden documents carry labels on, so they feel the loss too
             assert (mine.grad.norm(dim=1) > 0).all()
 
     @pytest.mark.parametrize("leave_out", WAYS)
@@ -167,9 +167,9 @@ class TestOracles:
 
 class TestDegenerate:
     @pytest.mark.parametrize("leave_out", WAYS)
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.4])
-    def test_an_empty_memory_is_the_plain_loss(self, leave_out: str, unlabelled: float) -> None:
-        b = batch(20, 3, unlabelled=unlabelled, dtype=torch.float32)
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
+    def test_an_empty_memory_is_the_plain_loss(self, leave_out: str, unlabeled: float) -> None:
+        b = batch(20, 3, unlabeled=unlabeled, dtype=torch.float32)
         x, twin = b.embeddings.clone().requires_grad_(), b.embeddings.clone().requires_grad_()
         plain = GLoss(sigma=0.3)(x, b.labels)
         loss = GLoss(sigma=0.3, memory=Memory(3, 4, 16), leave_out=leave_out)
@@ -183,7 +183,7 @@ class TestDegenerate:
     @pytest.mark.parametrize(
         ("labels", "asked"),
         [([], 0), ([-1], 0), ([-1] * 5, 0), ([2], 0), ([0], 1), ([0, 1, 2], 2), ([0, -1, -1], 1)],
-        ids=["n = 0", "n = 1, unlabelled", "all unlabelled", "class absent", "n = 1", "one a class", "one label"],
+        ids=["n = 0", "n = 1, unlabeled", "all unlabeled", "class absent", "n = 1", "one a class", "one label"],
     )
     def test_small_batches(self, leave_out: str, labels: list[int], asked: int) -> None:
         x = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -198,7 +198,7 @@ class TestDegenerate:
     @pytest.mark.parametrize("sigma", [1e-3, 0.05, 0.3, 5.0])
     @pytest.mark.parametrize("what", ["clusters", "duplicates", "zero vector", "remembered exactly"])
     def test_answer_and_gradient_are_finite(self, leave_out: str, sigma: float, what: str) -> None:
-        b = batch(48, 4, spread=0.3, unlabelled=0.3, dtype=torch.float32)
+        b = batch(48, 4, spread=0.3, unlabeled=0.3, dtype=torch.float32)
         x, y, remembered, kinds = parts(b, 24)
         x = x.clone()
         if what == "duplicates":
@@ -360,7 +360,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize("leave_out", WAYS)
     def test_a_batch_sees_nothing_of_its_own_documents(self, leave_out: str) -> None:
-        b = batch(60, 3, unlabelled=0.2, spread=2.0)
+        b = batch(60, 3, unlabeled=0.2, spread=2.0)
         rows, others = torch.arange(20), torch.arange(20, 60)
         x, y = b.embeddings[:20], b.labels[:20]
 
@@ -416,7 +416,7 @@ class TestModule:
     @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize("sigma", ["auto", "root", "mst", "median", "perplexity", "learned", 0.4])
     def test_every_bandwidth(self, sigma: float | str, leave_out: str) -> None:
-        b = batch(48, 3, spread=1.5, unlabelled=0.2, dtype=torch.float32)
+        b = batch(48, 3, spread=1.5, unlabeled=0.2, dtype=torch.float32)
         loss = GLoss(sigma=sigma, memory=Memory(3, 6, 16), leave_out=leave_out)
         loss(b.embeddings[24:], b.labels[24:], torch.arange(24, 48))
         for p in loss.parameters():

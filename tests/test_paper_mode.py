@@ -78,8 +78,8 @@ def test_float32_keeps_the_gradient_of_nearly_certain_documents(n: int, d: int, 
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_equals_the_oracle_with_unlabelled_documents(share: float) -> None:
-    b = batch(90, 6, unlabelled=0.4, seed=5, spread=2.0)
+def test_equals_the_oracle_with_unlabeled_documents(share: float) -> None:
+    b = batch(90, 6, unlabeled=0.4, seed=5, spread=2.0)
     loss, expected, g, h = both(b, split(b.labels, b.generator, share), None, torch.float64)
     assert float(loss) == pytest.approx(float(expected), rel=1e-8)
     assert distance(g, h) < 1e-8
@@ -120,7 +120,7 @@ def test_the_band_has_the_published_floor() -> None:
 
 
 def test_the_extra_division_is_by_the_number_of_hidden_targets() -> None:
-    b = batch(40, 4, unlabelled=0.3)
+    b = batch(40, 4, unlabeled=0.3)
     shown = split(b.labels, b.generator)
     plain = paper_loss(b.embeddings, b.labels, shown, sigma=0.3, num_classes=4)
     divided = paper_loss(b.embeddings, b.labels, shown, sigma=0.3, num_classes=4, double_division=True)
@@ -129,11 +129,11 @@ def test_the_extra_division_is_by_the_number_of_hidden_targets() -> None:
     assert float(plain.coverage) == pytest.approx(int(plain.asked.sum()) / int((b.labels >= 0).sum()))
 
 
-@pytest.mark.parametrize("case", ["nothing shown", "nothing hidden", "unlabelled", "one", "none"])
+@pytest.mark.parametrize("case", ["nothing shown", "nothing hidden", "unlabeled", "one", "none"])
 def test_nothing_to_ask_is_zero_with_a_live_gradient(case: str) -> None:
     n = {"one": 1, "none": 0}.get(case, 6)
     x = torch.randn(n, 4, requires_grad=True)
-    labels = torch.full((n,), -1) if case == "unlabelled" else torch.arange(n) % 2
+    labels = torch.full((n,), -1) if case == "unlabeled" else torch.arange(n) % 2
     shown = torch.full((n,), case == "nothing hidden")
     result = paper_loss(x, labels, shown, sigma=0.3, num_classes=2)
     result.loss.backward()

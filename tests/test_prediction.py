@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphloss.inference import predictor as predictor_module
-from graphloss.inference.predictor import NEIGHBOURS, Predictor
+from graphloss.inference.predictor import NEIGHBORS, Predictor
 from graphloss.losses.graph import unit
 from graphloss.training.settings import PREDICTORS
 
@@ -30,9 +30,9 @@ def predictor() -> Predictor:
 
 @pytest.fixture
 def beside(predictor: Predictor) -> Predictor:
-    """The same with nine unlabelled documents, whose neighbours give two fifths of the answer."""
+    """The same with nine unlabeled documents, whose neighbors give two fifths of the answer."""
     pile = unit(torch.randn(9, 5, generator=torch.Generator().manual_seed(2)))
-    return replace(predictor, pile=pile, near_share=0.4, graph_share=0.25, sigma=0.5)  # neighbours keep to 0.3
+    return replace(predictor, pile=pile, neighbor_weight=0.4, graph_share=0.25, sigma=0.5)  # neighbors keep to 0.3
 
 
 @pytest.fixture
@@ -73,22 +73,22 @@ def test_the_mean_of_both_sums_to_one_and_each_document_is_judged_alone(predicto
 def test_knn_asks_the_ten_nearest_alone(predictor: Predictor, z: torch.Tensor) -> None:
     found = predictor.by("knn").probabilities(z)
     for i in range(len(z)):
-        near = sorted(range(12), key=lambda j: -float(z[i] @ predictor.support[j]))[:NEIGHBOURS]
+        near = sorted(range(12), key=lambda j: -float(z[i] @ predictor.support[j]))[:NEIGHBORS]
         weights = {j: math.exp(float(z[i] @ predictor.support[j]) / 0.3**2) for j in near}
         for c in range(3):
             share = sum(w for j, w in weights.items() if predictor.support_labels[j] == c) / sum(weights.values())
             assert float(found[i, c]) == pytest.approx(share, rel=1e-4)
-    assert not torch.allclose(found, predictor.graph(z)) and NEIGHBOURS < 12
+    assert not torch.allclose(found, predictor.graph(z)) and NEIGHBORS < 12
 
 
-def test_the_neighbours_say_their_label_or_what_the_head_says_of_them(beside: Predictor, z: torch.Tensor) -> None:
+def test_the_neighbors_say_their_label_or_what_the_head_says_of_them(beside: Predictor, z: torch.Tensor) -> None:
     assert beside.pile is not None
     found, both = beside.near(z), beside.probabilities(z)
     everyone = [*beside.support, *beside.pile]
     says = [[float(label == c) for c in range(3)] for label in beside.support_labels]
     says += beside.head(beside.pile).tolist()
     for i in range(len(z)):
-        near = sorted(range(21), key=lambda j: -float(z[i] @ everyone[j]))[:NEIGHBOURS]
+        near = sorted(range(21), key=lambda j: -float(z[i] @ everyone[j]))[:NEIGHBORS]
         weights = {j: math.exp(float(z[i] @ everyone[j]) / 0.3**2) for j in near}
         for c in range(3):
             share = sum(w * says[j][c] for j, w in weights.items()) / sum(weights.values())
@@ -99,7 +99,7 @@ def test_the_neighbours_say_their_label_or_what_the_head_says_of_them(beside: Pr
         assert torch.equal(beside.by(kind).probabilities(z), replace(beside, pile=None).by(kind).probabilities(z))
 
 
-def test_the_head_speaks_of_unlabelled_neighbours_where_the_graph_has_all_the_rest(
+def test_the_head_speaks_of_unlabeled_neighbors_where_the_graph_has_all_the_rest(
     beside: Predictor, z: torch.Tensor
 ) -> None:
     found = replace(beside, graph_share=1.0).evidence(z, k=12)
@@ -107,7 +107,7 @@ def test_the_head_speaks_of_unlabelled_neighbours_where_the_graph_has_all_the_re
     assert (found.head > 0.01).any()
 
 
-def test_fewer_documents_than_neighbours(beside: Predictor, z: torch.Tensor) -> None:
+def test_fewer_documents_than_neighbors(beside: Predictor, z: torch.Tensor) -> None:
     assert beside.pile is not None
     few = replace(beside, support=beside.support[:2], support_labels=beside.support_labels[:2], pile=beside.pile[:1])
     torch.testing.assert_close(few.near(z).sum(1), torch.ones(7))
@@ -166,14 +166,14 @@ def test_a_share_is_what_the_answer_loses_without_the_document(predictor: Predic
         assert float(found.shares[i, 0]) == pytest.approx(float(weights[j] / weights.sum() / 2 / p[i, c]), rel=1e-4)
 
 
-def test_a_neighbour_gives_its_weight_beside_that_of_the_graph(beside: Predictor, z: torch.Tensor) -> None:
+def test_a_neighbor_gives_its_weight_beside_that_of_the_graph(beside: Predictor, z: torch.Tensor) -> None:
     assert beside.pile is not None
     found, p = beside.evidence(z, k=12), beside.probabilities(z)
     everyone = torch.cat([beside.support, beside.pile]).double()
     graph = torch.exp(beside.support.double() @ z.T.double() / 0.5**2).T  # (7, 12)
     graph = graph / graph.sum(1, keepdim=True)
     for i in range(7):
-        near = sorted(range(21), key=lambda j: -float(z[i].double() @ everyone[j]))[:NEIGHBOURS]
+        near = sorted(range(21), key=lambda j: -float(z[i].double() @ everyone[j]))[:NEIGHBORS]
         weights = {j: math.exp(float(z[i].double() @ everyone[j]) / 0.3**2) for j in near}
         for j, share in zip(found.documents[i].tolist(), found.shares[i].tolist(), strict=True):
             if j >= 0:
@@ -196,4 +196,4 @@ def test_no_documents_give_no_rows(predictor: Predictor) -> None:
     for kind in PREDICTORS:
         assert predictor.by(kind).probabilities(torch.empty(0, 5)).shape == (0, 3)
         assert predictor.by(kind).evidence(torch.empty(0, 5)).documents.shape == (0, 5)
-    assert replace(predictor, near_share=0.5).probabilities(torch.empty(0, 5)).shape == (0, 3)
+    assert replace(predictor, neighbor_weight=0.5).probabilities(torch.empty(0, 5)).shape == (0, 3)

@@ -141,7 +141,7 @@ def still_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def parts_of(toy: Toy) -> tuple[Documents, Documents, list[str]]:
-    """47 training documents, eight of them unlabelled, for ragged batches, and 17 to judge by."""
+    """47 training documents, eight of them unlabeled, for ragged batches, and 17 to judge by."""
     labels = [-1 if row % 6 == 0 else label for row, label in enumerate(toy.indices)]
     return Documents(toy.texts[:47], labels[:47]), Documents(toy.texts[47:], toy.indices[47:]), toy.names
 
@@ -166,7 +166,7 @@ def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None =
 
 
 class Steps(TrainerCallback):
-    """Notes the first optimiser step that a training takes."""
+    """Notes the first optimizer step that a training takes."""
 
     first: int | None = None
 
@@ -196,11 +196,11 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
         found["first step"] = steps.first
         found["resumed"] = trained(encoder, toy, folder / "cut", **RUNS[FIRST])
         with pytest.raises(ZeroDivisionError) as broken:
-            distributed.first_does(lambda: 1 // int(not distributed.first()))
+            distributed.on_first(lambda: 1 // int(not distributed.first()))
         found["elsewhere"] = getattr(broken.value, "elsewhere", None)
     if distributed.world() == 3:
         with pytest.raises(
-            InputError, match=r"3 processes cannot share graphs of 2 labelled documents.* --graph-size 3 or more"
+            InputError, match=r"3 processes cannot share graphs of 2 labeled documents.* --graph-size 3 or more"
         ):
             trained(encoder, toy, folder / "starved", batch_size=2)
         assert not (folder / "starved").exists()
@@ -324,7 +324,7 @@ def test_the_command_speaks_and_writes_once(still_encoder: Path, toy: Toy, tmp_p
     starved = ["train", str(data), *settings, "--batch-size", "2", "--out", "starved"]
     said = [found[0] for found in together(3, typed, tmp_path, [starved], tmp_path / "two")]
     assert [code for code, _, _ in said] == [2, 2, 2] and said[1][2] == said[2][2] == ""
-    assert "3 processes cannot share graphs of 2 labelled documents" in said[0][2]
+    assert "3 processes cannot share graphs of 2 labeled documents" in said[0][2]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["runs"]
 
     (tmp_path / "one").mkdir()

@@ -57,7 +57,7 @@ class TestClosedForms:
         back = 1 - torch.arange(1, n - other, dtype=torch.float64) / (n - other)
         assert torch.allclose(f, torch.cat([there, back]))
 
-    def test_path_tells_row_normalisation_from_the_papers(self) -> None:
+    def test_path_tells_row_normalization_from_the_papers(self) -> None:
         # 0 - 1 - 2 - 3, shown 0 and 2. The walk goes from 1 either way alike; the paper's is drawn to the end node
         logw = graph_of([(0, 1), (1, 2), (2, 3)], 4)
         labels = torch.tensor([0, -1, 1, -1])
@@ -96,15 +96,15 @@ class TestOracles:
 
     @pytest.mark.parametrize("alpha", [0.3, 0.9, 0.99])
     def test_spreading(self, alpha: float) -> None:
-        b = batch(30, 3, unlabelled=0.5)
+        b = batch(30, 3, unlabeled=0.5)
         expected = oracles.spreading(oracles.similarity(b.embeddings, 0.3), one_hot(b.labels, 3), alpha)
         assert torch.allclose(pr.spreading(log_similarity(b), b.labels, 3, alpha=alpha), expected, rtol=1e-8)
 
-    @pytest.mark.parametrize("unlabelled", [0.0, 0.5])
+    @pytest.mark.parametrize("unlabeled", [0.0, 0.5])
     @pytest.mark.parametrize("alpha", [0.5, 0.95, 1.0])
-    def test_left_out(self, alpha: float, unlabelled: float) -> None:
-        b = batch(24, 3, unlabelled=unlabelled, seed=3)
-        assert unlabelled == 0 or 2 < int((b.labels < 0).sum()) < 20
+    def test_left_out(self, alpha: float, unlabeled: float) -> None:
+        b = batch(24, 3, unlabeled=unlabeled, seed=3)
+        assert unlabeled == 0 or 2 < int((b.labels < 0).sum()) < 20
         expected = oracles.loo(oracles.similarity(b.embeddings, b.sigma), b.labels, 3, alpha)
         if alpha == 1:
             f = pr.loo_harmonic(log_similarity(b), b.labels, 3)
@@ -113,7 +113,7 @@ class TestOracles:
         assert torch.allclose(f, expected, rtol=1e-7, atol=1e-10)
 
     def test_iterating_the_walk_converges_to_the_solve(self) -> None:
-        b = batch(40, 3, unlabelled=0.4)
+        b = batch(40, 3, unlabeled=0.4)
         logw = log_similarity(b)
         p, y = logw.softmax(1), one_hot(b.labels, 3)
         f = torch.full_like(y, 1 / 3)
@@ -122,7 +122,7 @@ class TestOracles:
         assert torch.allclose(pr.harmonic(logw, b.labels, 3), f, atol=1e-8)
 
     def test_iterating_the_spreading_converges_to_the_solve(self) -> None:
-        b = batch(40, 3, unlabelled=0.4)
+        b = batch(40, 3, unlabeled=0.4)
         w = oracles.similarity(b.embeddings, b.sigma)
         s = w / (w.sum(1)[:, None] * w.sum(1)[None, :]).sqrt()
         y = one_hot(b.labels, 3)
@@ -143,7 +143,7 @@ class TestOracles:
 class TestSmallPrecision:
     @pytest.mark.parametrize("n", [4, 8, 16, 64, 200])
     def test_float32_survives_hidden_documents_that_hardly_reach_a_label(self, n: int) -> None:
-        # sigma 0.13 in few dimensions: mutual neighbours leave one another with probabilities down to 1e-10
+        # sigma 0.13 in few dimensions: mutual neighbors leave one another with probabilities down to 1e-10
         seen = 0
         for seed in range(6):
             b = batch(n, 2, d=4, sigma=0.13, seed=seed, dtype=torch.float32)
@@ -160,7 +160,7 @@ class TestSmallPrecision:
     def test_a_device_without_float64_gets_a_leak_and_no_float64(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(solvers, "_NO_FLOAT64", ("cpu",))
         monkeypatch.setattr(Tensor, "double", lambda self: pytest.fail("float64 on a device that lacks it"))
-        b = batch(32, 3, sigma=0.1, unlabelled=0.4, spread=2.0, dtype=torch.float32)
+        b = batch(32, 3, sigma=0.1, unlabeled=0.4, spread=2.0, dtype=torch.float32)
         labels = torch.where(b.labels == 1, -1, b.labels)  # a whole class hidden and far away
         x = b.embeddings.clone().requires_grad_()
         f = pr.harmonic(log_affinity(unit(x), 0.1), labels, 3)
@@ -170,7 +170,7 @@ class TestSmallPrecision:
         assert x.grad.norm() > 0
 
     def test_the_result_does_not_depend_on_autocast(self) -> None:
-        b = batch(32, 3, unlabelled=0.4, dtype=torch.float32)
+        b = batch(32, 3, unlabeled=0.4, dtype=torch.float32)
         plain = pr.harmonic(log_similarity(b), b.labels, 3)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             z = unit(b.embeddings)
@@ -213,7 +213,7 @@ class TestGradients:
 
     @pytest.mark.parametrize("name", OPERATORS)
     def test_every_operator(self, name: str) -> None:
-        b = batch(9, 2, d=4, sigma=0.5, unlabelled=0.3)
+        b = batch(9, 2, d=4, sigma=0.5, unlabeled=0.3)
         assert 0 < int((b.labels < 0).sum()) < 7
 
         def f(x: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ class TestGradients:
         assert torch.autograd.gradcheck(f, (b.embeddings.requires_grad_(),))
 
     def test_twice_differentiating_raises(self) -> None:
-        b = batch(9, 2, d=4, sigma=0.5, unlabelled=0.3)
+        b = batch(9, 2, d=4, sigma=0.5, unlabeled=0.3)
         logw = log_similarity(b).requires_grad_()
         (g,) = torch.autograd.grad(pr.harmonic(logw, b.labels, 2).square().sum(), logw, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -267,7 +267,7 @@ class TestProperties:
 
 class TestClassMass:
     def test_predictions_follow_the_prior(self) -> None:
-        b = batch(60, 3, unlabelled=0.7, seed=1)
+        b = batch(60, 3, unlabeled=0.7, seed=1)
         f = pr.harmonic(log_similarity(b), b.labels, 3, class_mass=True)
         hidden = b.labels < 0
         prior = pr.frequencies(one_hot(b.labels, 3))
@@ -278,7 +278,7 @@ class TestClassMass:
     def test_it_is_zhus_formula(self) -> None:
         f = torch.tensor([[0.9, 0.1], [0.6, 0.4], [1.0, 0.0]], dtype=torch.float64)
         prior = torch.tensor([0.5, 0.5], dtype=torch.float64)
-        out = pr.class_mass_normalised(f, prior, torch.tensor([True, True, False]))
+        out = pr.class_mass_normalized(f, prior, torch.tensor([True, True, False]))
         first = torch.tensor([0.5 * 0.9 / 1.5, 0.5 * 0.1 / 0.5], dtype=torch.float64)
         assert torch.allclose(out[0], first / first.sum())
         assert torch.equal(out[2], f[2])

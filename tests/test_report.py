@@ -31,8 +31,8 @@ HOSTILE = '</script><script>alert("x")</script> & <img src=x onerror=alert(1)>'
 def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -> Path:
     rng = np.random.default_rng(0)
     y = np.concatenate([np.arange(4), rng.integers(0, 4, n - 4)])
-    centres = rng.normal(size=(4, 8))
-    before, after = (centres[y] + noise * rng.normal(size=(n, 8)) for noise in (1.2, 0.6))
+    centers = rng.normal(size=(4, 8))
+    before, after = (centers[y] + noise * rng.normal(size=(n, 8)) for noise in (1.2, 0.6))
     p0, p1 = (linear_probe(z, y, 4, inverse_regularization=0.3).probabilities(z).numpy() for z in (before, after))
     p1[:2] = p1[[2, 3]]  # mistakes that are surely there
     columns: dict[str, Any] = {
@@ -63,7 +63,7 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
         "settings": {"loss": "gloss", "mode": "combined", "sigma": "auto", "weight": 0.5, "epochs": None, "seed": 0},
         "data": {
             "source": "tickets.csv",
-            "sizes": {"train": 200, "labelled": 150, "validation": 20, "test": n},
+            "sizes": {"train": 200, "labeled": 150, "validation": 20, "test": n},
             "fingerprint": "ab12",
         },
         "versions": {"torch": "2.13.0"},
@@ -151,7 +151,7 @@ def test_the_headline_says_what_was_measured(run: Path, page: Page) -> None:
         for key in ("accuracy", "macro_f1", "ece"):
             assert f"{metrics[which][key]:.1%}" in page.shown
         assert f"{metrics[which]['macro_silhouette']:.3f}" in page.shown
-    assert "4 min" in page.shown and "97.5%" in page.shown and "150 of them labelled" in page.shown
+    assert "4 min" in page.shown and "97.5%" in page.shown and "150 of them labeled" in page.shown
 
 
 def test_the_page_loads_nothing_from_anywhere(page: Page) -> None:
@@ -251,10 +251,10 @@ def test_a_damaged_run_is_an_input_error(tmp_path: Path, file: str, content: byt
     assert not (run / "report.html").exists()
 
 
-def test_77_classes_stay_apart_in_names_and_colours() -> None:
+def test_77_classes_stay_apart_in_names_and_colors() -> None:
     names = [f"a rather long name of a class that differs late {i}" for i in range(77)]
     assert len(set(figures.short_names(names))) == 77
-    assert len(set(figures.class_colours(77))) == 77 and len(set(figures.class_colours(4))) == 4
+    assert len(set(figures.class_colors(77))) == 77 and len(set(figures.class_colors(4))) == 4
     rng = np.random.default_rng(0)
     truth = [names[i] for i in rng.integers(0, 77, 500)]
     predicted = [t if rng.random() < 0.9 else names[rng.integers(77)] for t in truth]
@@ -289,15 +289,15 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     result = meta["model-index"][0]["results"][0]["metrics"][0]
     assert result["value"] == pytest.approx(info["metrics"]["model"]["accuracy"], abs=1e-4)
     assert 'TextClassifier.from_pretrained("RUN")' in body and 'SentenceTransformer("RUN/encoder")' in body
-    assert "`account`" in body and "<b>" not in body and "150 labelled documents" in body
+    assert "`account`" in body and "<b>" not in body and "150 labeled documents" in body
     assert "0.5 of the graph" in body and "0.3" in body
     near = model_card(info | {"predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5}})
     assert "of the ten nearest alone" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
-    taught = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0, "near_share": 0.45}})
-    assert "0.55 of the head and 0.45 of the neighbours" in taught and "pile.safetensors" in taught
-    three = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.5, "near_share": 0.2}})
-    assert "0.4 of the head, 0.4 of the graph and 0.2 of the neighbours" in three
+    taught = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0, "neighbor_weight": 0.45}})
+    assert "0.55 of the head and 0.45 of the neighbors" in taught and "pile.safetensors" in taught
+    three = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.5, "neighbor_weight": 0.2}})
+    assert "0.4 of the head, 0.4 of the graph and 0.2 of the neighbors" in three
     assert "of the graph" not in headed and "linear on these" in headed
     for settings, said in (
         ({"loss": "supcon", "temperature": 0.2}, "loss supcon, mode combined, weight 0.5, temperature 0.2, seed 0."),

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphloss.losses import baselines, graph
-from graphloss.losses.baselines import LEAST_TEMPERATURE, NCA, Cosine, Rival, SupCon, Triplet
+from graphloss.losses.baselines import LEAST_TEMPERATURE, NCA, BaselineLoss, Cosine, SupCon, Triplet
 from graphloss.losses.functional import gloss
 from graphloss.losses.modules import Combined
 
-CASES: dict[str, tuple[Callable[[], Rival], Callable[[Tensor, Tensor], Tensor]]] = {
+CASES: dict[str, tuple[Callable[[], BaselineLoss], Callable[[Tensor, Tensor], Tensor]]] = {
     "supcon": (lambda: SupCon(0.1), lambda x, y: oracles.supcon(x, y, 0.1)),
     "supcon, warm": (lambda: SupCon(0.7), lambda x, y: oracles.supcon(x, y, 0.7)),
-    "nca": (lambda: NCA(0.1), lambda x, y: oracles.neighbours(x, y, 0.1)),
-    "nca, warm": (lambda: NCA(0.7), lambda x, y: oracles.neighbours(x, y, 0.7)),
+    "nca": (lambda: NCA(0.1), lambda x, y: oracles.neighbors(x, y, 0.1)),
+    "nca, warm": (lambda: NCA(0.7), lambda x, y: oracles.neighbors(x, y, 0.7)),
     "triplet": (lambda: Triplet(), lambda x, y: oracles.triplets(x, y, 5.0)),
     "triplet, small": (lambda: Triplet(0.3), lambda x, y: oracles.triplets(x, y, 0.3)),
     "triplet, zero": (lambda: Triplet(0.0), lambda x, y: oracles.triplets(x, y, 0.0)),
@@ -28,14 +28,14 @@ CASES: dict[str, tuple[Callable[[], Rival], Callable[[Tensor, Tensor], Tensor]]]
 ALL = [SupCon, NCA, Triplet, Cosine]
 
 
-def backward(loss: Rival, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def backward(loss: BaselineLoss, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     x = x.detach().clone().requires_grad_()
     value = loss(x, labels)
     value.backward()
     return value.detach(), x.grad
 
 
-def close(b: Batch, loss: Rival, expected: Callable[[Tensor, Tensor], Tensor], tolerance: float) -> Tensor:
+def close(b: Batch, loss: BaselineLoss, expected: Callable[[Tensor, Tensor], Tensor], tolerance: float) -> Tensor:
     """Compare value and gradient, both float64 in the oracle, and return the gradient."""
     x = b.embeddings.double().clone().requires_grad_()
     value = expected(x, b.labels)
@@ -48,18 +48,18 @@ def close(b: Batch, loss: Rival, expected: Callable[[Tensor, Tensor], Tensor], t
 
 
 def test_there_are_four() -> None:
-    assert {type(make()) for make, _ in CASES.values()} == set(ALL) == set(Rival.__subclasses__())
+    assert {type(make()) for make, _ in CASES.values()} == set(ALL) == set(BaselineLoss.__subclasses__())
 
 
 class TestOracles:
     @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
-    @pytest.mark.parametrize(("n", "classes", "unlabelled"), [(9, 2, 0.0), (16, 5, 0.4), (30, 3, 0.2)])
+    @pytest.mark.parametrize(("n", "classes", "unlabeled"), [(9, 2, 0.0), (16, 5, 0.4), (30, 3, 0.2)])
     def test_a_loop_over_documents(
-        self, n: int, classes: int, unlabelled: float, dtype: torch.dtype, tolerance: float, case: str
+        self, n: int, classes: int, unlabeled: float, dtype: torch.dtype, tolerance: float, case: str
     ) -> None:
-        b = batch(n, classes, unlabelled=unlabelled, seed=n, dtype=dtype)
-        assert bool((b.labels < 0).any()) == (unlabelled > 0)
+        b = batch(n, classes, unlabeled=unlabeled, seed=n, dtype=dtype)
+        assert bool((b.labels < 0).any()) == (unlabeled > 0)
         make, expected = CASES[case]
         g = close(b, make(), expected, tolerance)
         assert g.dtype == dtype
@@ -79,7 +79,7 @@ class TestOracles:
 
     @pytest.mark.parametrize("case", [case for case in CASES if "small" in case or "warm" in case or case == "cosine"])
     def test_gradient(self, case: str) -> None:
-        b = batch(10, 3, d=4, unlabelled=0.2, seed=3)
+        b = batch(10, 3, d=4, unlabeled=0.2, seed=3)
         loss = CASES[case][0]()
         assert torch.autograd.gradcheck(lambda x: loss(x, b.labels), (b.embeddings.requires_grad_(),))
 
@@ -114,7 +114,7 @@ class TestAgainstTheLibrary:
         z = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0], [0.7, 0.7]])
         labels = torch.tensor([0, 1, 0, 1, 1])
         value, g = backward(NCA(0.005), z, labels)
-        assert float(value) == pytest.approx(float(oracles.neighbours(z, labels, 0.005)), rel=1e-5)
+        assert float(value) == pytest.approx(float(oracles.neighbors(z, labels, 0.005)), rel=1e-5)
         assert (g[:4].norm(dim=1) > 1).all()
         terms = losses.NCALoss(softmax_scale=100.0, reducer=reducers.DoNothingReducer())(z, labels)["loss"]
         assert terms["indices"].tolist() == [1, 3, 4]
@@ -129,8 +129,8 @@ class TestAgainstTheLibrary:
         assert float(Triplet(0.3)(b.embeddings, b.labels)) == pytest.approx(value, rel=1e-9)
 
 
-def test_nca_is_gloss_without_unlabelled_documents() -> None:
-    b = batch(30, 3, unlabelled=0.3)
+def test_nca_is_gloss_without_unlabeled_documents() -> None:
+    b = batch(30, 3, unlabeled=0.3)
     seen = b.labels >= 0
     alone = gloss(b.embeddings[seen], b.labels[seen], sigma=0.3).loss
     assert float(NCA(0.09)(b.embeddings, b.labels)) == pytest.approx(float(alone))
@@ -141,7 +141,7 @@ class TestTriplet:
     @pytest.mark.parametrize("margin", [0.3, 5.0])
     @pytest.mark.parametrize("chunk", [1, 200, 1000])
     def test_chunks_change_nothing(self, chunk: int, margin: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        b = batch(24, 3, unlabelled=0.2)
+        b = batch(24, 3, unlabeled=0.2)
         whole, g = backward(Triplet(margin), b.embeddings, b.labels)
         calls = []
         terms = Triplet._terms
@@ -205,7 +205,7 @@ class TestCoverage:
             assert float(loss.coverage) == pytest.approx(expected)
 
     @pytest.mark.parametrize("kind", [SupCon, NCA, Triplet])
-    def test_a_document_without_a_positive_has_no_term_of_its_own(self, kind: type[Rival]) -> None:
+    def test_a_document_without_a_positive_has_no_term_of_its_own(self, kind: type[BaselineLoss]) -> None:
         b = batch(12, 3, dtype=torch.float64)
         labels = b.labels.clone()
         labels[4] = 7  # alone in its class: still a negative of the others
@@ -218,9 +218,9 @@ class TestCoverage:
 
 EMPTY = {
     "one document a class": [0, 1, 2, 3, 4, 5],
-    "all unlabelled": [-1] * 6,
+    "all unlabeled": [-1] * 6,
     "n = 1": [0],
-    "n = 1, unlabelled": [-1],
+    "n = 1, unlabeled": [-1],
     "n = 0": [],
     "one label": [0, -1, -1, -1, -1, -1],
 }
@@ -231,7 +231,7 @@ class TestDegenerate:
         ("case", "kind"),  # but for Cosine, which has a term for each pair of different classes too
         [(case, kind) for case in EMPTY for kind in ALL if kind is not Cosine or case != "one document a class"],
     )
-    def test_nothing_to_ask_is_zero_with_a_live_gradient(self, case: str, kind: type[Rival]) -> None:
+    def test_nothing_to_ask_is_zero_with_a_live_gradient(self, case: str, kind: type[BaselineLoss]) -> None:
         labels = torch.tensor(EMPTY[case], dtype=torch.long)
         loss = kind()
         value, g = backward(loss, torch.randn(len(labels), 4), labels)
@@ -239,7 +239,7 @@ class TestDegenerate:
         assert torch.equal(g, torch.zeros_like(g))
 
     @pytest.mark.parametrize("kind", [SupCon, NCA, Triplet])
-    def test_one_class_is_zero_with_a_live_gradient(self, kind: type[Rival]) -> None:
+    def test_one_class_is_zero_with_a_live_gradient(self, kind: type[BaselineLoss]) -> None:
         value, g = backward(kind(), torch.randn(8, 4), torch.tensor([2] * 6 + [-1] * 2))
         assert float(value) == pytest.approx(0, abs=1e-6)
         assert torch.equal(g, torch.zeros_like(g))
@@ -255,8 +255,8 @@ class TestDegenerate:
     @pytest.mark.parametrize("make", [make for make, _ in CASES.values()], ids=list(CASES))
     @pytest.mark.parametrize("case", ["duplicates", "all duplicates", "zero vector", "all zero", "huge", "tiny"])
     @pytest.mark.parametrize("n", [12, 60])  # torch computes distances another way from 26 rows on
-    def test_answer_and_gradient_are_finite(self, n: int, case: str, make: Callable[[], Rival]) -> None:
-        b = batch(n, 3, unlabelled=0.2, dtype=torch.float32)
+    def test_answer_and_gradient_are_finite(self, n: int, case: str, make: Callable[[], BaselineLoss]) -> None:
+        b = batch(n, 3, unlabeled=0.2, dtype=torch.float32)
         x = b.embeddings.clone()
         if case == "duplicates":
             x[: n // 2] = x[0]
@@ -278,7 +278,7 @@ class TestDegenerate:
             assert g.norm(dim=1).max() < 100  # a zero vector's gradient is not 1 / 1e-12
 
     @pytest.mark.parametrize("kind", [SupCon, NCA])
-    def test_the_least_temperature(self, kind: type[Rival]) -> None:
+    def test_the_least_temperature(self, kind: type[BaselineLoss]) -> None:
         b = batch(24, 3, spread=4.0, dtype=torch.float32)
         value, g = backward(kind(LEAST_TEMPERATURE), b.embeddings, b.labels)
         assert float(value) > 50
@@ -307,15 +307,15 @@ class TestProperties:
             assert float(loss.coverage) == coverage
 
     @pytest.mark.parametrize("kind", [SupCon, NCA, Cosine])
-    def test_those_of_cosines_know_no_scale(self, kind: type[Rival]) -> None:
+    def test_those_of_cosines_know_no_scale(self, kind: type[BaselineLoss]) -> None:
         b = batch(20, 3)
         scale = torch.rand(20, 1, dtype=torch.float64) + 0.1
         assert float(kind()(scale * b.embeddings, b.labels)) == pytest.approx(float(kind()(b.embeddings, b.labels)))
 
     @pytest.mark.parametrize("kind", ALL)
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_small_precision_is_computed_in_float32(self, dtype: torch.dtype, kind: type[Rival]) -> None:
-        b = batch(40, 4, unlabelled=0.2, dtype=dtype)
+    def test_small_precision_is_computed_in_float32(self, dtype: torch.dtype, kind: type[BaselineLoss]) -> None:
+        b = batch(40, 4, unlabeled=0.2, dtype=dtype)
         found, g = backward(kind(), b.embeddings, b.labels)
         expected, h = backward(kind(), b.embeddings.float(), b.labels)
         assert found.dtype == torch.float32 and g.dtype == dtype
@@ -323,7 +323,7 @@ class TestProperties:
         assert torch.equal(g, h.to(dtype)) and g.norm() > 0
 
     @pytest.mark.parametrize("kind", ALL)
-    def test_autocast_does_not_touch_it(self, kind: type[Rival], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_autocast_does_not_touch_it(self, kind: type[BaselineLoss], monkeypatch: pytest.MonkeyPatch) -> None:
         b = batch(40, 4, dtype=torch.float32)
         for chunk in (2**21, 1600):  # all at once, and anchor by anchor
             monkeypatch.setattr(baselines, "CHUNK", chunk)
@@ -337,7 +337,7 @@ class TestProperties:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_a_step_downhill_is_one(kind: type[Rival]) -> None:
+def test_a_step_downhill_is_one(kind: type[BaselineLoss]) -> None:
     b = batch(30, 3)
     loss = Triplet(0.3) if kind is Triplet else kind()
     x = functional.normalize(b.embeddings, dim=1)
@@ -346,8 +346,8 @@ def test_a_step_downhill_is_one(kind: type[Rival]) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_it_stands_beside_cross_entropy(kind: type[Rival]) -> None:
-    b = batch(20, 3, unlabelled=0.2, dtype=torch.float32)
+def test_it_stands_beside_cross_entropy(kind: type[BaselineLoss]) -> None:
+    b = batch(20, 3, unlabeled=0.2, dtype=torch.float32)
     loss = kind()
     result = Combined(loss, weight=0.25)(b.embeddings, torch.randn(20, 3), b.labels)
     assert float(result.graph) == pytest.approx(float(loss(b.embeddings, b.labels)))
@@ -358,7 +358,7 @@ def test_it_stands_beside_cross_entropy(kind: type[Rival]) -> None:
 class TestRefusals:
     @pytest.mark.parametrize("kind", [SupCon, NCA])
     @pytest.mark.parametrize("value", [0.0, -1.0, 9e-4, float("nan"), float("inf")])
-    def test_temperature(self, value: float, kind: type[Rival]) -> None:
+    def test_temperature(self, value: float, kind: type[BaselineLoss]) -> None:
         with pytest.raises(ValueError, match=r"temperature must be at least 0\.001, got"):
             kind(value)
 
@@ -373,12 +373,12 @@ class TestRefusals:
         [
             (torch.zeros(4, 3, 2), torch.zeros(4).long(), r"got torch.float32 \(4, 3, 2\); pool the tokens"),
             (torch.zeros(4, 3).long(), torch.zeros(4).long(), r"got torch.int64 \(4, 3\)"),
-            (torch.zeros(4, 3), torch.zeros(3).long(), r"of shape \(4,\), -1 for unlabelled, got torch.int64 \(3,\)"),
+            (torch.zeros(4, 3), torch.zeros(3).long(), r"of shape \(4,\), -1 for unlabeled, got torch.int64 \(3,\)"),
             (torch.zeros(4, 3), torch.zeros(4), r"got torch.float32 \(4,\)"),
             (torch.zeros(4, 3), torch.zeros(4).bool(), r"got torch.bool \(4,\)"),
-            (torch.zeros(4, 3), torch.full((4,), -2), "or -1 for unlabelled; got -2"),
+            (torch.zeros(4, 3), torch.full((4,), -2), "or -1 for unlabeled; got -2"),
         ],
     )
-    def test_batches(self, x: Tensor, labels: Tensor, said: str, kind: type[Rival]) -> None:
+    def test_batches(self, x: Tensor, labels: Tensor, said: str, kind: type[BaselineLoss]) -> None:
         with pytest.raises(ValueError, match=said):
             kind()(x, labels)

@@ -14,9 +14,9 @@ import torch
 
 from graphloss import system
 from graphloss.errors import InputError
-from graphloss.inference.pseudo_labels import learn
+from graphloss.inference.pseudo_labels import self_train
 from graphloss.losses.modules import GLoss
-from graphloss.text.encoder import embed, load, tokenise
+from graphloss.text.encoder import embed, load, tokenize
 from graphloss.training import memory_estimate
 from graphloss.training.build_loss import build
 from graphloss.training.frozen_layers import frozen
@@ -39,7 +39,7 @@ def peak(work: Callable[[], Any]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("values", "unlabelled"),
+    ("values", "unlabeled"),
     [
         ({}, 0.0),
         ({"k": 5}, 0.0),
@@ -51,13 +51,13 @@ def peak(work: Callable[[], Any]) -> int:
         ({"loss": "cosine"}, 0.0),
     ],
 )
-def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabelled: float) -> None:
+def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabeled: float) -> None:
     settings = TrainSettings(**values)
     generator = torch.Generator().manual_seed(0)
     n = 600
     labels = torch.randint(4, (n,), generator=generator)
     x = torch.randn(n, 16, generator=generator, requires_grad=True)
-    labels[torch.rand(n, generator=generator) < unlabelled] = -1
+    labels[torch.rand(n, generator=generator) < unlabeled] = -1
     loss = build(settings.loss, vars(settings), num_classes=4)
     assert loss is not None
     estimate = memory_estimate.of_graph(n, settings, 4, 16)
@@ -86,7 +86,7 @@ def test_the_corpus_graph_holds_what_was_estimated() -> None:
     z = torch.randn(n, d, generator=generator) + torch.randn(classes, d, generator=generator)[labels]
     labels[200:] = -1
     estimate = memory_estimate.of_corpus_graph(n, d, classes)
-    assert 0.3 * estimate < peak(lambda: learn(z, labels, classes)) < estimate
+    assert 0.3 * estimate < peak(lambda: self_train(z, labels, classes)) < estimate
 
 
 def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) 
 def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: None)
     settings = TrainSettings(graph_size=10**6)
-    memory_estimate.check(settings, load(str(tiny_encoder)), [], labelled=100_000, unlabelled=20_000, classes=9)
+    memory_estimate.check(settings, load(str(tiny_encoder)), [], labeled=100_000, unlabeled=20_000, classes=9)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, mon
         (
             {"loss": "ce"},
             (9_000_000, 0),
-            r"embeddings of 9,000,000 labelled .* about 3.2 GiB, .* 2,796,202",
+            r"embeddings of 9,000,000 labeled .* about 3.2 GiB, .* 2,796,202",
         ),
         ({}, (1000, 119_000), r"the corpus graph over 120,000 documents needs about 1.\d GiB, and 1.0 GiB are free"),
     ],
@@ -138,28 +138,28 @@ def test_what_does_not_fit_is_refused_with_what_would(
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
-        memory_estimate.check(settings, encoder, [], labelled=counts[0], unlabelled=counts[1], classes=300)
+        memory_estimate.check(settings, encoder, [], labeled=counts[0], unlabeled=counts[1], classes=300)
 
 
 def test_a_graph_hides_no_more_documents_than_there_are(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(hidden=100_000, corpus_graph="off"), load(str(tiny_encoder))
-    memory_estimate.check(settings, encoder, [], labelled=500, unlabelled=50, classes=9)
+    memory_estimate.check(settings, encoder, [], labeled=500, unlabeled=50, classes=9)
     with pytest.raises(InputError, match=r"graph of 90,064 documents .* give a smaller --hidden"):
-        memory_estimate.check(settings, encoder, [], labelled=500, unlabelled=90_000, classes=9)
+        memory_estimate.check(settings, encoder, [], labeled=500, unlabeled=90_000, classes=9)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     memory_estimate.check(
-        TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labelled=3000, unlabelled=0, classes=9
+        TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labeled=3000, unlabeled=0, classes=9
     )
     memory_estimate.check(
         TrainSettings(loss="ce", graph_size=50_000),
         load(str(tiny_encoder)),
         [],
-        labelled=90_000,
-        unlabelled=0,
+        labeled=90_000,
+        unlabeled=0,
         classes=9,
     )
 
@@ -170,10 +170,10 @@ def test_without_the_index_a_very_large_corpus_graph_is_refused(
     monkeypatch.setattr(memory_estimate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"130,000 documents, more than 120,000, .* pip install 'graphloss\[large\]'"):
         memory_estimate.check(
-            TrainSettings(), load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9
+            TrainSettings(), load(str(tiny_encoder)), [], labeled=30_000, unlabeled=100_000, classes=9
         )
     settings = TrainSettings(corpus_graph="off")
-    memory_estimate.check(settings, load(str(tiny_encoder)), [], labelled=30_000, unlabelled=100_000, classes=9)
+    memory_estimate.check(settings, load(str(tiny_encoder)), [], labeled=30_000, unlabeled=100_000, classes=9)
 
 
 def texts_of(lengths: list[int]) -> list[str]:
@@ -186,7 +186,7 @@ def test_a_batch_holds_what_was_estimated(tiny_encoder: Path) -> None:
     estimate = memory_estimate.SPARE * memory_estimate.of_activations(encoder, texts)
     assert not encoder.training and all(p.grad is None for p in encoder.parameters())
     encoder.train()
-    features = tokenise(encoder, texts)
+    features = tokenize(encoder, texts)
     assert 0.5 * estimate < peak(lambda: embed(encoder, features).sum().backward()) < 1.1 * estimate
     quarter = peak(lambda: embed(encoder, features, at_once=16).sum().backward())
     assert quarter < 0.5 * estimate
@@ -218,7 +218,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], said: str
 ) -> None:
     encoder, texts = load(str(tiny_encoder), max_length=32, device="cpu"), texts_of([40] * 300)
-    counts = {"labelled": 300, "unlabelled": 100, "classes": 4}
+    counts = {"labeled": 300, "unlabeled": 100, "classes": 4}
     weights = memory_estimate.OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters())
     free = weights + int(50 * memory_estimate.SPARE * memory_estimate.of_activations(encoder, texts[:1]))
     monkeypatch.setattr(memory_estimate, "available", lambda device: free)
@@ -243,4 +243,4 @@ def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypat
     assert memory_estimate.available(CPU) == 2_000_000
     encoder = load(str(tiny_encoder), device="cpu")
     with pytest.raises(InputError, match="are free on cpu for each of 4 processes"):
-        memory_estimate.check(TrainSettings(batch_size=300), encoder, [], labelled=900, unlabelled=0, classes=4)
+        memory_estimate.check(TrainSettings(batch_size=300), encoder, [], labeled=900, unlabeled=0, classes=4)

@@ -12,6 +12,7 @@ import torch
 
 from graphloss.errors import InputError
 from graphloss.inference import storage
+from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.text.encoder import encode, load
 
@@ -22,7 +23,7 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
-    storage.write_model(folder, storage.Model(load(str(tiny_encoder)), predictor, list("uvwxyz")))
+    storage.write_model(folder, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"], list("uvwxyz")))
     info = {
         "status": "finished",
         "labels": ["a", "b", "c"],
@@ -59,19 +60,23 @@ def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
 
 def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None:
     predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1), 0.3, 0.5)
-    storage.write_model(run, storage.Model(load(str(tiny_encoder)), predictor))
+    storage.write_model(run, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"]))
     assert storage.read_model(run)[1].predictor.weight.abs().max() == 0
 
 
-def test_unlabelled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
+def test_unlabeled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
     info, model = storage.read_model(run)
-    assert model.predictor.pile is None and model.predictor.near_share == 0 and not (run / "pile.safetensors").exists()
+    assert (
+        model.predictor.pile is None
+        and model.predictor.neighbor_weight == 0
+        and not (run / "pile.safetensors").exists()
+    )
     pile = torch.randn(4, 32).half().float()
-    taught = replace(model.predictor, pile=pile, near_share=0.4)
-    storage.write_model(run, storage.Model(load(str(tiny_encoder)), taught))
-    storage.write_info(run, info | {"predictor": info["predictor"] | {"near_share": 0.4}})
+    taught = replace(model.predictor, pile=pile, neighbor_weight=0.4)
+    storage.write_model(run, FittedModel(load(str(tiny_encoder)), taught, ["a", "b", "c"]))
+    storage.write_info(run, info | {"predictor": info["predictor"] | {"neighbor_weight": 0.4}})
     found = storage.read_model(run)[1].predictor
-    assert torch.equal(found.pile, pile) and found.near_share == 0.4
+    assert torch.equal(found.pile, pile) and found.neighbor_weight == 0.4
     z = torch.randn(3, 32)
     assert torch.equal(found.by("mix").probabilities(z), taught.by("mix").probabilities(z))
     (run / "pile.safetensors").unlink()
@@ -87,7 +92,9 @@ def test_a_run_that_an_older_graphloss_began_ends_in_todays_format(run: Path) ->
 
 def test_a_pile_of_before_does_not_stay(run: Path, tiny_encoder: Path) -> None:
     (run / "pile.safetensors").write_bytes(b"of the training before")
-    storage.write_model(run, storage.Model(load(str(tiny_encoder)), storage.read_model(run)[1].predictor))
+    storage.write_model(
+        run, FittedModel(load(str(tiny_encoder)), storage.read_model(run)[1].predictor, ["a", "b", "c"])
+    )
     assert not (run / "pile.safetensors").exists()
 
 

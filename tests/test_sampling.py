@@ -17,8 +17,8 @@ from graphloss.training.sampler import ClassAwareBatchSampler
 class_sizes = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 120)), max_size=12)
 
 
-def labels_of(sizes: list[int], unlabelled: int = 0, seed: int = 0) -> list[int]:
-    labels = np.array([c for c, size in enumerate(sizes) for _ in range(size)] + [-1] * unlabelled, dtype=int)
+def labels_of(sizes: list[int], unlabeled: int = 0, seed: int = 0) -> list[int]:
+    labels = np.array([c for c, size in enumerate(sizes) for _ in range(size)] + [-1] * unlabeled, dtype=int)
     return np.random.default_rng(seed).permutation(labels).tolist()
 
 
@@ -42,8 +42,8 @@ def single(labels: list[int], batches: list[list[int]]) -> int:
 
 
 @given(class_sizes, st.integers(0, 200), st.integers(1, 70), st.integers(0, 3), st.integers(0, 3))
-def test_every_document_once_in_near_equal_batches(sizes, unlabelled, batch_size, seed, epoch):
-    labels = labels_of(sizes, unlabelled)
+def test_every_document_once_in_near_equal_batches(sizes, unlabeled, batch_size, seed, epoch):
+    labels = labels_of(sizes, unlabeled)
     sampler = ClassAwareBatchSampler(labels, batch_size, seed=seed)
     sampler.set_epoch(epoch)
     batches = list(sampler)
@@ -101,8 +101,8 @@ def test_typical_corpora_have_nobody_alone(labels, batch_size):
 
 
 @given(st.lists(st.integers(2, 60), min_size=2, max_size=12), st.integers(0, 400), st.integers(8, 64))
-def test_unlabelled_documents_are_spread(sizes, unlabelled, batch_size):
-    labels = labels_of(sizes, unlabelled)
+def test_unlabeled_documents_are_spread(sizes, unlabeled, batch_size):
+    labels = labels_of(sizes, unlabeled)
     batches = list(ClassAwareBatchSampler(labels, batch_size))
     counts = [sum(labels[i] < 0 for i in batch) for batch in batches]
     if sum(sizes) >= 4 * len(batches):
@@ -113,7 +113,7 @@ def test_unlabelled_documents_are_spread(sizes, unlabelled, batch_size):
 
 
 def test_few_labels_meet():
-    labels = labels_of([8] * 77, unlabelled=8617)
+    labels = labels_of([8] * 77, unlabeled=8617)
     for batch_size in (32, 128):
         batches = list(ClassAwareBatchSampler(labels, batch_size))
         assert single(labels, batches) == 0
@@ -140,16 +140,16 @@ def test_groups_of_a_class():
 
 
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(0, 40), st.integers(0, 9), st.integers(4, 20))
-def test_hidden_documents_join_batches_of_labelled_ones(sizes, unlabelled, hidden, batch_size):
-    labels = np.array(labels_of(sizes, unlabelled))
+def test_hidden_documents_join_batches_of_labeled_ones(sizes, unlabeled, hidden, batch_size):
+    labels = np.array(labels_of(sizes, unlabeled))
     sampler = ClassAwareBatchSampler(labels, batch_size, seed=3, hidden=hidden)
     plain = ClassAwareBatchSampler(labels[labels >= 0], batch_size, seed=3)
     batches = list(sampler)
-    assert len(batches) == len(sampler) == len(plain)  # an epoch is one over the labelled documents
+    assert len(batches) == len(sampler) == len(plain)  # an epoch is one over the labeled documents
     known = [[row for row in batch if labels[row] >= 0] for batch in batches]
     assert sorted(itertools.chain(*known)) == np.flatnonzero(labels >= 0).tolist()
     for batch, own in zip(batches, known, strict=True):
-        assert len(set(batch)) == len(batch) == len(own) + min(hidden, unlabelled) and len(own) <= batch_size
+        assert len(set(batch)) == len(batch) == len(own) + min(hidden, unlabeled) and len(own) <= batch_size
     assert batches == list(ClassAwareBatchSampler(labels, batch_size, seed=3, hidden=hidden))
 
 

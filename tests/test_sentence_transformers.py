@@ -264,7 +264,7 @@ class TestWhatIsComputed:
             expected = loss.objective(z, labels)
         assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
-    def test_unlabelled_texts(self, model: SentenceTransformer, toy: Toy) -> None:
+    def test_unlabeled_texts(self, model: SentenceTransformer, toy: Toy) -> None:
         model.eval()
         labels = torch.tensor(toy.indices[:24])
         labels[:8] = -1
@@ -274,7 +274,7 @@ class TestWhatIsComputed:
             both, alone = (float(loss([dict(x)], y).detach()) for x, y in ((whole, labels), (part, labels[8:])))
             if not any(isinstance(inside, graphloss.GLoss) for inside in loss.modules()):
                 assert both == pytest.approx(alone, rel=1e-4)
-            elif not graphs:  # the first: on an untrained encoder only a small sigma tells neighbours apart
+            elif not graphs:  # the first: on an untrained encoder only a small sigma tells neighbors apart
                 assert both != pytest.approx(alone, rel=1e-2)
             graphs += any(isinstance(inside, graphloss.GLoss) for inside in loss.modules())
         assert graphs == 7
@@ -330,7 +330,7 @@ class TestRefusals:
 
     def test_scores_in_place_of_labels(self, model: SentenceTransformer, dataset: Dataset, tmp_path: Path) -> None:
         scored = dataset.rename_column("label", "score").map(lambda row: {"score": row["score"] / 3})
-        with pytest.raises(ValueError, match=r"one class index a text, -1 for unlabelled, got torch\.float32"):
+        with pytest.raises(ValueError, match=r"one class index a text, -1 for unlabeled, got torch\.float32"):
             trainer_of(model, GLoss(model), scored, tmp_path, max_steps=1).train()
 
     @pytest.mark.parametrize("inner", [CrossEntropyLoss, CombinedLoss])

@@ -18,8 +18,8 @@ from graphloss.inference import self_training
 from graphloss.inference.corpus_graph import assortativity, corpus_graph
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.pseudo_labels import lesson
-from graphloss.inference.self_training import teach
+from graphloss.inference.pseudo_labels import pseudo_labels
+from graphloss.inference.self_training import self_train_head
 from graphloss.losses.graph import unit
 from graphloss.losses.modules import Combined, GLoss, gloss
 from graphloss.text.documents import Documents
@@ -35,8 +35,8 @@ from graphloss.training.sizes import (
     batch_size_for,
     blend_for,
     epochs_for,
+    format_graphs,
     graph_size_for,
-    said_graphs,
     steps_of_epoch,
 )
 from graphloss.training.soft_targets import SoftTargets
@@ -232,42 +232,42 @@ def half(parts: Any) -> Any:
     return Documents(documents.texts, labels), validation, label_names
 
 
-def test_unlabelled_documents_teach_the_head_and_leave_the_training_as_it_is(
+def test_unlabeled_documents_teach_the_head_and_leave_the_training_as_it_is(
     tiny_encoder: Path, half: Any, tmp_path: Path
 ) -> None:
     documents, *rest = half
     taught = run(tiny_encoder, half, tmp_path / "taught")
     untaught = run(tiny_encoder, half, tmp_path / "off", corpus_graph="off")
-    alone = run(tiny_encoder, (documents.labelled(), *rest), tmp_path / "alone")
+    alone = run(tiny_encoder, (documents.labeled(), *rest), tmp_path / "alone")
     same(untaught, alone)
     assert alone.taught is None and untaught.taught is None and taught.taught is not None
-    z = encode(taught.model.encoder, documents.unlabelled().texts)
-    predictor, what = teach(alone.model.predictor, z)
+    z = encode(taught.model.encoder, documents.unlabeled().texts)
+    predictor, what = self_train_head(alone.model.predictor, z)
     assert taught.taught == what and torch.equal(taught.model.predictor.weight, predictor.weight)
     assert what.documents == 24 and 0 <= what.agreement <= 1 and sum(what.shares) == pytest.approx(1, abs=1e-5)
     assert torch.equal(taught.model.predictor.support, alone.model.predictor.support)
     assert what.agreement > 0.1 and not torch.allclose(taught.model.predictor.weight, alone.model.predictor.weight)
-    assert alone.model.predictor.pile is None and alone.model.predictor.near_share == 0
+    assert alone.model.predictor.pile is None and alone.model.predictor.neighbor_weight == 0
     assert torch.equal(taught.model.predictor.pile, z.half().float())
     everyone = unit(torch.cat([taught.model.predictor.support, z]))
-    labels = torch.tensor(documents.labelled().labels + [-1] * 24)
+    labels = torch.tensor(documents.labeled().labels + [-1] * 24)
     said = torch.where(labels >= 0, labels, taught.model.predictor.head(everyone).argmax(1))
     r = assortativity(corpus_graph(everyone), said)
-    assert r > 0 and taught.model.predictor.near_share == pytest.approx(
-        self_training.NEAR * what.trust * r**2 * 24**2 / (24**2 + 1000**2)
+    assert r > 0 and taught.model.predictor.neighbor_weight == pytest.approx(
+        self_training.LARGEST_NEIGHBOR_WEIGHT * what.trust * r**2 * 24**2 / (24**2 + 1000**2)
     )
     assert taught.model.predictor.graph_share == pytest.approx((1 - what.trust) * alone.model.predictor.graph_share)
 
 
-def test_of_many_unlabelled_documents_some_are_kept_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_training, "KEPT", 5)
+def test_of_many_unlabeled_documents_some_are_kept_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_training, "KEPT_DOCUMENTS", 5)
     z = unit(torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
     alone = Predictor(z[:4] * 4, torch.zeros(4), z[:4], torch.arange(4), 0.3, 0.5)
-    few, what = teach(alone, torch.cat([z[4:], z[4:]]))
+    few, what = self_train_head(alone, torch.cat([z[4:], z[4:]]))
     assert what.documents == 24 and what.trust > 0 and few.pile is not None and len(few.pile) == 5
     places = [int((row - torch.cat([z[4:], z[4:]])).abs().sum(1).argmin()) for row in few.pile]
-    assert places != list(range(5)) and torch.equal(few.pile, teach(alone, torch.cat([z[4:], z[4:]]))[0].pile)
-    untrusted, _ = teach(alone, z[:0])
+    assert places != list(range(5)) and torch.equal(few.pile, self_train_head(alone, torch.cat([z[4:], z[4:]]))[0].pile)
+    untrusted, _ = self_train_head(alone, z[:0])
     assert untrusted is alone
 
 
@@ -283,7 +283,7 @@ def test_hidden_documents_join_the_graph_of_a_batch(
 
     monkeypatch.setattr(GraphModel, "forward", counted)
     fitted = run(tiny_encoder, half, tmp_path / "hidden", hidden=5)
-    assert sizes == {17}  # 24 labelled ones in two batches of 12
+    assert sizes == {17}  # 24 labeled ones in two batches of 12
     plain = run(tiny_encoder, half, tmp_path / "plain")
     assert sizes == {17, 12} and fitted.history[-1]["step"] == plain.history[-1]["step"]
     assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]
@@ -297,13 +297,13 @@ def test_soft_targets_are_the_corpus_graphs_and_warm_up(tiny_encoder: Path, half
     documents = half[0]
     encoder = load(str(tiny_encoder))
     soft = SoftTargets(documents, 4, weight=2.0)
-    rows = torch.tensor([0, 2, 4, 1, 3])  # three unlabelled, two labelled
+    rows = torch.tensor([0, 2, 4, 1, 3])  # three unlabeled, two labeled
     labels = torch.tensor(documents.labels)[rows]
     logits = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     soft.rebuild(encoder, 0.0)
     assert soft.loss(logits, labels, rows) == 0  # nothing is asked of the graph in the first epoch
     soft.rebuild(encoder, 0.25)
-    expected = lesson(encode(encoder, documents.texts), torch.tensor(documents.labels), 4).targets.double()
+    expected = pseudo_labels(encode(encoder, documents.texts), torch.tensor(documents.labels), 4).targets.double()
     total = 0.0
     for place in range(3):
         t, p = expected[rows[place]], torch.softmax(logits[place].detach(), 0)
@@ -411,13 +411,13 @@ def test_the_graph_decides_about_steps_and_the_batch_about_memory(
 
 
 def test_a_graph_of_several_batches_is_said() -> None:
-    assert said_graphs(128, 128) == "graphs of 128"
-    assert said_graphs(4096, 128) == "graphs of 4,096 in batches of 128"
+    assert format_graphs(128, 128) == "graphs of 128"
+    assert format_graphs(4096, 128) == "graphs of 4,096 in batches of 128"
 
 
 def test_a_sample_is_balanced_over_the_classes() -> None:
     labels = [0] * 90 + [1] * 9 + [2] + [-1] * 50
-    sample = Documents([str(row) for row in range(150)], labels).labelled(12, seed=1)
+    sample = Documents([str(row) for row in range(150)], labels).labeled(12, seed=1)
     assert sorted(sample.labels) == [0] * 6 + [1] * 5 + [2] or sorted(sample.labels) == [0] * 5 + [1] * 6 + [2]
     assert all(labels[int(text)] == label for text, label in zip(sample.texts, sample.labels, strict=True))
 

@@ -123,24 +123,24 @@ def test_the_search_begins_with_the_settings_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_folds_are_disjoint_stratified_and_keep_the_unlabelled(seed: int) -> None:
+def test_folds_are_disjoint_stratified_and_keep_the_unlabeled(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = [int(label) for label in rng.choice([-1, 0, 1, 2, 3], size=130, p=[0.3, 0.4, 0.2, 0.08, 0.02])] + [4]
     train = Documents([f"train {row}" for row in range(131)], labels)
     held = Documents([f"held {row}" for row in range(20)], [int(label) for label in rng.integers(0, 3, 20)])
     made = folds_of(train, held, seed=seed)
     everything = dict(zip(train.texts + held.texts, train.labels + held.labels, strict=True))
-    labelled = {text for text, label in everything.items() if label >= 0}
+    labeled = {text for text, label in everything.items() if label >= 0}
     lonely = {text for text, label in everything.items() if label >= 0 and [*everything.values()].count(label) == 1}
     assert len(made) == FOLDS and len(lonely) >= 1
     judged = [text for fold in made for text in fold.judged.texts]
-    assert sorted(judged) == sorted(labelled - lonely)  # each once
+    assert sorted(judged) == sorted(labeled - lonely)  # each once
     for fold in made:
-        learnt, asked = {*fold.train.texts}, {*fold.judged.texts}
-        assert learnt | asked == {*everything} and not learnt & asked
+        learned, asked = {*fold.train.texts}, {*fold.judged.texts}
+        assert learned | asked == {*everything} and not learned & asked
         for part in (fold.train, fold.judged):
             assert all(everything[text] == label for text, label in zip(part.texts, part.labels, strict=True))
-        assert set(fold.judged.labels) <= set(fold.train.labels)  # nothing is asked that could not be learnt
+        assert set(fold.judged.labels) <= set(fold.train.labels)  # nothing is asked that could not be learned
         for label in range(4):
             count, whole = fold.judged.labels.count(label), [*everything.values()].count(label)
             assert math.floor(whole / FOLDS) <= count <= math.ceil(whole / FOLDS)
@@ -158,7 +158,7 @@ def test_as_many_documents_judge_as_it_takes() -> None:
     assert [len(fold.judged) for fold in folds_of(train, of(100), seed=0)] == [100, 100]
     assert [len(fold.judged) for fold in folds_of(of(1000), of(0), seed=0)] == [250]
     assert len(folds_of(of(150), of(50), seed=0)) == FOLDS
-    with pytest.raises(InputError, match="no class has two labelled documents"):
+    with pytest.raises(InputError, match="no class has two labeled documents"):
         folds_of(Documents(["a", "b", "c"], [0, 1, -1]), Documents([], []), seed=0)
 
 
@@ -331,7 +331,7 @@ def test_a_hopeless_trial_is_really_cut_short(
     monkeypatch.setattr(
         Trial, "propose", lambda self, space: real_propose(self, space) | {"learning_rate": next(rates)}
     )
-    # a random head and no help from the probe: what is not learnt is not known
+    # a random head and no help from the probe: what is not learned is not known
     settings = settings_of(tiny_encoder, head_start="random", head_learning_rate=1e-4, epochs=4)
     tuned = go(parts, toy, tiny_encoder, 4, settings=settings, watcher=Begin())
     assert [row.state for row in tuned.rows[:3]] == ["complete", "complete", "pruned"]
@@ -408,7 +408,7 @@ def test_processes_that_share_a_study_never_draw_the_same(tmp_path: Path) -> Non
 
 
 def test_the_median_rule_compares_at_the_same_step() -> None:
-    """An easy first part, as a first fold may be, excuses nothing afterwards."""
+    """An easy first part, as a first fold may be, excuses nothing afterward."""
     shared = quick_study(None)
 
     def trial(values: list[float]) -> Callable[[Trial], float | None]:
@@ -491,7 +491,7 @@ def test_another_study_of_that_name_is_refused(parts: Any, toy: Toy, tiny_encode
     with pytest.raises(InputError, match=r"begun with other settings \(epochs\); give what"):
         go(parts, toy, tiny_encoder, 3, storage=storage, settings=settings_of(tiny_encoder, epochs=2))
     with pytest.raises(InputError, match="begun with other data;"):
-        go((parts[1], parts[0].labelled()), toy, tiny_encoder, 3, storage=storage, settings=settings)
+        go((parts[1], parts[0].labeled()), toy, tiny_encoder, 3, storage=storage, settings=settings)
     with pytest.raises(InputError, match=r"bounds \(sigma\) and settings \(sigma\)"):
         go(
             parts,
@@ -662,7 +662,7 @@ def test_ctrl_c_leaves_the_best_so_far(
         (["--model", "/no/such/encoder"], "no such folder"),
         (["--preset", "papper"], "no preset 'papper'"),
         (["--out", "."], "holds other files"),
-        (["--hidden", 8, "--out", "tuned"], "hidden 8: asks for unlabelled documents"),
+        (["--hidden", 8, "--out", "tuned"], "hidden 8: asks for unlabeled documents"),
         (["--precision", "fp16", "--out", "tuned"], "fp16: needs a GPU"),
         (["--freeze", 9, "--out", "tuned"], "freeze 9: this encoder has"),
     ],

@@ -18,7 +18,7 @@ from graphloss.errors import InputError
 from graphloss.inference import inputs, storage
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.self_training import Taught
+from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.training.fitted import Fitted
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
@@ -27,10 +27,10 @@ from graphloss.training.validate import make
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are, names or numbers. A label of None marks an unlabelled
+    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled
     document: after training, the graph of all documents teaches the head (`corpus_graph`), and in training some can
     join each batch as hidden nodes (`hidden`). All arguments are keywords and named like the options of
-    `graphloss train`; `validation` is the share of the labelled documents held out to choose the best epoch (0: the
+    `graphloss train`; `validation` is the share of the labeled documents held out to choose the best epoch (0: the
     last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
 
     Attributes (after `fit`):
@@ -39,7 +39,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         encoder_: the fine-tuned sentence-transformers model.
         predictor_: head and graph over unit-length embeddings (`graphloss.inference.predictor.Predictor`).
         texts_: the labeled training documents in that graph, or None in a folder that was saved without them.
-        taught_: what the unlabeled documents did for the head; None without any.
+        self_training_: what the unlabeled documents did for the head; None without any.
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
@@ -164,7 +164,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         from graphloss.text.encoder import load
         from graphloss.text.encoder_source import check_length, resolve
         from graphloss.training.fit import fit
-        from graphloss.training.preflight import said_unused
+        from graphloss.training.preflight import unused_warning
         from graphloss.training.progress import Screen
 
         settings, source = self.settings(), resolve(self.model)
@@ -185,11 +185,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = inputs.held_out(train, label_names, share, settings.seed)
-        if unused := said_unused(len(train) - train.known, settings):
+        if unused := unused_warning(len(train) - train.known, settings):
             warnings.warn(unused, UserWarning, stacklevel=2)
         distributed.join()
         with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
-            folder = distributed.first_does(lambda: own)
+            folder = distributed.on_first(lambda: own)
             fitted = fit(
                 load(source, max_length=self.max_length),
                 train,
@@ -299,7 +299,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return self.fitted_.model.texts
 
     @property
-    def taught_(self) -> Taught | None:
+    def self_training_(self) -> SelfTrainingSummary | None:
         """What the unlabeled documents did for the head; None without any."""
         return self.fitted_.taught
 

@@ -10,7 +10,7 @@ The distributed wrapper takes the mean over the processes, so `gather` hands W t
 own rows: the mean is then the sum. What sees all rows on every process, the head and a learned sigma, has its whole
 gradient there, and the mean of equal gradients leaves it alone. Nothing need be sent on the way back.
 
-`gather`, `first_does` and `all_do` are for all processes at once: one that stays away keeps the others waiting.
+`gather`, `on_first` and `on_all` are for all processes at once: one that stays away keeps the others waiting.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def first_does(action: Callable[[], T]) -> T:
+def on_first(action: Callable[[], T]) -> T:
     """What an action gives on the first process, on all of them; only there it is done.
 
     Its error is raised by all; elsewhere than on the first process it has an attribute `elsewhere`.
@@ -168,10 +168,10 @@ def first_does(action: Callable[[], T]) -> T:
     return given
 
 
-def all_do(action: Callable[[], T]) -> T:
+def on_all(action: Callable[[], T]) -> T:
     """An action of every process, the first one ahead of the others: a download, or an error, then happens once."""
     done: list[T] = []
-    first_does(lambda: done.append(action()))
+    on_first(lambda: done.append(action()))
     return done[0] if done else action()
 
 

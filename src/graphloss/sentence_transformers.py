@@ -1,6 +1,6 @@
 """The losses for the trainer of sentence-transformers: each takes the model first, then what it has to be told.
 
-All want ONE column of texts and a column `label` of class indices, -1 for unlabelled::
+All want ONE column of texts and a column `label` of class indices, -1 for unlabeled::
 
     from graphloss.sentence_transformers import GLoss
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from graphloss.losses import baselines, modules
 from graphloss.losses.gradient_cache import in_pieces
-from graphloss.losses.graph import exact, working
+from graphloss.losses.graph import no_autocast, working
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -67,8 +67,8 @@ TRIPLET_PAPER = """
 }
 """
 NCA_PAPER = """
-@inproceedings{goldberger2004neighbourhood,
-    title={Neighbourhood Components Analysis},
+@inproceedings{goldberger2004neighborhood,
+    title={Neighborhood Components Analysis},
     author={Goldberger, Jacob and Roweis, Sam and Hinton, Geoffrey and Salakhutdinov, Ruslan},
     booktitle={Advances in Neural Information Processing Systems},
     year={2004},
@@ -121,7 +121,7 @@ class BatchLoss(nn.Module):
 
         Args:
             sentence_features: a single dictionary: the tokens of n texts, of the one column.
-            labels: (n,) class indices, -1 for unlabelled.
+            labels: (n,) class indices, -1 for unlabeled.
 
         Raises:
             ValueError: another number of columns, or labels that are missing or are no class indices.
@@ -140,7 +140,7 @@ class BatchLoss(nn.Module):
             )
         if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(
-                f"{name} expects one class index a text, -1 for unlabelled, got {labels.dtype} of shape "
+                f"{name} expects one class index a text, -1 for unlabeled, got {labels.dtype} of shape "
                 f'{tuple(labels.shape)}; dataset.class_encode_column("label") makes indices of names'
             )
         self.objective.train(self.model.training)  # the trainer switches the model alone
@@ -240,7 +240,7 @@ class SupConLoss(BatchLoss):
 
 
 class NCALoss(BatchLoss):
-    """Neighbourhood components analysis, see `rivals.NCA`; a batch needs two documents of a class."""
+    """Neighborhood components analysis, see `rivals.NCA`; a batch needs two documents of a class."""
 
     citation = NCA_PAPER
 
@@ -296,7 +296,7 @@ class CrossEntropyLoss(BatchLoss):
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss, 0-d, of embeddings (n, d); the head runs in float32 under autocast too."""
-        with exact(embeddings):
+        with no_autocast(embeddings):
             logits = self.head(working(embeddings).to(self.head.weight.dtype))  # (n, C)
         loss: Tensor = self.objective(embeddings, logits, labels).loss
         return loss

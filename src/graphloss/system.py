@@ -18,7 +18,7 @@ def free() -> int | None:
     return min(known) // distributed.on_this_machine() if known else None
 
 
-def said_free(count: int, device: str = "") -> str:
+def format_free(count: int, device: str = "") -> str:
     """So many free bytes in words, and for whom."""
     shared = distributed.on_this_machine()
     where, each = f" on {device}" if device else "", f" for each of {shared} processes" if shared > 1 else ""

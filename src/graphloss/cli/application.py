@@ -53,7 +53,7 @@ def _common(
         distributed.join()
     except ValueError as error:
         raise InputError(str(error)) from error
-    distributed.first_does(lambda: _check_shared(context.invoked_subcommand))
+    distributed.on_first(lambda: _check_shared(context.invoked_subcommand))
 
 
 def _check_shared(command: str | None) -> None:

@@ -32,14 +32,14 @@ def train(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Fine-tune an encoder on labelled texts and leave a run folder."""
+    """Fine-tune an encoder on labeled texts and leave a run folder."""
     from graphloss import distributed
     from graphloss.cli.tables import show_result
     from graphloss.run import train
     from graphloss.training import presets
     from graphloss.training.progress import Screen
 
-    data, settings = distributed.first_does(lambda: settings_of(config, given))
+    data, settings = distributed.on_first(lambda: settings_of(config, given))
     if source is not None:  # a run that is resumed has its settings already
         settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
@@ -130,7 +130,7 @@ def bench(
     ] = None,
     shots: Annotated[
         list[str] | None,
-        typer.Option(help="Labelled documents a class, numbers or all.", metavar="N,...", show_default="all"),
+        typer.Option(help="Labeled documents a class, numbers or all.", metavar="N,...", show_default="all"),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Draws of each.", metavar="N", show_default="5")] = None,
     tune: Annotated[

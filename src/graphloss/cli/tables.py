@@ -20,7 +20,7 @@ def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = No
     rows = [(each["share"], str(each["label"]), " ".join(each["text"].split())) for each in evidence]
     if head_share:
         more = "" if rows else "; --predictor graph asks them all"
-        rows.append((head_share, "(head)", f"asks no labelled document{more}"))
+        rows.append((head_share, "(head)", f"asks no labeled document{more}"))
         rows.sort(key=lambda row: -row[0])
     width = max((len(label) for _, label, _ in rows), default=0)
     return [
@@ -55,7 +55,7 @@ def corpus_table(shown: Description) -> Group:
     for row in shown.classes:
         table.add_row(escape(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
     title = Text.assemble(
-        (shown.name, "bold"), f": {sizes}; {shown.unlabelled:,} of train unlabelled\nwords a text: {lengths}"
+        (shown.name, "bold"), f": {sizes}; {shown.unlabeled:,} of train unlabeled\nwords a text: {lengths}"
     )
     return Group(title, table)
 
@@ -124,9 +124,9 @@ def show_result(info: dict[str, Any], console: Console) -> None:
             style="dim",
         )
     console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
-    if taught := info.get("unlabelled"):
+    if taught := info.get("unlabeled"):
         console.print(
-            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabelled "
+            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
             f"document{'' if taught['documents'] == 1 else 's'} "
             f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
         )

@@ -81,7 +81,7 @@ def audit(
     run: Run,
     *,
     data: Annotated[
-        str | None, typer.Option(help="Labelled documents to judge instead of the run's training documents.")
+        str | None, typer.Option(help="Labeled documents to judge instead of the run's training documents.")
     ] = None,
     text: Text = None,
     label: Label = None,

@@ -45,5 +45,5 @@ def as_classes(values: Array, num_classes: int) -> NDArray[np.int64]:
             f"expected one integer class a document, came {y.dtype} of shape {y.shape}; map names to indices first"
         )
     if y.size and not (y.min() >= -1 and y.max() < num_classes):
-        raise ValueError(f"expected classes from -1 (unlabelled) to {num_classes - 1}, came {y.min()} to {y.max()}")
+        raise ValueError(f"expected classes from -1 (unlabeled) to {num_classes - 1}, came {y.min()} to {y.max()}")
     return y.astype(np.int64)

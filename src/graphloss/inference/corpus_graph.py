@@ -2,8 +2,8 @@
 
 Letters::
 
-    n documents, C classes, l labelled         z (n, d)  embeddings of unit length
-    W (n, n)   exp((cos_ij - 1) / sigma^2) on the edges to the k nearest neighbours, (A + A^T) / 2, sparse
+    n documents, C classes, l labeled         z (n, d)  embeddings of unit length
+    W (n, n)   exp((cos_ij - 1) / sigma^2) on the edges to the k nearest neighbors, (A + A^T) / 2, sparse
     D = diag(W 1),  S = D^-1/2 W D^-1/2         K = (I - alpha S)^-1
     Y (n, C)   one-hot labels, each column divided by its number of labels: classes send out the same mass
 
@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from graphloss.inference.nearest_neighbors import nearest
-from graphloss.losses.propagation import normalised, one_hot
+from graphloss.losses.propagation import normalized, one_hot
 
 K, SIGMA, ALPHA = 10, 0.3, 0.9
-"""Neighbours, bandwidth and share that flows on: chosen on frozen embeddings (docs/corpus_graph.md)."""
+"""Neighbors, bandwidth and share that flows on: chosen on frozen embeddings (docs/corpus_graph.md)."""
 
 LEAK = 1e-3
 """Poisson learning's loss a step, which keeps the system regular on a graph of several components."""
@@ -58,17 +58,17 @@ class CorpusGraph:
 def corpus_graph(
     z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bool | None = None, shared: bool = False
 ) -> CorpusGraph:
-    """Join each document with its k nearest neighbours.
+    """Join each document with its k nearest neighbors.
 
     Args:
         z: (n, d) rows of unit length; no gradient is taken.
-        k: neighbours per document.
+        k: neighbors per document.
         sigma: bandwidth.
-        approximate: see `neighbours.nearest`.
-        shared: as there: all processes call this, and each searches for the neighbours of a part of the documents.
+        approximate: see `neighbors.nearest`.
+        shared: as there: all processes call this, and each searches for the neighbors of a part of the documents.
 
     Raises:
-        ValueError: sigma is not positive, or see `neighbours.nearest`.
+        ValueError: sigma is not positive, or see `neighbors.nearest`.
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.2 and 0.5")
@@ -151,7 +151,7 @@ def spread(graph: CorpusGraph, labels: Tensor, num_classes: int, *, alpha: float
 
     Args:
         graph: n nodes.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
         alpha: share that flows on at each step.
 
@@ -162,20 +162,20 @@ def spread(graph: CorpusGraph, labels: Tensor, num_classes: int, *, alpha: float
 
 
 def left_out(graph: CorpusGraph, labels: Tensor, num_classes: int, folds: Tensor, *, alpha: float = ALPHA) -> Tensor:
-    """F of each labelled document without the labels of its fold.
+    """F of each labeled document without the labels of its fold.
 
     One column is solved for each class of each fold: exact leave-one-out (as many folds as labels) takes one a label, a
     few folds a few times C, however many labels there are.
 
     Args:
         graph: n nodes.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
-        folds: (n,) int64, the fold of each labelled document.
+        folds: (n,) int64, the fold of each labeled document.
         alpha: as in `spread`.
 
     Returns:
-        (l, C) for the l labelled documents in their order; zero for a class without a label in another fold.
+        (l, C) for the l labeled documents in their order; zero for a class without a label in another fold.
     """
     given = (labels >= 0).nonzero()[:, 0]  # (l,)
     y, fold = labels[given], folds[given]
@@ -199,25 +199,25 @@ def class_mass(f: Tensor, rows: Tensor, prior: Tensor) -> Tensor:
 
     Args:
         f: (n, C) as `spread` returns it.
-        rows: (n,) boolean, the unlabelled documents; where there is none, all factors are 1.
+        rows: (n,) boolean, the unlabeled documents; where there is none, all factors are 1.
         prior: (C,) share that each class should have.
     """
     reached = rows & (f.sum(dim=1) > 0)
-    mass = normalised(f[reached], prior).sum(dim=0)  # (C,)
+    mass = normalized(f[reached], prior).sum(dim=0)  # (C,)
     factor = torch.where(mass > 0, prior / torch.where(mass > 0, mass, 1.0), 0.0) * reached.sum()
     return factor if reached.any() else torch.ones_like(factor)
 
 
 def poisson(graph: CorpusGraph, labels: Tensor, num_classes: int, *, leak: float = LEAK) -> Tensor:
-    """Poisson learning: labels are sources and sinks, centred so that nothing pulls all documents to one class.
+    """Poisson learning: labels are sources and sinks, centered so that nothing pulls all documents to one class.
 
-    Solves ((1 + leak) D - W) U = B with b_i = y_i - mean y at the labelled documents: as leak goes to 0 on a connected
+    Solves ((1 + leak) D - W) U = B with b_i = y_i - mean y at the labeled documents: as leak goes to 0 on a connected
     graph, the published equation up to a constant a column. On a graph of several components that equation has no
     solution; the leak gives each the surplus of its labels.
 
     Args:
         graph: n nodes.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
         leak: above 0; below 1e-3 float32 has no digits left on a large graph.
 

@@ -41,7 +41,7 @@ def checked(texts: Sequence[str], labels: Sequence[Any], of: str = "") -> tuple[
     return texts, labels
 
 
-def labelled(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
+def labeled_pairs(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
     """The checked texts that have a label, and these, of which there must be two kinds."""
     texts, labels = checked(texts, labels)
     kept = [row for row, label in enumerate(labels) if label is not None]
@@ -86,7 +86,7 @@ def sorted_labels(labels: set[Any]) -> list[Any]:
 
 
 def held_out(train: Documents, label_names: Sequence[str], share: float, seed: int) -> tuple[Documents, Documents]:
-    """Hold out a share of each class's labelled documents for validation, the same ones as `graphloss train` does."""
+    """Hold out a share of each class's labeled documents for validation, the same ones as `graphloss train` does."""
     held = hold_out([None if label < 0 else label_names[label] for label in train.labels], share, seed)
     kept = sorted(set(range(len(train))) - set(held))
     parts = [

@@ -1,7 +1,7 @@
-"""Labels that their neighbours contradict: suspicion by predictions that have not seen a document's own label.
+"""Labels that their neighbors contradict: suspicion by predictions that have not seen a document's own label.
 
-Letters: n labelled documents, C classes, y the labels given; K (n, n) the kernel of label spreading on the graph of the
-15 nearest neighbours, its diagonal zero and its rows summing to one; a = 0.5 the damping; e = 0.05.
+Letters: n labeled documents, C classes, y the labels given; K (n, n) the kernel of label spreading on the graph of the
+15 nearest neighbors, its diagonal zero and its rows summing to one; a = 0.5 the damping; e = 0.05.
 
     K    = (I - a S)^-1 without its diagonal, rows scaled       leave-one-out spreading (`propagation`)
     F    = K Y, then once more K diag(t) Y, rows scaled         the graph's left-out probabilities
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from graphloss.inference.linear_probe import FOLDS, cross_fitted
 from graphloss.losses.graph import log_affinity
-from graphloss.losses.propagation import loo_log_kernel, normalised, one_hot
+from graphloss.losses.propagation import loo_log_kernel, normalized, one_hot
 
-NEIGHBOURS, ALPHA, EPSILON = 15, 0.5, 0.05
+NEIGHBORS, ALPHA, EPSILON = 15, 0.5, 0.05
 PART = 4096  # documents of one graph: its kernel and what computes it are then a quarter of a gigabyte
 TOGETHER = 16  # documents of a class that stay in one part, so that a rare class is not torn to pieces
 
@@ -96,7 +96,7 @@ def suspicion(
         y = labels[rows]  # (m,)
         probe[rows] = cross_fitted(z[rows], y, classes, seed=seed, on_fold=on_step)
         kernel = _kernel(z[rows], y, probe[rows], sigma)  # (m, m)
-        graph[rows] = normalised(kernel @ one_hot(y, classes, z.dtype), torch.full((1,), 1 / classes))
+        graph[rows] = normalized(kernel @ one_hot(y, classes, z.dtype), torch.full((1,), 1 / classes))
         on_step()
         p = (probe[rows] + graph[rows]) / 2  # (m, C)
         given = p.gather(1, y[:, None])[:, 0]  # (m,)
@@ -114,7 +114,7 @@ def _kernel(z: Tensor, y: Tensor, probe: Tensor, sigma: float) -> Tensor:
     """What each document hears from every other in the second round, (m, m), rows summing to one or zero."""
     if len(y) < 2:
         return z.new_zeros(len(y), len(y))
-    kernel = torch.softmax(loo_log_kernel(log_affinity(z, sigma, NEIGHBOURS), y, ALPHA), dim=1)  # (m, m)
+    kernel = torch.softmax(loo_log_kernel(log_affinity(z, sigma, NEIGHBORS), y, ALPHA), dim=1)  # (m, m)
     kernel.fill_diagonal_(0.0)
     p = (probe + kernel @ one_hot(y, probe.shape[1], z.dtype)) / 2  # (m, C)
     trust = (p.gather(1, y[:, None])[:, 0] / p.max(1).values).clamp_min(1e-3)  # (m,)

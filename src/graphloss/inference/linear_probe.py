@@ -1,4 +1,4 @@
-"""A linear classifier fitted on soft targets with weights: what a graph says of unlabelled documents, as a head.
+"""A linear classifier fitted on soft targets with weights: what a graph says of unlabeled documents, as a head.
 
 Letters: z (n, d) of unit length, T (n, C) target probabilities, w (n,) weights::
 
@@ -139,7 +139,7 @@ def linear_probe(
         inverse_regularization: scikit-learn's C; 10 suits unit-length embeddings of a sentence encoder.
 
     Raises:
-        ValueError: if shapes disagree, a class is out of range, an embedding is not finite or no document is labelled.
+        ValueError: if shapes disagree, a class is out of range, an embedding is not finite or no document is labeled.
     """
     import torch
     from sklearn.linear_model import LogisticRegression
@@ -149,7 +149,7 @@ def linear_probe(
     x, y = x[y >= 0], y[y >= 0]
     present = np.unique(y)
     if not len(present):
-        raise ValueError("expected at least one labelled document to fit the probe on, came none (every label is -1)")
+        raise ValueError("expected at least one labeled document to fit the probe on, came none (every label is -1)")
     if not np.isfinite(x).all():
         raise ValueError("expected finite train_embeddings, came NaN or infinity; look for a training that diverged")
 

@@ -84,7 +84,7 @@ def score(
     `per_class`. A class that is predicted but never true, or true but never predicted, counts with an F1 of 0.
 
     Args:
-        truth: (n,) integer class of each document; documents of -1 (unlabelled) are left out.
+        truth: (n,) integer class of each document; documents of -1 (unlabeled) are left out.
         probabilities: (n, C) class probabilities; the prediction is the most probable class.
         embeddings: (n, d) embeddings for the silhouettes, or None to leave those out.
         label_names: the C names.
@@ -92,7 +92,7 @@ def score(
 
     Raises:
         ValueError: if shapes disagree, a class is out of range, a probability is outside [0, 1] or no document is
-            labelled.
+            labeled.
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -108,7 +108,7 @@ def score(
         )
     known = y >= 0
     if not known.any():
-        raise ValueError("expected at least one labelled document to score against, came none (every class is -1)")
+        raise ValueError("expected at least one labeled document to score against, came none (every class is -1)")
     y, p = y[known], p[known]
     predicted = p.argmax(axis=1)  # (n,)
 

@@ -1,14 +1,14 @@
-"""Predictions of labelled documents that have not seen their own label, and how much of the mix they give the graph.
+"""Predictions of labeled documents that have not seen their own label, and how much of the mix they give the graph.
 
-Letters: n labelled documents, C classes; p^h the head's and p^g the graph's left-out probabilities, y the labels.
+Letters: n labeled documents, C classes; p^h the head's and p^g the graph's left-out probabilities, y the labels.
 
     right_i(γ)  = [ argmax_c (1 - γ) p^h_ic + γ p^g_ic = y_i ],   w_i = 1 / (C n_{y_i}), so that classes weigh the same
     gain(γ)     = Σ_i w_i (right_i(γ) - right_i(½)),   noise(γ) = sqrt( Σ_i w_i² (right_i(γ) - right_i(½))² )
     γ*          = argmax gain - noise where that is above 0, and ½ otherwise; of equals the nearest to ½
 
-What is honest here. A validation document was not learnt from: head and graph answer for it as they are. The graph's
-answer for a training document leaves that document out, exactly; the head has learnt its label, so that a logistic
-regression on the same embeddings, cross-fitted, stands in for it. The encoder has learnt from it all the same, which
+What is honest here. A validation document was not learned from: head and graph answer for it as they are. The graph's
+answer for a training document leaves that document out, exactly; the head has learned its label, so that a logistic
+regression on the same embeddings, cross-fitted, stands in for it. The encoder has learned from it all the same, which
 flatters both: they are compared with one another and never reported as scores. They are compared by errors and not
 by likelihood, for a graph over embeddings that were drawn together is surer than it has reason to be; and half and half
 is left only for what is better by more than the chance of its own difference.

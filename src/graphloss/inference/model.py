@@ -115,7 +115,7 @@ class FittedModel:
                 )
             texts, labels, z = self.known_texts(), self.support_labels(), self.predictor.support
         else:
-            texts, labels = inputs.labelled(texts, labels)
+            texts, labels = inputs.labeled_pairs(texts, labels)
             z = self.encode(texts, progress=progress)
         known = inputs.sorted_labels(set(labels))
         index = {label: row for row, label in enumerate(known)}

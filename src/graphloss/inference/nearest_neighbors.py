@@ -1,6 +1,6 @@
-"""The k nearest neighbours of every document: exact in blocks, or by an approximate index for a very large corpus.
+"""The k nearest neighbors of every document: exact in blocks, or by an approximate index for a very large corpus.
 
-Letters: z (n, d) embeddings of unit length, k neighbours. Nothing of n times n is ever held: the exact search keeps one
+Letters: z (n, d) embeddings of unit length, k neighbors. Nothing of n times n is ever held: the exact search keeps one
 tile of `ROWS` by `COLUMNS` similarities and the best k of each tile for one block of rows. Its time grows with n
 squared (docs/performance.md has figures); beyond `EXACT_DOCUMENTS` the index of faiss takes over, an extra of the
 package.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from graphloss import distributed
-from graphloss.losses.graph import exact, working
+from graphloss.losses.graph import no_autocast, working
 
 ROWS, COLUMNS = 1024, 8192
 """Documents of a tile: 34 MB of similarities."""
@@ -26,8 +26,8 @@ LINKS, EFFORT = 32, 128
 """Of the approximate index: links of a node, and nodes looked at for a query (Malkov, Yashunin 2018: M and ef)."""
 
 
-class Neighbours(NamedTuple):
-    """The neighbours of each document, nearest first, never itself.
+class Neighbors(NamedTuple):
+    """The neighbors of each document, nearest first, never itself.
 
     Attributes:
         places: (n, k) int64; -1 where the approximate index found nobody.
@@ -38,12 +38,12 @@ class Neighbours(NamedTuple):
     cosine: Tensor
 
 
-def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool = False) -> Neighbours:
+def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool = False) -> Neighbors:
     """The k most similar other documents of each document.
 
     Args:
         z: (n, d) rows of unit length.
-        k: neighbours; more than n - 1 means all others.
+        k: neighbors; more than n - 1 means all others.
         approximate: use the index of faiss; by default beyond `EXACT_DOCUMENTS` documents.
         shared: all processes call this with the same embeddings, and each searches for a part of the documents; by the
             index, which several threads never build twice alike, the first one searches for all.
@@ -55,22 +55,22 @@ def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool 
     if z.dim() != 2:
         raise ValueError(f"expected embeddings (documents, dimensions), came shape {tuple(z.shape)}")
     if k < 1:
-        raise ValueError(f"k must be at least 1 neighbour per document, got {k}")
+        raise ValueError(f"k must be at least 1 neighbor per document, got {k}")
     if not torch.isfinite(z).all():
         raise ValueError("expected finite embeddings, came NaN or infinity; look for a training that diverged")
     z = working(z.detach())
     k = min(k, max(len(z) - 1, 0))
     if k == 0:
-        return Neighbours(torch.empty(len(z), 0, dtype=torch.int64, device=z.device), z.new_empty(len(z), 0))
+        return Neighbors(torch.empty(len(z), 0, dtype=torch.int64, device=z.device), z.new_empty(len(z), 0))
     wanted = len(z) > EXACT_DOCUMENTS if approximate is None else approximate
-    with exact(z):
+    with no_autocast(z):
         if wanted:
-            return distributed.first_does(lambda: _by_index(z, k)) if shared else _by_index(z, k)
+            return distributed.on_first(lambda: _by_index(z, k)) if shared else _by_index(z, k)
         blocks = range(0, len(z), ROWS)
         if not shared or len(blocks) < distributed.world():
             return _in_blocks(z, k, blocks)
         own = _in_blocks(z, k, blocks[distributed.share(len(blocks), *distributed.part())])
-        return Neighbours(*map(distributed.gather, own))
+        return Neighbors(*map(distributed.gather, own))
 
 
 def memory(n: int, d: int, k: int, num_classes: int) -> int:
@@ -79,17 +79,17 @@ def memory(n: int, d: int, k: int, num_classes: int) -> int:
     Args:
         n: documents.
         d: dimensions of an embedding.
-        k: neighbours.
+        k: neighbors.
         num_classes: C.
     """
     search = ROWS * COLUMNS * 4 * 2 + (4 * n * (d + 3 * LINKS) if n > EXACT_DOCUMENTS else 0)
-    edges = n * k * (4 + 8) + 2 * n * k * (8 + 8 + 8 + 8)  # neighbours; both directions while they are sorted
+    edges = n * k * (4 + 8) + 2 * n * k * (8 + 8 + 8 + 8)  # neighbors; both directions while they are sorted
     columns = 8 * n * num_classes * 4  # five vectors of the solver, the labels, the answer, the targets
     return search + edges + columns
 
 
-def _in_blocks(z: Tensor, k: int, blocks: range) -> Neighbours:
-    """The neighbours of the documents of some blocks of rows, given where each block begins."""
+def _in_blocks(z: Tensor, k: int, blocks: range) -> Neighbors:
+    """The neighbors of the documents of some blocks of rows, given where each block begins."""
     n = len(z)
     index, cosine = [], []
     for top in blocks:
@@ -106,10 +106,10 @@ def _in_blocks(z: Tensor, k: int, blocks: range) -> Neighbours:
         value, order = torch.cat([value for value, _ in best], 1).topk(k, dim=1)  # (r, k)
         index.append(torch.cat([place for _, place in best], 1).gather(1, order))
         cosine.append(value)
-    return Neighbours(torch.cat(index), torch.cat(cosine))
+    return Neighbors(torch.cat(index), torch.cat(cosine))
 
 
-def _by_index(z: Tensor, k: int) -> Neighbours:
+def _by_index(z: Tensor, k: int) -> Neighbors:
     try:
         import faiss
     except ModuleNotFoundError as error:
@@ -127,4 +127,4 @@ def _by_index(z: Tensor, k: int) -> Neighbours:
     itself = (index == torch.arange(len(z))[:, None]) | (index < 0)
     order = torch.where(itself, -torch.inf, cosine).argsort(dim=1, descending=True, stable=True)[:, :k]
     index, cosine = index.where(~itself, -1).gather(1, order), cosine.gather(1, order)
-    return Neighbours(index.to(z.device), cosine.to(z.device, z.dtype))
+    return Neighbors(index.to(z.device), cosine.to(z.device, z.dtype))

@@ -1,19 +1,19 @@
 """From embeddings to class probabilities: the linear head, a graph of training documents, or both.
 
-Letters: z (m, d) new documents and s (n, d) labelled training documents, all of unit length; Y (n, C) one-hot labels;
-σ the bandwidth; γ the graph's share of the mix, ν that of the neighbours where unlabelled documents taught the head.
+Letters: z (m, d) new documents and s (n, d) labeled training documents, all of unit length; Y (n, C) one-hot labels;
+σ the bandwidth; γ the graph's share of the mix, ν that of the neighbors where unlabeled documents taught the head.
 
     head     p = softmax(z Wᵀ + b)
     graph    p_i = Σ_j K_ij Y_j,  K = softmax over j of (z_i · s_j) / σ²
     knn      the same over the k training documents nearest to i alone
-    near     knn at the corpus graph's σ, 0.3, over labelled and kept unlabelled documents: where j has no label, Y_j is
+    near     knn at the corpus graph's σ, 0.3, over labeled and kept unlabeled documents: where j has no label, Y_j is
              the head's answer to it
     mix      p = (1 - ν) ((1 - γ) head + γ graph) + ν near
 
 The graph is the harmonic function of one new node beside training nodes whose labels are all shown (Zhu, Ghahramani,
-Lafferty 2003, equation 5, with a single unlabelled node): a new document never changes another's answer. It also says
-why: labelled document j has given (1 - ν) γ K_ij + ν K'_ij of the probability p_ic of its class c, K and K' the weights
-of graph and neighbours, and the head all the rest: it answers for the new document and for its unlabelled neighbours.
+Lafferty 2003, equation 5, with a single unlabeled node): a new document never changes another's answer. It also says
+why: labeled document j has given (1 - ν) γ K_ij + ν K'_ij of the probability p_ic of its class c, K and K' the weights
+of graph and neighbors, and the head all the rest: it answers for the new document and for its unlabeled neighbors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 from graphloss.inference.corpus_graph import SIGMA
 
 ROWS = 1024  # new documents at once: 1,024 by 100,000 similarities are 0.4 GB
-NEIGHBOURS = 10  # of knn, and of the mix with unlabelled documents
+NEIGHBORS = 10  # of knn, and of the mix with unlabeled documents
 
 
 class Evidence(NamedTuple):
@@ -38,7 +38,7 @@ class Evidence(NamedTuple):
     Attributes:
         documents: (m, k) places among the training documents; -1 beyond the last that had a part in the answer.
         shares: (m, k) share of each in its answer's probability; 0 where there is none.
-        head: (m,) the head's share, what it says of unlabelled neighbours included; the rest belongs to documents that
+        head: (m,) the head's share, what it says of unlabeled neighbors included; the rest belongs to documents that
             are not listed.
     """
 
@@ -54,13 +54,13 @@ class Predictor:
     Attributes:
         weight: (C, d) of the head.
         bias: (C,) of the head.
-        support: (n, d) embeddings of the labelled training documents.
+        support: (n, d) embeddings of the labeled training documents.
         support_labels: (n,) their classes.
         sigma: bandwidth of the graph.
         graph_share: γ, share of the graph in its mix with the head.
         kind: which of them answers: "head", "graph", "knn" or "mix".
-        pile: (m, d) embeddings of unlabelled training documents; None where none is asked.
-        near_share: ν, share of the neighbours in the mix; 0 without a pile.
+        pile: (m, d) embeddings of unlabeled training documents; None where none is asked.
+        neighbor_weight: ν, share of the neighbors in the mix; 0 without a pile.
     """
 
     weight: Tensor
@@ -71,7 +71,7 @@ class Predictor:
     graph_share: float
     kind: str = "mix"
     pile: Tensor | None = None
-    near_share: float = 0.0
+    neighbor_weight: float = 0.0
 
     def by(self, kind: str | None) -> Predictor:
         """The same, answering by `kind`; None leaves it as it is.
@@ -95,23 +95,25 @@ class Predictor:
         return (z.float() @ self.weight.T + self.bias).softmax(1)
 
     def graph(self, z: Tensor) -> Tensor:
-        """Probabilities (m, C) by the labels of similar labelled documents, of (m, d)."""
+        """Probabilities (m, C) by the labels of similar labeled documents, of (m, d)."""
         return torch.cat([self._votes(cosine, None) @ self._labels for cosine in _cosines(z, self.support)])
 
     def near(self, z: Tensor) -> Tensor:
-        """Probabilities (m, C) by the nearest training documents, labelled or not, of (m, d)."""
+        """Probabilities (m, C) by the nearest training documents, labeled or not, of (m, d)."""
         return torch.cat([self._said_beside(cosine) for cosine in _cosines(z, self._everyone)])
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) of embeddings (m, d), float32."""
         found = self.head(z)
-        if not (self.share or self._near_share):
+        if not (self.share or self._neighbor_weight):
             return found
         parts = []
         for p, cosine in zip(found.split(ROWS), _cosines(z, self._asked), strict=True):
             if self.share:
                 p = torch.lerp(p, self._votes(cosine[:, : len(self.support)], self._k) @ self._labels, self.share)
-            parts.append(torch.lerp(p, self._said_beside(cosine), self._near_share) if self._near_share else p)
+            parts.append(
+                torch.lerp(p, self._said_beside(cosine), self._neighbor_weight) if self._neighbor_weight else p
+            )
         return torch.cat(parts)
 
     def evidence(self, z: Tensor, k: int = 5) -> Evidence:
@@ -128,18 +130,18 @@ class Predictor:
         for start, cosine in enumerate(_cosines(z, self._asked)):
             rows = slice(start * ROWS, start * ROWS + len(cosine))
             votes = self._votes(cosine[:, :n], self._k)
-            given = (1.0 - self._near_share) * self.share * votes  # (rows, n)
-            if self._near_share:
+            given = (1.0 - self._neighbor_weight) * self.share * votes  # (rows, n)
+            if self._neighbor_weight:
                 beside, weights = _nearest(cosine)
-                labelled = beside < n  # (rows, k)
-                weights = torch.where(labelled, self._near_share * weights, 0.0)
-                given.scatter_add_(1, torch.where(labelled, beside, 0), weights)
+                labeled = beside < n  # (rows, k)
+                weights = torch.where(labeled, self._neighbor_weight * weights, 0.0)
+                given.scatter_add_(1, torch.where(labeled, beside, 0), weights)
             own = self.support_labels[None, :] == answer[rows, None]  # (rows, n)
             given = torch.where(own, given, 0.0) / p[rows]
             top = given.topk(k, dim=1)
             places.append(torch.where(top.values > 0, top.indices, -1))
             shares.append(top.values)
-            asks_head = self.share < 1 or self._near_share > 0
+            asks_head = self.share < 1 or self._neighbor_weight > 0
             heads.append((1.0 - given.sum(1)).clamp_min(0.0) if asks_head else torch.zeros(len(votes)))
         return Evidence(torch.cat(places), torch.cat(shares), torch.cat(heads))
 
@@ -160,7 +162,7 @@ class Predictor:
 
     @cached_property
     def _everyone(self) -> Tensor:
-        """Embeddings of labelled and unlabelled documents, (n + m, d)."""
+        """Embeddings of labeled and unlabeled documents, (n + m, d)."""
         return self.support if self.pile is None else torch.cat([self.support, self.pile])
 
     @cached_property
@@ -169,19 +171,19 @@ class Predictor:
         return self._labels if self.pile is None else torch.cat([self._labels, self.head(self.pile)])
 
     @property
-    def _near_share(self) -> float:
-        """ν of the mix; nothing else asks the neighbours."""
-        return self.near_share if self.kind == "mix" else 0.0
+    def _neighbor_weight(self) -> float:
+        """ν of the mix; nothing else asks the neighbors."""
+        return self.neighbor_weight if self.kind == "mix" else 0.0
 
     @property
     def _k(self) -> int | None:
         """Of the graph: all documents, but for knn."""
-        return NEIGHBOURS if self.kind == "knn" else None
+        return NEIGHBORS if self.kind == "knn" else None
 
     @property
     def _asked(self) -> Tensor:
-        """Embeddings of the documents whose similarity to a new one is asked for, the labelled ones first."""
-        return self._everyone if self._near_share else self.support
+        """Embeddings of the documents whose similarity to a new one is asked for, the labeled ones first."""
+        return self._everyone if self._neighbor_weight else self.support
 
     def _votes(self, cosine: Tensor, k: int | None) -> Tensor:
         """K (rows, n) of similarities (rows, n): of the k largest alone, or of all."""
@@ -203,6 +205,6 @@ def _cosines(z: Tensor, documents: Tensor) -> Iterator[Tensor]:
 
 
 def _nearest(cosine: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the `NEIGHBOURS` largest similarities (rows, n) and their weights, both (rows, k)."""
-    largest, places = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1)
+    """Places of the `NEIGHBORS` largest similarities (rows, n) and their weights, both (rows, k)."""
+    largest, places = cosine.topk(min(NEIGHBORS, cosine.shape[1]), dim=1)
     return places, (largest / SIGMA**2).softmax(1)

@@ -1,22 +1,23 @@
-"""What unlabelled documents add to a few labels: two opinions, pooled, become soft targets for all documents.
+"""Pseudo-labels: soft targets for unlabeled documents from a few labels, and the linear head that is fitted on them.
 
-Letters: z (n, d), l labelled documents, U the unlabelled ones, C classes::
+Letters: z (n, d) embeddings, U the unlabeled documents, m = |U|, C classes::
 
-    P (n, C)   logistic regression on the labels alone, the linear probe
-    F (n, C)   spreading over the corpus graph, rows to one
-    kappa      Cohen's agreement of P and F on U beyond chance: does the graph see the classes at all?
-    q (C,)     the classes' shares among U, by expectation maximisation (Saerens et al. 2002) on P^SHARP,
-               with 1 - kappa of it held at equal shares: labels drawn evenly say nothing of the proportions
-    G (n, C)   F with class mass q
-    T          proportional to (G^a P^b)^2, a logarithmic pool with (a, b) = `POOL`
+    P (n, C)   a logistic regression on the labels alone, the linear probe
+    F (n, C)   label spreading over the corpus graph, rows scaled to sum to one
+    kappa      Cohen's kappa of P and F on U
+    q (C,)     class prior among U, by expectation maximization (Saerens et al. 2002) on P^SHARPENING; the part
+               1 - kappa of it stays uniform
+    G (n, C)   F rescaled to the class prior q
+    T          proportional to (G^a P^b)^2, a logarithmic opinion pool with (a, b) = `POOL`
 
-T are the targets, 1 - normalised entropy their weights; given labels are kept and carry `GIVEN` of all weight, more
-where they are many. A head is then fitted on all documents, its own answers H take the regression's place (T is then
-G^a H^b), and it is fitted anew, `PASSES` times, which move it by m² / (m² + MANY²) of their way. Two reservations::
+T are the targets, one minus their normalized entropy the weights; labels stay as they are and carry at least
+`LABELED_WEIGHT` of all weight. The head is fitted on these targets. Repeat `PASSES` times: recompute the targets with
+the head's predictions H in place of P (T is then G^a H^b) and refit. The result interpolates from the first fit to the
+last with weight m² / (m² + MANY_DOCUMENTS²). Two precautions::
 
-    r        Newman's assortativity of its classes on the graph: are they clusters? As far as they are not (1 - r),
-             its biases are shifted until it gives the classes the shares that P gives them in the mean
-    trust    min(1, kappa / TRUSTED) m / (m + PILE), m = |U|: the rest is the head that it leans on
+    r        Newman's assortativity of the predicted classes on the graph. The biases move by the part 1 - r of the way
+             to the class prior that P predicts in the mean
+    trust    min(1, kappa / FULL_TRUST) m / (m + TRUST_DOCUMENTS): weight of this head beside the fallback
 
 docs/corpus_graph.md and docs/few_labels.md have the figures behind each number.
 """
@@ -39,50 +40,49 @@ from graphloss.inference.corpus_graph import (
 )
 from graphloss.inference.linear_probe import Probe, regression_on, soft_probe
 from graphloss.losses.graph import unit
-from graphloss.losses.propagation import normalised, one_hot
+from graphloss.losses.propagation import normalized, one_hot
 
-SHARP = 3.0
-"""A regression on few labels is far too modest: to this power its probabilities have about the right log-loss."""
+SHARPENING = 3.0
+"""Power of the regression's probabilities: those of a regression on few labels are underconfident."""
 
 POOL = (1.0, 2.0)
 """Powers of the graph and of the regression in the pool."""
 
-GIVEN = 0.3
-"""Least share of the given labels in the total weight."""
+LABELED_WEIGHT = 0.3
+"""Least share of the labels in the total weight."""
 
-CLASSES_A_UNIT = 10
-"""The head on soft targets has an inverse regularisation of a tenth of the number of classes, at least 1: they are many
-and partly wrong, so it is held tighter than the probe on given labels, the less so the fewer documents a class has."""
+CLASSES_PER_UNIT = 10
+"""The head on soft targets has an inverse regularization of C / CLASSES_PER_UNIT, at least 1. Soft targets are many and
+partly wrong, so this is stronger than the probe's."""
 
-TRUSTED = 0.5
-"""Agreement from which on the head is that of the soft targets alone, if there are many."""
+FULL_TRUST = 0.5
+"""Kappa from which on the fallback has no part, if there are many unlabeled documents."""
 
 PASSES = 3
-"""Times that the head's own answers, better than those of a regression on few labels, are pooled with the graph's."""
+"""Times that the head's predictions replace the regression's."""
 
-MANY = 1000
-"""Unlabelled documents that give half of their weight to the passes, and to the neighbours that answer beside the head:
-of fewer, a head that hears itself makes much of chance (docs/experiments.md)."""
+MANY_DOCUMENTS = 1000
+"""Unlabeled documents that give the passes, and the neighbors in prediction, half of their weight. With fewer texts,
+self-training amplifies noise (docs/experiments.md)."""
 
-PILE = 200
-"""Unlabelled documents that make up half of the trust: a graph of few says little, and a head of few soft targets less
-than one of few labels (docs/few_labels.md)."""
+TRUST_DOCUMENTS = 200
+"""Unlabeled documents that give half of the trust (docs/few_labels.md)."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the documents teach a head.
+class PseudoLabels:
+    """Soft targets of n documents, and what they were computed from.
 
     Attributes:
-        targets: (n, C) probabilities, one-hot where a label was given.
+        targets: (n, C) probabilities, one-hot for labeled documents.
         weights: (n,).
-        prior: (C,) estimated shares of the classes among the unlabelled documents.
-        agreement: kappa, from 0 to 1; 0 where nothing is unlabelled.
-        trust: the part of a head that these targets should have, from 0 to 1.
-        regression: the head on the given labels alone.
+        prior: (C,) estimated class prior among the unlabeled documents.
+        agreement: kappa, from 0 to 1; 0 where nothing is unlabeled.
+        trust: weight of the head fitted on them, from 0 to 1.
+        regression: the head on the labels alone.
         graph: of the documents.
-        opinion: (n, C) what the labels say along the graph, G.
-        labels: (n,) as they were given, -1 for unlabelled.
+        spread: (n, C) G, label spreading rescaled to the class prior.
+        labels: (n,) -1 for unlabeled.
     """
 
     targets: Tensor
@@ -92,38 +92,38 @@ class Lesson:
     trust: float
     regression: Probe
     graph: CorpusGraph
-    opinion: Tensor
+    spread: Tensor
     labels: Tensor
 
 
-def learn(
+def self_train(
     embeddings: Tensor,
     labels: Tensor,
     num_classes: int,
     *,
     otherwise: Probe | None = None,
     shared: bool = False,
-) -> tuple[Probe, Lesson]:
-    """The head that the documents teach, moved by rounds of its own answers, and the last lesson.
+) -> tuple[Probe, PseudoLabels]:
+    """Fit a head on pseudo-labels and refine it; returns it with the last pseudo-labels.
 
-    Arguments as in `lesson` and `head`, which see also for what is raised.
+    Arguments and errors as in `pseudo_labels` and `fit_head`.
     """
-    learnt = lesson(embeddings, labels, num_classes, shared=shared)
-    first = last = head(embeddings, learnt, otherwise=otherwise)
-    if learnt.trust == 0.0:
-        return first, learnt
+    learned = pseudo_labels(embeddings, labels, num_classes, shared=shared)
+    first = last = fit_head(embeddings, learned, otherwise=otherwise)
+    if learned.trust == 0.0:
+        return first, learned
     for _ in range(PASSES):
-        learnt = again(embeddings, learnt, last)
-        last = head(embeddings, learnt, otherwise=otherwise)
-    return between(first, last, many(int((labels < 0).sum()))), learnt
+        learned = refine(embeddings, learned, last)
+        last = fit_head(embeddings, learned, otherwise=otherwise)
+    return interpolate(first, last, self_training_weight(int((labels < 0).sum()))), learned
 
 
-def many(documents: int) -> float:
-    """The weight of passes and neighbours where so many are unlabelled, from 0 to 1."""
-    return documents**2 / (documents**2 + MANY**2)
+def self_training_weight(documents: int) -> float:
+    """Weight of the passes and of the neighbors with so many unlabeled documents, from 0 to 1."""
+    return documents**2 / (documents**2 + MANY_DOCUMENTS**2)
 
 
-def lesson(
+def pseudo_labels(
     embeddings: Tensor,
     labels: Tensor,
     num_classes: int,
@@ -131,101 +131,101 @@ def lesson(
     graph: CorpusGraph | None = None,
     alpha: float = ALPHA,
     shared: bool = False,
-) -> Lesson:
+) -> PseudoLabels:
     """Soft targets and weights for every document from the labels of some.
 
     Args:
         embeddings: (n, d), scaled to unit length here.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
         graph: of the embeddings; made when left out.
         alpha: of the spreading.
         shared: see `corpus_graph.corpus_graph`.
 
     Raises:
-        ValueError: shapes disagree, a class is out of range, or nothing is labelled.
+        ValueError: shapes disagree, a class is out of range, or nothing is labeled.
     """
-    z = checked(embeddings, labels, num_classes)
+    z = check_embeddings(embeddings, labels, num_classes)
     graph = corpus_graph(z, shared=shared) if graph is None else graph
     given, hidden = labels >= 0, labels < 0
     y = one_hot(labels, num_classes, z.dtype)  # (n, C)
-    even = even_shares(y)
+    even = uniform_prior(y)
     regression = regression_on(z, y, given)
     p = regression.probabilities(z).to(z.device)  # (n, C)
-    f = normalised(spread(graph, labels, num_classes, alpha=alpha), even)
-    kappa = agreement(p[hidden], (f * class_mass(f, hidden, even))[hidden])
-    prior = shares(normalised(p[hidden] ** SHARP, even), even, hold=1.0 - kappa)
-    g = normalised(f * class_mass(f, hidden, prior), even)
+    f = normalized(spread(graph, labels, num_classes, alpha=alpha), even)
+    kappa = cohen_kappa(p[hidden], (f * class_mass(f, hidden, even))[hidden])
+    prior = estimate_class_prior(normalized(p[hidden] ** SHARPENING, even), even, hold=1.0 - kappa)
+    g = normalized(f * class_mass(f, hidden, prior), even)
     targets = torch.where(given[:, None], y, pool(g, p, (2 * POOL[0], 2 * POOL[1])))
     m = int(hidden.sum())
-    trust = min(1.0, kappa / TRUSTED) * m / (m + PILE)
-    return Lesson(targets, _weights(targets, labels), prior, kappa, trust, regression, graph, g, labels)
+    trust = min(1.0, kappa / FULL_TRUST) * m / (m + TRUST_DOCUMENTS)
+    return PseudoLabels(targets, _weights(targets, labels), prior, kappa, trust, regression, graph, g, labels)
 
 
-def again(embeddings: Tensor, learnt: Lesson, probe: Probe) -> Lesson:
-    """The lesson with the answers of its head in place of the regression's: surer, so that the pool is not squared.
+def refine(embeddings: Tensor, learned: PseudoLabels, probe: Probe) -> PseudoLabels:
+    """The pseudo-labels with a head's predictions in place of the regression's.
 
     Args:
-        embeddings: (n, d) of the lesson's documents.
-        learnt: the lesson.
-        probe: the head that it taught.
+        embeddings: (n, d) of the same documents.
+        learned: the pseudo-labels.
+        probe: the head that was fitted on them.
     """
-    h = probe.probabilities(unit(embeddings.detach().float())).to(learnt.targets.device)  # (n, C)
-    given = learnt.labels >= 0
-    targets = torch.where(given[:, None], learnt.targets, pool(learnt.opinion, h, POOL))
-    return replace(learnt, targets=targets, weights=_weights(targets, learnt.labels))
+    h = probe.probabilities(unit(embeddings.detach().float())).to(learned.targets.device)  # (n, C)
+    given = learned.labels >= 0
+    targets = torch.where(given[:, None], learned.targets, pool(learned.spread, h, POOL))
+    return replace(learned, targets=targets, weights=_weights(targets, learned.labels))
 
 
-def head(
+def fit_head(
     embeddings: Tensor,
-    taught: Lesson,
+    learned: PseudoLabels,
     *,
     otherwise: Probe | None = None,
     inverse_regularization: float | None = None,
 ) -> Probe:
-    """The linear head that a lesson teaches.
+    """Fit the linear head on pseudo-labels.
 
     Args:
-        embeddings: (n, d) of the lesson's documents.
-        taught: the lesson.
-        otherwise: the head that has what the lesson's trust leaves; its regression, sharpened, when left out.
-        inverse_regularization: see `soft_probe`; by the number of classes when left out (`CLASSES_A_UNIT`).
+        embeddings: (n, d) of the same documents.
+        learned: the pseudo-labels.
+        otherwise: the fallback; the sharpened regression when left out.
+        inverse_regularization: see `soft_probe`; by the number of classes when left out (`CLASSES_PER_UNIT`).
     """
-    regression = taught.regression
-    if taught.trust == 0.0:  # nothing unlabelled, or opinions that share nothing
+    regression = learned.regression
+    if learned.trust == 0.0:  # nothing unlabeled, or no agreement beyond chance
         return otherwise or regression
     if inverse_regularization is None:
-        inverse_regularization = max(1.0, taught.targets.shape[1] / CLASSES_A_UNIT)
-    soft = soft_probe(embeddings, taught.targets, taught.weights, inverse_regularization=inverse_regularization)
-    sharp = Probe(SHARP * regression.weight, SHARP * regression.bias)
+        inverse_regularization = max(1.0, learned.targets.shape[1] / CLASSES_PER_UNIT)
+    soft = soft_probe(embeddings, learned.targets, learned.weights, inverse_regularization=inverse_regularization)
+    sharp = Probe(SHARPENING * regression.weight, SHARPENING * regression.bias)
     found = soft.probabilities(embeddings)  # (n, C)
-    hidden = taught.labels.cpu() < 0
-    clustered = clusters(taught, found)
-    even = shift(found[hidden], sharp.probabilities(embeddings)[hidden].mean(dim=0))
+    hidden = learned.labels.cpu() < 0
+    clustered = class_assortativity(learned, found)
+    even = match_class_prior(found[hidden], sharp.probabilities(embeddings)[hidden].mean(dim=0))
     soft = Probe(soft.weight, soft.bias + (1.0 - clustered) * even)
-    return between(otherwise or sharp, soft, taught.trust)
+    return interpolate(otherwise or sharp, soft, learned.trust)
 
 
-def between(one: Probe, other: Probe, share: float) -> Probe:
+def interpolate(one: Probe, other: Probe, share: float) -> Probe:
     """A mixture of two linear heads, which is one: `share` of the other."""
     return Probe(torch.lerp(one.weight, other.weight, share), torch.lerp(one.bias, other.bias, share))
 
 
-def clusters(taught: Lesson, found: Tensor) -> float:
-    """r: how far answers (n, C) of a head are clusters of the lesson's graph, given labels as they are."""
-    labels = taught.labels.cpu()
-    return assortativity(taught.graph, torch.where(labels >= 0, labels, found.argmax(dim=1).cpu()))
+def class_assortativity(learned: PseudoLabels, found: Tensor) -> float:
+    """r: assortativity on the graph of the classes that probabilities (n, C) predict; labels stay as they are."""
+    labels = learned.labels.cpu()
+    return assortativity(learned.graph, torch.where(labels >= 0, labels, found.argmax(dim=1).cpu()))
 
 
 def pool(g: Tensor, p: Tensor, powers: tuple[float, float]) -> Tensor:
-    """The logarithmic pool g^a p^b of two opinions (n, C), rows to one."""
+    """The logarithmic opinion pool g^a p^b of two distributions (n, C), rows scaled to sum to one."""
     a, b = powers
     tiny = torch.finfo(g.dtype).tiny
     return torch.softmax(a * g.clamp_min(1e-6).log() + b * p.clamp_min(tiny).log(), dim=1)
 
 
-def agreement(p: Tensor, f: Tensor) -> float:
-    """Cohen's kappa of the most probable classes of two opinions (n, C), not below 0; 0 where nobody is asked."""
+def cohen_kappa(p: Tensor, f: Tensor) -> float:
+    """Cohen's kappa of the most probable classes of p and f, both (n, C); not below 0, and 0 where n is 0."""
     if not len(p):
         return 0.0
     one, two = (one_hot(x.argmax(dim=1), x.shape[1], x.dtype) for x in (p, f))
@@ -234,13 +234,13 @@ def agreement(p: Tensor, f: Tensor) -> float:
     return max(0.0, ((same - chance) / (1.0 - chance)).item()) if chance < 1 else 0.0
 
 
-def shares(p: Tensor, even: Tensor, *, hold: float, steps: int = 30) -> Tensor:
-    """The classes' shares among documents whose posteriors under equal shares are p (n, C).
+def estimate_class_prior(p: Tensor, even: Tensor, *, hold: float, steps: int = 30) -> Tensor:
+    """Class prior of documents whose posteriors under the prior `even` are p (n, C), by expectation maximization.
 
     Args:
         p: (n, C) rows that sum to one.
-        even: (C,) the shares under which p was fitted.
-        hold: part of the answer that is held at `even`, from 0 (plain expectation maximisation) to 1.
+        even: (C,) the prior under which p was fitted.
+        hold: part of the answer that is held at `even`, from 0 (plain expectation maximization) to 1.
         steps: of the iteration.
     """
     q = even
@@ -248,18 +248,18 @@ def shares(p: Tensor, even: Tensor, *, hold: float, steps: int = 30) -> Tensor:
         return q
     ratio = torch.where(even > 0, p / even.clamp_min(torch.finfo(p.dtype).tiny), 0.0)  # (n, C)
     for _ in range(steps):
-        q = hold * even + (1.0 - hold) * normalised(ratio * q, even).mean(dim=0)
+        q = hold * even + (1.0 - hold) * normalized(ratio * q, even).mean(dim=0)
     return q
 
 
-def shift(p: Tensor, wanted: Tensor, *, steps: int = 30) -> Tensor:
-    """What to add to the logits of p so that the classes have the wanted shares in the mean.
+def match_class_prior(p: Tensor, wanted: Tensor, *, steps: int = 30) -> Tensor:
+    """Shift (C,) of the logits of p after which the mean prediction equals a class prior.
 
     By the contraction of Berry, Levinsohn and Pakes 1995 (equation 6.8).
 
     Args:
         p: (m, C) rows that sum to one.
-        wanted: (C,) shares that sum to one; a class that has none is not moved.
+        wanted: (C,) the prior, summing to one; a class that has none is not moved.
         steps: of the iteration.
 
     Returns:
@@ -273,30 +273,32 @@ def shift(p: Tensor, wanted: Tensor, *, steps: int = 30) -> Tensor:
 
 
 def _weights(targets: Tensor, labels: Tensor) -> Tensor:
-    """Certainties (n,) of targets (n, C); given labels carry `GIVEN` of the total, or one each if that is more."""
+    """Weights (n,): certainties of targets (n, C); labels carry `LABELED_WEIGHT` of the total, or one each if more."""
     given = labels >= 0
     present = torch.bincount(labels[given], minlength=targets.shape[1]) > 0  # (C,)
     weights = torch.where(given, 0.0, certainty(targets[:, present]))  # (n,)
-    each = (weights.sum() * GIVEN / (1 - GIVEN) / given.sum()).clamp_min(1.0)  # worth a certain guess at least
+    each = (weights.sum() * LABELED_WEIGHT / (1 - LABELED_WEIGHT) / given.sum()).clamp_min(
+        1.0
+    )  # at least as much as a certain pseudo-label
     return torch.where(given, each, weights)
 
 
-def even_shares(y: Tensor) -> Tensor:
-    """Equal shares (C,) of the classes that have a label."""
+def uniform_prior(y: Tensor) -> Tensor:
+    """Uniform prior (C,) over the classes that have a label."""
     present = (y.sum(dim=0) > 0).to(y.dtype)
     return present / present.sum()
 
 
-def checked(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Unit-length embeddings in float32, once everything is in order."""
+def check_embeddings(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Unit-length embeddings in float32, after the checks that `pseudo_labels` documents."""
     if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
         raise ValueError(
             f"expected embeddings (n, d) and one label a row, came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if len(labels) and not (labels.min() >= -1 and labels.max() < num_classes):
         raise ValueError(
-            f"expected classes from -1 (unlabelled) to {num_classes - 1}, came {labels.min()} to {labels.max()}"
+            f"expected classes from -1 (unlabeled) to {num_classes - 1}, came {labels.min()} to {labels.max()}"
         )
     if not (labels >= 0).any():
-        raise ValueError("expected at least one labelled document to teach from, came none (every label is -1)")
+        raise ValueError("expected at least one labeled document to teach from, came none (every label is -1)")
     return unit(embeddings.detach().float())

@@ -1,51 +1,40 @@
-"""Unlabelled documents put to use: a graph of all documents teaches the head after training, and the encoder in it.
+"""Self-training after fine-tuning: unlabeled documents improve the head, and answer as neighbors beside it.
 
-The encoder is shaped by the given labels; its embeddings of all documents, joined with their nearest neighbours, carry
-these labels to the unlabelled documents, and a head is fitted on what arrives (`teach`). Up to half of the answer to a
-new document is then what its neighbours say: their labels, and where they have none what this head says of them.
-
-During training the same can be asked of the documents hidden in a batch (`SoftTargets`), letters as in `unlabelled`::
-
-    loss + s e / E  mean over the batch's hidden i of  w_i H(T_i, softmax(logits_i)),   w = certainty of T
-
-in epoch e of E, T rebuilt before each epoch on the encoder of the moment (Iscen et al. 2019, section 3.4). It is off
-unless asked for: beside the taught head it gained nothing, at several times the price (docs/experiments.md).
+The labels shape the encoder. Its embeddings of all documents, joined with their nearest neighbors in the corpus graph,
+carry the labels to the unlabeled documents as pseudo-labels, and the head is refitted on them (`pseudo_labels`). In
+prediction, up to half of the probability comes from a new document's nearest neighbors: their labels, and for unlabeled
+ones the head's predictions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.pseudo_labels import clusters, learn, many
+from graphloss.inference.pseudo_labels import class_assortativity, self_train, self_training_weight
 from graphloss.losses.graph import unit
 
-if TYPE_CHECKING:
-    pass
+LARGEST_NEIGHBOR_WEIGHT = 0.5
+"""Largest weight of the neighbors in a prediction."""
 
-NEAR = 0.5
-"""Most that the neighbours have of an answer."""
-
-KEPT = 20_000
-"""Unlabelled documents that a predictor keeps, drawn at random from more: 15 MB of a run folder, and a neighbour search
+KEPT_DOCUMENTS = 20_000
+"""Unlabeled documents that a predictor keeps, drawn at random from more: 15 MB of a run folder, and a neighbor search
 of some twelfth of the encoder's work on short texts (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What a predictor's head was taught by.
+class SelfTrainingSummary:
+    """What self-training used and estimated.
 
     Attributes:
-        documents: how many were unlabelled.
-        agreement: of graph and regression on them beyond chance, from 0 to 1.
-        shares: of the C classes among them, as estimated.
-        trust: the part that they have in the head, from 0 to 1: the less, the fewer they are and the less graph and
-            regression agree.
+        documents: how many were unlabeled.
+        agreement: Cohen's kappa of graph and regression on them, from 0 to 1.
+        shares: estimated class prior (C,) among them.
+        trust: weight of the refitted head, from 0 to 1: less with fewer documents or less agreement.
     """
 
     documents: int
@@ -54,44 +43,43 @@ class Taught:
     trust: float
 
 
-def teach(predictor: Predictor, unlabelled: Tensor) -> tuple[Predictor, Taught]:
-    """Let unlabelled documents teach the head of a predictor; several processes share the search for neighbours.
+def self_train_head(predictor: Predictor, unlabeled: Tensor) -> tuple[Predictor, SelfTrainingSummary]:
+    """Refit the head of a predictor with unlabeled documents; several processes share the search for neighbors.
 
-    The lesson gets as much of the answer as it is trusted, at the cost of the head and of the graph's share alike: it
-    comes from a graph of all documents, to which that of the labelled ones has nothing to add (docs/experiments.md).
-    The neighbours get `NEAR` trust r² of the answer, as far as the documents are `many`: r, Newman's assortativity, is
+    The refitted head has the weight `trust`, at the cost of the old head and of the graph's share alike. The neighbors
+    have the weight ``LARGEST_NEIGHBOR_WEIGHT · trust · r² · self_training_weight(m)``: r, Newman's assortativity, is
     the correlation of the classes at the two ends of an edge, r² the part of one that the other explains.
 
     Args:
-        predictor: of n labelled documents.
-        unlabelled: (m, d) unit-length embeddings.
+        predictor: of n labeled documents.
+        unlabeled: (m, d) unit-length embeddings.
 
     Returns:
-        The predictor with its new head and at most `KEPT` of the documents beside it, and what it was taught by.
+        The predictor with its new head and at most `KEPT_DOCUMENTS` of the documents beside it, and a summary.
     """
-    unlabelled = unlabelled.to(predictor.support)
-    z = torch.cat([predictor.support, unlabelled])  # (n + m, d)
-    labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabelled),), -1)])  # (n + m,)
+    unlabeled = unlabeled.to(predictor.support)
+    z = torch.cat([predictor.support, unlabeled])  # (n + m, d)
+    labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabeled),), -1)])  # (n + m,)
     own = Probe(predictor.weight, predictor.bias)
-    probe, learnt = learn(z, labels, len(predictor.weight), otherwise=own, shared=True)
-    what = Taught(len(unlabelled), learnt.agreement, learnt.prior.tolist(), learnt.trust)
-    if learnt.trust == 0.0:
+    probe, learned = self_train(z, labels, len(predictor.weight), otherwise=own, shared=True)
+    what = SelfTrainingSummary(len(unlabeled), learned.agreement, learned.prior.tolist(), learned.trust)
+    if learned.trust == 0.0:
         return predictor, what
-    r = clusters(learnt, probe.probabilities(unit(z)))
-    near_share = NEAR * learnt.trust * r**2 * many(len(unlabelled))
+    r = class_assortativity(learned, probe.probabilities(unit(z)))
+    neighbor_weight = LARGEST_NEIGHBOR_WEIGHT * learned.trust * r**2 * self_training_weight(len(unlabeled))
     taught = replace(
         predictor,
         weight=probe.weight,
         bias=probe.bias,
-        graph_share=(1.0 - learnt.trust) * predictor.graph_share,
-        pile=_some(unlabelled).half().float() if near_share else None,  # as a run folder keeps it
-        near_share=near_share,
+        graph_share=(1.0 - learned.trust) * predictor.graph_share,
+        pile=_some(unlabeled).half().float() if neighbor_weight else None,  # as a run folder keeps it
+        neighbor_weight=neighbor_weight,
     )
     return taught, what
 
 
 def _some(rows: Tensor) -> Tensor:
-    """At most `KEPT` rows, drawn at random, in their order."""
-    if len(rows) <= KEPT:
+    """At most `KEPT_DOCUMENTS` rows, drawn at random, in their order."""
+    if len(rows) <= KEPT_DOCUMENTS:
         return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:KEPT].sort().values]
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:KEPT_DOCUMENTS].sort().values]

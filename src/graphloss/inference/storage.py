@@ -2,9 +2,9 @@
 
     encoder/              a plain sentence-transformers model
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
-    support.safetensors   embeddings (n, d) float16 and labels (n,) of the labelled training documents
+    support.safetensors   embeddings (n, d) float16 and labels (n,) of the labeled training documents
     support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
-    pile.safetensors      embeddings (m, d) float16 of unlabelled training documents, where some taught the head
+    pile.safetensors      embeddings (m, d) float16 of unlabeled training documents, where some taught the head
     graphloss.json        labels, settings, versions, data, metrics; `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
@@ -138,8 +138,8 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     if info["status"] != "finished":
         raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
     chosen = info["predictor"]
-    near_share = float(chosen.get("near_share", 0.0))
-    names = (ENCODER, HEAD, SUPPORT, *([PILE] if near_share else []))
+    neighbor_weight = float(chosen.get("neighbor_weight", 0.0))
+    names = (ENCODER, HEAD, SUPPORT, *([PILE] if neighbor_weight else []))
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise InputError(f"{folder}: damaged, {' and '.join(missing)} missing; copy the run folder again or train anew")
@@ -148,7 +148,7 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         raise InputError(
             f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}"
         )
-    pile = _tensors(folder / PILE, ("embeddings",))["embeddings"].float() if near_share else None
+    pile = _tensors(folder / PILE, ("embeddings",))["embeddings"].float() if neighbor_weight else None
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
@@ -161,14 +161,14 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         graph_share=float(chosen["graph_share"]),
         kind=str(chosen.get("kind", "mix")),
         pile=pile,
-        near_share=near_share,
+        neighbor_weight=neighbor_weight,
     )
     texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
     return info, FittedModel(encoder, predictor, info["labels"], texts, seed)
 
 
 def _texts(path: Path, count: int) -> list[str] | None:
-    """Texts of the labelled training documents; None where the file is not there, which only `--explain` misses."""
+    """Texts of the labeled training documents; None where the file is not there, which only `--explain` misses."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -15,7 +15,7 @@ Documents without a label are dropped: unlike G-Loss, none of these can use them
 with a live gradient.
 
 SupCon and Triplet are pytorch-metric-learning's; its reducers are replaced, since their mean over the terms above zero
-passes over documents that SupCon has learned. NCA is leave-one-out G-Loss at sigma^2 = t without unlabelled documents:
+passes over documents that SupCon has learned. NCA is leave-one-out G-Loss at sigma^2 = t without unlabeled documents:
 theirs passes over a document whose share underflows, the very one to learn from. They have no Cosine.
 """
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphloss.losses.functional import check_batch, gloss
-from graphloss.losses.graph import exact, unit, working
+from graphloss.losses.graph import no_autocast, unit, working
 
 LEAST_TEMPERATURE = 1e-3
 """Below it the nearest document has all the weight, and cos / t has no digit left in float32."""
@@ -36,11 +36,11 @@ CHUNK = 2**21
 """Places of triplets that are visited at once, about 100 MB: a whole batch up to 128 documents."""
 
 
-class Rival(nn.Module):
-    """What the rivals share: the unlabelled are dropped, the maths runs in float32 under autocast, coverage is kept."""
+class BaselineLoss(nn.Module):
+    """What the rivals share: the unlabeled are dropped, the maths runs in float32 under autocast, coverage is kept."""
 
     coverage: Tensor
-    """0-d: share of the labelled documents of the last batch that a term asked about."""
+    """0-d: share of the labeled documents of the last batch that a term asked about."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Rival(nn.Module):
 
         Args:
             embeddings: (n, d), any floating dtype.
-            labels: (n,) class indices, -1 for unlabelled.
+            labels: (n,) class indices, -1 for unlabeled.
 
         Raises:
             ValueError: shapes or dtypes that do not fit, with what was expected.
         """
         check_batch(embeddings, labels)
-        with exact(embeddings):
+        with no_autocast(embeddings):
             seen = labels >= 0  # (n,)
             x, y = working(embeddings)[seen], labels[seen]  # (l, d), (l,)
             same = y[:, None] == y[None, :]  # (l, l)
@@ -74,7 +74,7 @@ class Rival(nn.Module):
         raise NotImplementedError
 
 
-class SupCon(Rival):
+class SupCon(BaselineLoss):
     """Supervised contrastive loss: every document of the class is a target of its own.
 
     Unlike NCA it is not content with one near document of the class: it draws all of them equally close. A batch needs
@@ -113,10 +113,10 @@ class SupCon(Rival):
         return f"temperature={self.temperature}"
 
 
-class NCA(Rival):
-    """Neighbourhood components analysis: a soft nearest neighbour shall be of the document's own class.
+class NCA(BaselineLoss):
+    """Neighborhood components analysis: a soft nearest neighbor shall be of the document's own class.
 
-    One near document of the class is enough, where SupCon wants all; G-Loss is this loss with paths through unlabelled
+    One near document of the class is enough, where SupCon wants all; G-Loss is this loss with paths through unlabeled
     documents. A batch needs two documents of a class.
 
     Args:
@@ -132,7 +132,7 @@ class NCA(Rival):
         return _has_positive(same)
 
     def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """G-Loss of labelled documents alone."""
+        """G-Loss of labeled documents alone."""
         return gloss(x, y, sigma=self.temperature**0.5).loss
 
     def extra_repr(self) -> str:
@@ -140,7 +140,7 @@ class NCA(Rival):
         return f"temperature={self.temperature}"
 
 
-class Triplet(Rival):
+class Triplet(BaselineLoss):
     """All valid triplets of a batch, by Euclidean distances of the embeddings as they come, nothing scaled.
 
     The mean is over the terms above zero, so the loss stays near the margin while ever fewer triplets are left. On unit
@@ -196,7 +196,7 @@ class Triplet(Rival):
         return result
 
 
-class Cosine(Rival):
+class Cosine(BaselineLoss):
     """Mean squared error of each pair's cosine against 1 for the same class and 0 for another.
 
     Every pair counts the same, and with C even classes all but 1 in C are of different ones: it mostly makes classes

@@ -2,16 +2,16 @@
 
 Two modes (letters as in `graph` and `propagation`; Sharma, Agarwal, Kumar, arXiv 2604.25853)::
 
-    loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labelled document asked, nothing drawn
+    loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labeled document asked, nothing drawn
            loss = mean_i w(y_i) (1 - p_i^q) / q,  -log p_i for q = 0
-           with a memory its documents are ends of the walk like the labelled ones of the batch; or the whole batch is
+           with a memory its documents are ends of the walk like the labeled ones of the batch; or the whole batch is
            hidden and they alone are shown:  p = rows of (I - P_UU)^-1 P_UL Y_L, U the batch, L the memory
-    paper  F_U = (I - T_UU)^-1 T_UL Y_L, T = W with rows, columns, and rows again normalised (their section 3)
+    paper  F_U = (I - T_UU)^-1 T_UL Y_L, T = W with rows, columns, and rows again normalized (their section 3)
            loss = class-weighted cross-entropy of F_U used as logits
 
 What a batch needs: at least two documents of some class. A document that is the only one of its class cannot be
-predicted by any graph; it leaves the mean, and `coverage` says which share of the labelled documents stayed.
-With alpha = 1 and no unlabelled document, `loo` is exactly NCA at temperature sigma squared.
+predicted by any graph; it leaves the mean, and `coverage` says which share of the labeled documents stayed.
+With alpha = 1 and no unlabeled document, `loo` is exactly NCA at temperature sigma squared.
 """
 
 from typing import Literal, NamedTuple
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphloss.losses.graph import MASKED, components, exact, log_affinity, log_share, unit
+from graphloss.losses.graph import MASKED, components, log_affinity, log_share, no_autocast, unit
 from graphloss.losses.memory_bank import Boundary, log_mass
 from graphloss.losses.propagation import frequencies, hidden_log_kernel, loo_log_kernel, one_hot
 from graphloss.losses.solvers import absorb, paper_walk
 
 LEAST_SIGMA = 1e-3
 """Below it, the squares of 1 / sigma leave what float32 and `graph.MASKED` can hold, and nothing is gained: at this
-temperature the nearest neighbour has all the weight already."""
+temperature the nearest neighbor has all the weight already."""
 
 
 class GLossResult(NamedTuple):
@@ -36,7 +36,7 @@ class GLossResult(NamedTuple):
     loss: Tensor
     """0-d, attached to the embeddings; zero where nothing could be asked."""
     coverage: Tensor
-    """0-d, detached: share of the labelled documents that were asked."""
+    """0-d, detached: share of the labeled documents that were asked."""
     asked: Tensor
     """(n,) boolean: the documents in the mean."""
     log_p: Tensor
@@ -56,17 +56,17 @@ def gloss(
     memory: Boundary | None = None,
     leave_out: Literal["one", "batch"] = "one",
 ) -> GLossResult:
-    """Leave-one-out G-Loss: each labelled document is predicted from all others.
+    """Leave-one-out G-Loss: each labeled document is predicted from all others.
 
     Args:
         embeddings: (n, d), any floating dtype, any length of rows.
-        labels: (n,) class indices, -1 for unlabelled: with alpha = 1 hidden nodes that carry labels on, with alpha < 1
+        labels: (n,) class indices, -1 for unlabeled: with alpha = 1 hidden nodes that carry labels on, with alpha < 1
             nodes that start without label mass.
         sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
         alpha: 1 for harmonic functions; below 1 label spreading with that share flowing on.
-        q: 0 for the negative log-likelihood; up to 1 the generalised cross-entropy (1 - p^q) / q of Zhang and
+        q: 0 for the negative log-likelihood; up to 1 the generalized cross-entropy (1 - p^q) / q of Zhang and
             Sabuncu 2018, bounded and so robust to wrong labels.
-        k: nearest neighbours kept per document; None for the complete graph.
+        k: nearest neighbors kept per document; None for the complete graph.
         class_weights: (C,) weight of each class in the mean.
         num_classes: C, only to check the labels against.
         memory: documents of earlier batches, see `memory.Memory.boundary`: constants whose label is shown. Needs
@@ -95,7 +95,7 @@ def gloss(
     check_memory_options(memory is not None, alpha, k, leave_out)
     if memory is not None:
         _check_boundary(memory, embeddings, labels)
-    with exact(embeddings):
+    with no_autocast(embeddings):
         z = unit(embeddings)  # (n, d)
         seen = labels >= 0  # (n,)
         given = seen.nonzero()[:, 0]  # (l,)
@@ -139,7 +139,7 @@ def paper_loss(
 ) -> GLossResult:
     """Return the published G-Loss, with the mask of shown labels given from outside.
 
-    It differs from `gloss` in three ways: only hidden documents are asked, the graph is normalised by rows, columns and
+    It differs from `gloss` in three ways: only hidden documents are asked, the graph is normalized by rows, columns and
     rows again, and the propagated probabilities go into a softmax once more, which confines the loss to a band of
     width 1 whose floor is log(1 + (C - 1) / e).
 
@@ -164,7 +164,7 @@ def paper_loss(
         raise ValueError(
             f"shown must be a boolean mask of shape {tuple(labels.shape)}, got {shown.dtype} {tuple(shown.shape)}"
         )
-    with exact(embeddings):
+    with no_autocast(embeddings):
         z = unit(embeddings)  # (n, d)
         shown = shown & (labels >= 0)
         asked = ~shown & (labels >= 0)
@@ -209,7 +209,7 @@ def check_memory_options(memory: bool, alpha: float, k: int | None, leave_out: s
         raise ValueError(f'leave_out must be "one" or "batch", got {leave_out!r}')
     if memory and (alpha != 1.0 or k is not None):
         raise ValueError(
-            "a memory needs alpha = 1 and no k: damped spreading and nearest neighbours of either end would need the "
+            "a memory needs alpha = 1 and no k: damped spreading and nearest neighbors of either end would need the "
             f"edges between remembered documents; got alpha = {alpha}, k = {k}"
         )
     if not memory and leave_out == "batch":
@@ -229,7 +229,7 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> None:
 
     Args:
         embeddings: (n, d), of any floating type.
-        labels: (n,) integers, -1 for unlabelled.
+        labels: (n,) integers, -1 for unlabeled.
 
     Raises:
         ValueError: what was expected, and what came.
@@ -241,11 +241,11 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> None:
         )
     if labels.shape != embeddings.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
-            f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabelled, got {labels.dtype} "
+            f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabeled, got {labels.dtype} "
             f"{tuple(labels.shape)}"
         )
     if labels.numel() and int(labels.min()) < -1:
-        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabelled; got {int(labels.min())}")
+        raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabeled; got {int(labels.min())}")
 
 
 def _classes(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
@@ -277,10 +277,10 @@ def weighted_mean(each: Tensor, labels: Tensor, asked: Tensor, class_weights: Te
 
 
 def _reachable(logw: Tensor | None, labels: Tensor, alpha: float) -> Tensor:
-    """(n,) boolean: labelled documents whose class has another labelled document that the graph connects with them.
+    """(n,) boolean: labeled documents whose class has another labeled document that the graph connects with them.
 
     `logw` None stands for the complete graph. In a sparse one, spreading walks through every node; the harmonic walk of
-    a document ends at the first labelled one it meets, so it passes through unlabelled documents only.
+    a document ends at the first labeled one it meets, so it passes through unlabeled documents only.
     """
     classes = int(labels.max()) + 1 if labels.numel() else 0
     y = one_hot(labels, max(classes, 1), torch.float32)  # (n, C)

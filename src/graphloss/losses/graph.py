@@ -21,13 +21,13 @@ MASKED = -1e30
 """Log-similarity of "no edge": finite, so that a row without any edge has a gradient of zero and not NaN."""
 
 MIN_SIGMA, MAX_SIGMA = 1e-2, 10.0
-"""Every rule answers inside this interval: duplicates would send it to 0, too few neighbours to infinity."""
+"""Every rule answers inside this interval: duplicates would send it to 0, too few neighbors to infinity."""
 
 RULES = ("root", "mst", "median", "perplexity")
 _SAMPLE = 2048  # documents a rule looks at: 2 million pairs settle a median
 
 
-def exact(tensor: Tensor) -> torch.autocast:
+def no_autocast(tensor: Tensor) -> torch.autocast:
     """Return the context in which autocast does not touch the maths on this tensor's device."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
@@ -74,7 +74,7 @@ class _LogAffinity(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         z, v, logw = ctx.saved_tensors
-        with exact(grad):
+        with no_autocast(grad):
             # (n, n); copying first is four times faster than grad + grad.T, and a copy it must be to be added to
             both = grad.T.clone(memory_format=torch.contiguous_format).add_(grad)
             both.fill_diagonal_(0.0)
@@ -158,7 +158,7 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
         z: (n, d) rows of unit length, as `unit` returns them.
         sigma: bandwidth; a number or 0-d tensor for all documents (a tensor may require a gradient), or (n,) for one
             per document, which makes the similarity exp(-|z_i - z_j|^2 / (2 sigma_i sigma_j)).
-        k: keep only edges to the k nearest neighbours, of either end (union, so symmetric). None keeps all.
+        k: keep only edges to the k nearest neighbors, of either end (union, so symmetric). None keeps all.
 
     Returns:
         logw (n, n), symmetric, in the dtype of z; `MASKED` where there is no edge.
@@ -171,20 +171,20 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
             raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.1 and 0.5")
         sigma = z.new_tensor(sigma)
     v = (1.0 / sigma.to(device=z.device, dtype=z.dtype)).expand(z.shape[0])  # (n,)
-    with exact(z):
+    with no_autocast(z):
         logw: Tensor = _LogAffinity.apply(z, v)
     return logw if k is None else sparsify(logw, k)
 
 
 def sparsify(logw: Tensor, k: int) -> Tensor:
-    """Keep the edges to the k nearest neighbours of either end and mask the others.
+    """Keep the edges to the k nearest neighbors of either end and mask the others.
 
     Args:
         logw: (n, n) symmetric log-similarity.
-        k: neighbours per document, at least 1; more than n - 1 keeps everything.
+        k: neighbors per document, at least 1; more than n - 1 keeps everything.
     """
     if k < 1:
-        raise ValueError(f"k must be at least 1 neighbour per document, got {k}; leave it out to keep every edge")
+        raise ValueError(f"k must be at least 1 neighbor per document, got {k}; leave it out to keep every edge")
     n = logw.shape[0]
     if k >= n - 1:
         return logw
@@ -196,7 +196,7 @@ def sparsify(logw: Tensor, k: int) -> Tensor:
 @torch.no_grad()
 def distances(z: Tensor) -> Tensor:
     """Euclidean distances of unit vectors, (n, n), without gradient."""
-    with exact(z):
+    with no_autocast(z):
         return (2.0 - 2.0 * (z @ z.T)).clamp_min(0.0).sqrt()
 
 
@@ -205,16 +205,16 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str, perplexity: float = 15.0) ->
     """Choose sigma from the data, without gradient.
 
     `root`: square root of a third of the median pairwise distance. `mst`: a third of the smallest distance between two
-    labelled documents of different classes (both rules: arXiv 2604.25853, section 4; `mst` answers as `root` where
+    labeled documents of different classes (both rules: arXiv 2604.25853, section 4; `mst` answers as `root` where
     fewer than two classes are present). `median`: the median pairwise distance. `perplexity`: per document, the sigma
-    at which the softmax of cos / sigma^2 over its neighbours has that perplexity (at most three quarters of them).
+    at which the softmax of cos / sigma^2 over its neighbors has that perplexity (at most three quarters of them).
     The scalar rules look at no more than 2,048 evenly spaced documents.
 
     Args:
         z: (n, d) rows of unit length.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         rule: one of `RULES`.
-        perplexity: effective number of neighbours, for the rule of that name.
+        perplexity: effective number of neighbors, for the rule of that name.
 
     Returns:
         0-d tensor, or (n,) for `perplexity`; always between `MIN_SIGMA` and `MAX_SIGMA`.
@@ -241,9 +241,9 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str, perplexity: float = 15.0) ->
 def _perplexity(z: Tensor, perplexity: float) -> Tensor:
     """Bisect log sigma_i, 40 halvings for all rows together; the entropy of a softmax grows with its temperature."""
     if not perplexity > 0:
-        raise ValueError(f"perplexity must be a positive number of neighbours, got {perplexity}")
+        raise ValueError(f"perplexity must be a positive number of neighbors, got {perplexity}")
     n = z.shape[0]
-    if n <= 2:  # the only neighbour has all the weight at any temperature
+    if n <= 2:  # the only neighbor has all the weight at any temperature
         return z.new_ones(n)
     cos = log_affinity(z, 1.0)  # (n, n), cos - 1
     goal = torch.tensor(max(min(perplexity, 0.75 * (n - 1)), 1.0)).log()

@@ -10,7 +10,7 @@ That is one product of the batch with the memory; what is solved keeps the size 
 constants (Wang et al. 2020, "Cross-batch memory for embedding learning"): the gradient reaches the batch alone.
 
 **Who is who.** The earlier embedding of a document that is in the batch again would tell its label, to itself and to
-its neighbours. So the memory keeps the number of each document beside its embedding: nothing remembered of a document
+its neighbors. So the memory keeps the number of each document beside its embedding: nothing remembered of a document
 of the batch is shown, and what the batch brings anew takes the place of the old.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from graphloss.losses.graph import MASKED, exact, unit
+from graphloss.losses.graph import MASKED, no_autocast, unit
 
 MOST_BYTES = 2**30
 """A larger memory is refused: every checkpoint holds all of it, and every step reads it twice."""
@@ -72,7 +72,7 @@ class _LogMass(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         z, t, mean = ctx.saved_tensors
-        with exact(grad):
+        with no_autocast(grad):
             pull = torch.einsum("nc,cnd->nd", grad, mean)  # (n, d)
             grad_t = (z * pull).sum(dim=1) - grad.sum(dim=1)  # (n,)
         return t[:, None] * pull, grad_t, None, None
@@ -95,13 +95,13 @@ def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
     sigma = sigma.to(device=z.device, dtype=z.dtype)
     other = sigma.detach().median() if sigma.ndim and sigma.numel() else sigma
     t = (1.0 / (sigma * other)).expand(z.shape[0])  # (n,)
-    with exact(z):
+    with no_autocast(z):
         mass: Tensor = _LogMass.apply(z, t, boundary.embeddings.to(z.dtype), boundary.shown)
     return mass
 
 
 class Memory(nn.Module):
-    """Embeddings of earlier labelled documents, a ring a class, so that every class is there at any batch size.
+    """Embeddings of earlier labeled documents, a ring a class, so that every class is there at any batch size.
 
     The ring of a class holds the last r documents of it that were not in it already; one that comes again is refreshed
     in its place. All of it is in the `state_dict`, so a resumed training goes on with the same memory.
@@ -143,11 +143,11 @@ class Memory(nn.Module):
 
     @torch.no_grad()
     def add(self, embeddings: Tensor, labels: Tensor, documents: Tensor) -> None:
-        """Remember the labelled documents of a batch, in their order.
+        """Remember the labeled documents of a batch, in their order.
 
         Args:
             embeddings: (n, d), any floating dtype, any length of rows.
-            labels: (n,) class indices, -1 for unlabelled documents, which are passed over. A document keeps its label:
+            labels: (n,) class indices, -1 for unlabeled documents, which are passed over. A document keeps its label:
                 it is looked for in the ring of its class alone.
             documents: (n,) number of each document, `UNKNOWN` (-1) for one that never comes again. Of a document that
                 stands in the batch twice the last one counts.
@@ -186,7 +186,7 @@ class Memory(nn.Module):
         """What a batch may see: all that is remembered, but of its own documents nothing.
 
         Args:
-            labels: (n,) class indices, -1 for unlabelled.
+            labels: (n,) class indices, -1 for unlabeled.
             documents: (n,) number of each document, `UNKNOWN` for one that was never remembered.
 
         Returns:

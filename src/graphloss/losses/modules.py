@@ -20,7 +20,7 @@ from graphloss.losses.functional import (
     paper_loss,
     weighted_mean,
 )
-from graphloss.losses.graph import exact, unit, working
+from graphloss.losses.graph import no_autocast, unit, working
 from graphloss.losses.memory_bank import Memory
 
 __all__ = [
@@ -32,8 +32,8 @@ __all__ = [
     "GLoss",
     "GLossResult",
     "Memory",
-    "ask",
     "balanced_class_weights",
+    "call_loss",
     "gloss",
     "paper_loss",
 ]
@@ -54,7 +54,7 @@ class CombinedResult(NamedTuple):
 
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Class weights n / (C n_c) of the labelled documents, float32 (C,); a class that is absent has weight 0."""
+    """Class weights n / (C n_c) of the labeled documents, float32 (C,); a class that is absent has weight 0."""
     count = torch.bincount(labels[labels >= 0], minlength=num_classes).float()  # (C,)
     if count.numel() > num_classes:
         raise ValueError(f"labels go up to {count.numel() - 1}, but num_classes is {num_classes}")
@@ -64,11 +64,11 @@ def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
 class GLoss(nn.Module):
     """G-Loss as a module: keeps the bandwidth, the class weights and the random split's generator.
 
-    Unlike cross-entropy it needs no head, unlike pair and triplet losses no mining; unlike SupCon it can use unlabelled
+    Unlike cross-entropy it needs no head, unlike pair and triplet losses no mining; unlike SupCon it can use unlabeled
     documents (label -1). A batch needs two documents of a class, see the module's docstring.
 
     Args:
-        mode: "loo" asks every labelled document; "paper" draws a random split of the labels, as published.
+        mode: "loo" asks every labeled document; "paper" draws a random split of the labels, as published.
         sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
             from the first batch ("perplexity": from each batch, per document); "learned", trained with the encoder and
             never below `LEAST_SIGMA`.
@@ -156,21 +156,21 @@ class GLoss(nn.Module):
 
         Args:
             embeddings: (n, d) of the encoder as it is now.
-            labels: (n,), -1 for unlabelled.
+            labels: (n,), -1 for unlabeled.
 
         Returns:
-            The bandwidth in use afterwards.
+            The bandwidth in use afterward.
         """
         if isinstance(self.sigma, str) and self.sigma in graph.RULES:
             self._by_rule(unit(embeddings), labels)
         return self.bandwidth
 
     def forward(self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None) -> Tensor:
-        """Loss of a batch, 0-d; `coverage` holds the share of labelled documents that were asked.
+        """Loss of a batch, 0-d; `coverage` holds the share of labeled documents that were asked.
 
         Args:
             embeddings: (n, d).
-            labels: (n,) class indices, -1 for unlabelled.
+            labels: (n,) class indices, -1 for unlabeled.
             documents: (n,) number of each document in the corpus, `memory.UNKNOWN` (-1) for one that never comes again;
                 asked for by a memory alone.
 
@@ -258,7 +258,7 @@ class GLoss(nn.Module):
         return shown.to(labels.device)
 
 
-def ask(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
+def call_loss(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
     """Loss of a batch, 0-d; only a loss with a memory is told which documents these are, the others do not ask."""
     remembers = getattr(loss, "memory", None) is not None
     value: Tensor = loss(embeddings, labels, documents) if remembers else loss(embeddings, labels)
@@ -292,7 +292,7 @@ class Combined(nn.Module):
         Args:
             embeddings: (n, d).
             logits: (n, C) of a head on the same embeddings.
-            labels: (n,), -1 for unlabelled, which the cross-entropy passes over.
+            labels: (n,), -1 for unlabeled, which the cross-entropy passes over.
             documents: (n,) number of each document, for a graph loss with a memory.
 
         Raises:
@@ -300,10 +300,10 @@ class Combined(nn.Module):
         """
         if len(labels) and not (labels.min() >= -1 and labels.max() < logits.shape[1]):
             raise ValueError(
-                f"expected classes from -1 (unlabelled) to {logits.shape[1] - 1}, as many as the head has, came "
+                f"expected classes from -1 (unlabeled) to {logits.shape[1] - 1}, as many as the head has, came "
                 f"{int(labels.min())} to {int(labels.max())}; count classes from 0"
             )
-        with exact(logits):
+        with no_autocast(logits):
             scores = working(logits)
             if bool((labels >= 0).any()):
                 log_p = functional.log_softmax(scores, dim=1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
@@ -314,7 +314,7 @@ class Combined(nn.Module):
                 part, coverage = ce.new_zeros(()), ce.new_zeros(())
                 loss = ce
             else:
-                part = ask(self.graph_loss, embeddings, labels, documents)
+                part = call_loss(self.graph_loss, embeddings, labels, documents)
                 coverage = torch.as_tensor(getattr(self.graph_loss, "coverage", 1.0))
                 loss = (1.0 - self.weight) * ce + self.weight * part
         return CombinedResult(loss, ce.detach(), part.detach(), coverage)

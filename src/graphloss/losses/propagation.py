@@ -8,7 +8,7 @@ Letters::
     Y (l, C)      one-hot rows                                    F (n, C) class probabilities
 
     harmonic      F_U = (I - P_UU)^-1 P_UL Y_L                    Zhu, Ghahramani, Lafferty 2003, equation 5
-    spreading     F   = (I - a S)^-1 Y, rows normalised           Zhou et al. 2003, equation 3
+    spreading     F   = (I - a S)^-1 Y, rows normalized           Zhou et al. 2003, equation 3
     left out      F_i = sum_{j != i} K_ij y_j / sum_{j != i} K_ij with
                   K = P_LL + P_LU (I - P_UU)^-1 P_UL  (harmonic)  or  K = (I - a S)^-1  (spreading)
 
@@ -33,14 +33,14 @@ def frequencies(y: Tensor) -> Tensor:
     return torch.where(count.sum() > 0, count / count.sum().clamp_min(1), torch.full_like(count, 1 / y.shape[1]))
 
 
-def normalised(f: Tensor, prior: Tensor) -> Tensor:
+def normalized(f: Tensor, prior: Tensor) -> Tensor:
     """Rows scaled to sum to one; a row of zeros becomes the prior."""
     total = f.sum(dim=1, keepdim=True)
     reached = total > torch.finfo(f.dtype).tiny
     return torch.where(reached, f / torch.where(reached, total, torch.ones_like(total)), prior)
 
 
-def class_mass_normalised(f: Tensor, prior: Tensor, rows: Tensor) -> Tensor:
+def class_mass_normalized(f: Tensor, prior: Tensor, rows: Tensor) -> Tensor:
     """Scale classes so that their mass over `rows` follows the prior, then rows to one (Zhu et al. 2003, equation 9).
 
     Args:
@@ -50,17 +50,17 @@ def class_mass_normalised(f: Tensor, prior: Tensor, rows: Tensor) -> Tensor:
     """
     mass = f[rows].sum(dim=0)  # (C,)
     scaled = f * torch.where(mass > 0, prior / torch.where(mass > 0, mass, torch.ones_like(mass)), prior)
-    return torch.where(rows[:, None], normalised(scaled, prior), f)
+    return torch.where(rows[:, None], normalized(scaled, prior), f)
 
 
 def harmonic(
     logw: Tensor, labels: Tensor, num_classes: int, *, shown: Tensor | None = None, class_mass: bool = False
 ) -> Tensor:
-    """Harmonic function: a hidden node is the mean of its neighbours, a shown one its label.
+    """Harmonic function: a hidden node is the mean of its neighbors, a shown one its label.
 
     Args:
         logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabelled (always hidden).
+        labels: (n,) class indices, -1 for unlabeled (always hidden).
         num_classes: C.
         shown: (n,) boolean, labels the graph may see; all that are given when left out.
         class_mass: rescale so that the classes keep the shown labels' proportions among the hidden nodes.
@@ -78,7 +78,7 @@ def harmonic(
     p = torch.softmax(rows, dim=1)
     f_u = absorb(p[:, hidden], p @ y, log_norm(rows, p) / 2, prior)  # (u, C)
     f = y.index_copy(0, hidden, f_u)
-    return class_mass_normalised(f, prior, ~seen) if class_mass else f
+    return class_mass_normalized(f, prior, ~seen) if class_mass else f
 
 
 def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -93,14 +93,14 @@ def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 def spreading(
     logw: Tensor, labels: Tensor, num_classes: int, *, alpha: float = 0.9, class_mass: bool = False
 ) -> Tensor:
-    """Label spreading: rows of (I - a S)^-1 Y, normalised.
+    """Label spreading: rows of (I - a S)^-1 Y, normalized.
 
     Args:
         logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
         alpha: share that flows on at each step, between 0 and 1 (exclusive); the rest returns to the labels.
-        class_mass: as in `harmonic`, over the unlabelled nodes.
+        class_mass: as in `harmonic`, over the unlabeled nodes.
 
     Returns:
         F (n, C).
@@ -108,23 +108,23 @@ def spreading(
     y = one_hot(labels, num_classes, logw.dtype)  # (n, C)
     prior = frequencies(y)
     m, _ = _spread_system(logw, alpha)
-    f = normalised(solve(m, y), prior)
-    return class_mass_normalised(f, prior, labels < 0) if class_mass else f
+    f = normalized(solve(m, y), prior)
+    return class_mass_normalized(f, prior, labels < 0) if class_mass else f
 
 
 def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tensor | None = None) -> Tensor:
-    """Log of the kernel K by which labelled nodes see one another, diagonal masked.
+    """Log of the kernel K by which labeled nodes see one another, diagonal masked.
 
     Where K underflows, the log of its direct edge stands in: a lower bound with a live gradient.
 
     Args:
         logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabelled, which become hidden nodes.
+        labels: (n,) class indices, -1 for unlabeled, which become hidden nodes.
         alpha: 1 for the harmonic kernel, below 1 for spreading.
         ends: (n, e) log-similarity with boundary nodes outside the batch; harmonic only.
 
     Returns:
-        (l, l) for the l labelled nodes, in their order, or (l, l + e) with the ends after them; rows are defined up to
+        (l, l) for the l labeled nodes, in their order, or (l, l + e) with the ends after them; rows are defined up to
         a constant each.
     """
     seen = labels >= 0
@@ -191,7 +191,7 @@ def _log_or(kernel: Tensor, direct: Tensor) -> Tensor:
 
 
 def _loo(logw: Tensor, labels: Tensor, f: Tensor, alpha: float, class_mass: bool) -> Tensor:
-    """Put the left-out predictions of the labelled nodes over the rows of f."""
+    """Put the left-out predictions of the labeled nodes over the rows of f."""
     num_classes = f.shape[1]
     given = (labels >= 0).nonzero()[:, 0]
     y = one_hot(labels, num_classes, logw.dtype)[given]  # (l, C)
@@ -199,22 +199,22 @@ def _loo(logw: Tensor, labels: Tensor, f: Tensor, alpha: float, class_mass: bool
     if given.numel() >= 2:
         k = torch.softmax(loo_log_kernel(logw, labels, alpha), dim=1)  # (l, l)
         eye = torch.eye(given.numel(), dtype=torch.bool, device=logw.device)
-        left = normalised(k.masked_fill(eye, 0.0) @ y, prior)
+        left = normalized(k.masked_fill(eye, 0.0) @ y, prior)
     else:
         left = prior.expand(given.numel(), num_classes)
     f = f.index_copy(0, given, left)
-    return class_mass_normalised(f, prior, torch.ones_like(labels, dtype=torch.bool)) if class_mass else f
+    return class_mass_normalized(f, prior, torch.ones_like(labels, dtype=torch.bool)) if class_mass else f
 
 
 def loo_harmonic(logw: Tensor, labels: Tensor, num_classes: int, *, class_mass: bool = False) -> Tensor:
     """Harmonic prediction of every node that has not seen the node's own label.
 
-    A labelled node is predicted as if it alone were hidden besides the unlabelled ones; an unlabelled node as in
-    `harmonic`. With no unlabelled node this is the soft nearest-neighbour rule of NCA at temperature sigma squared.
+    A labeled node is predicted as if it alone were hidden besides the unlabeled ones; an unlabeled node as in
+    `harmonic`. With no unlabeled node this is the soft nearest-neighbor rule of NCA at temperature sigma squared.
 
     Args:
         logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabelled.
+        labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
         class_mass: rescale so that the classes keep the labels' proportions over all nodes.
 

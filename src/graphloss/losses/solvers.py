@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from graphloss.losses.graph import exact, log_norm
+from graphloss.losses.graph import log_norm, no_autocast
 
 _NO_FLOAT64 = ("mps",)
 _TRUSTED_PIVOT = 1e-2  # below it float32 may lose more than about 1e-5 of the answer
@@ -42,7 +42,7 @@ class _Solve(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
         factor, x = ctx.saved_tensors
-        with exact(grad):
+        with no_autocast(grad):
             grad_b = torch.cholesky_solve(grad, factor)
             grad_m = None
             if ctx.needs_input_grad[0]:
@@ -58,7 +58,7 @@ def solve(m: Tensor, b: Tensor) -> Tensor:
         m: (n, n) symmetric positive definite, float32 or float64.
         b: (n, C).
     """
-    with exact(m):
+    with no_autocast(m):
         x: Tensor = _Solve.apply(m, b)
     return x
 
@@ -72,7 +72,7 @@ class _Absorb(torch.autograd.Function):
         t64, r64 = t.to(factor.dtype), r.to(factor.dtype)
         f = torch.cholesky_solve(s[:, None] * r64, factor) / s[:, None]  # (u, C)
         f = _rescaled(f, f)
-        # one exact step of the walk: rows whose s left the range of the dtype get their neighbours' answer back
+        # one exact step of the walk: rows whose s left the range of the dtype get their neighbors' answer back
         f = (r64 + t64 @ f) / d[:, None]
         fallback = prior.to(factor.dtype).expand_as(f)
         known = f.sum(dim=1, keepdim=True) > 0.5  # (u, 1): reached by labels, not only by rounding
@@ -84,7 +84,7 @@ class _Absorb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         factor, s, d, t, f, known = ctx.saved_tensors
-        with exact(grad):
+        with no_autocast(grad):
             g = torch.where(known, grad.to(factor.dtype), 0.0)  # (u, C)
             lam = s[:, None] * torch.cholesky_solve(g / s[:, None], factor)  # (u, C)
             lam = (g + t.to(factor.dtype).T @ lam) / d[:, None]  # the adjoint's own exact step
@@ -155,7 +155,7 @@ def absorb(t: Tensor, r: Tensor, log_s: Tensor, prior: Tensor) -> Tensor:
     """
     if t.shape[0] == 0:
         return r
-    with exact(t):
+    with no_autocast(t):
         f: Tensor = _Absorb.apply(t, r, log_s.detach(), prior.detach())
     return f
 

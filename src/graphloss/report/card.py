@@ -58,9 +58,9 @@ def model_card(info: Mapping[str, Any]) -> str:
     ]
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
-    trained = f" on {sizes['labelled']:,} labelled documents" if "labelled" in sizes else ""
-    if taught := info.get("unlabelled"):
-        trained += f", and its head taught by {taught['documents']:,} unlabelled documents,"
+    trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
+    if taught := info.get("unlabeled"):
+        trained += f", and its head taught by {taught['documents']:,} unlabeled documents,"
     own = [
         key
         for key in LOSSES.get(settings.get("loss", ""), ())
@@ -123,7 +123,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     """How an embedding becomes probabilities, for those who do it themselves."""
     head = "`softmax(weight @ embedding + bias)`, with `weight` and `bias` from `head.safetensors`"
     kind, share = predictor.get("kind", "mix"), predictor.get("graph_share", 0.0)
-    near = predictor.get("near_share", 0.0) if kind == "mix" else 0.0
+    near = predictor.get("neighbor_weight", 0.0) if kind == "mix" else 0.0
     if kind == "head" or (kind == "mix" and not share and not near):
         return f"The classifier is linear on these unit-length embeddings: {head}."
     unit = "All embeddings have unit length."
@@ -134,7 +134,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     )
     if kind != "mix" or (share == 1 and not near):
         return f"The probabilities are the graph's.\n{graph} {unit}"
-    parts = {"the head": (1 - near) * (1 - share), "the graph": (1 - near) * share, "the neighbours": near}
+    parts = {"the head": (1 - near) * (1 - share), "the graph": (1 - near) * share, "the neighbors": near}
     *first, last = [f"{part:.3g} of {name}" for name, part in parts.items() if part]
     said = [f"The probabilities are {', '.join(first)} and {last}. The head is\n{head}."]
     if share:
@@ -143,7 +143,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
         from graphloss.inference.corpus_graph import SIGMA
 
         said.append(
-            "The neighbours are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
+            "The neighbors are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
             f"of `pile.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
     return "\n".join([*said, unit])

@@ -1,4 +1,4 @@
-"""The pictures of a report, as plotly figures without a theme: the page sets fonts and colours for light and dark.
+"""The pictures of a report, as plotly figures without a theme: the page sets fonts and colors for light and dark.
 
 Every text of the user's is escaped here, since plotly reads a subset of HTML in labels and hover texts.
 """
@@ -18,20 +18,20 @@ from graphloss.inference.metrics import Bin
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-BLUE, ORANGE, TEAL, ROSE, GREY = "#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#94a3b8"
+BLUE, ORANGE, TEAL, ROSE, GRAY = "#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#94a3b8"
 GRID = "rgba(127,127,127,0.18)"
 PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#64748b", "#22c55e")
 HOVER_CHARACTERS = 320
 COUNTS_IN_CELLS = 20  # classes up to which a cell of the confusion matrix has room for its count
 
 
-def class_colours(count: int) -> list[str]:
-    """A colour a class: chosen by hand for few, by the golden angle for many, so that neighbours in the list differ."""
+def class_colors(count: int) -> list[str]:
+    """A color a class: chosen by hand for few, by the golden angle for many, so that neighbors in the list differ."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     steps = ((0.618034 * i % 1, (0.48, 0.62, 0.40)[i % 3]) for i in range(count))
     rgb = (colorsys.hls_to_rgb(hue, lightness, 0.62) for hue, lightness in steps)
-    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in colour) for colour in rgb]
+    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in color) for color in rgb]
 
 
 def short_names(names: Sequence[str], width: int = 32) -> list[str]:
@@ -61,7 +61,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
             "macro_f1": ("macro-F1", BLUE),
             "accuracy": ("accuracy", ORANGE),
             "macro_silhouette": ("silhouette", TEAL),
-            "coverage": ("coverage (training)", GREY),
+            "coverage": ("coverage (training)", GRAY),
         },
     }
     result = {}
@@ -69,7 +69,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
         figure = _figure(
             310, xaxis_title="epoch", hovermode="x unified", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
         )
-        for key, (name, colour) in lines.items():
+        for key, (name, color) in lines.items():
             points = [
                 (row["epoch"], _curve_value(key, row.get(key))) for row in history if row.get("epoch") is not None
             ]
@@ -79,7 +79,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
                     y=[y for _, y in points],
                     name=name,
                     mode="lines+markers",
-                    line={"color": colour, "width": 2, "dash": "dot" if key == "coverage" else "solid"},
+                    line={"color": color, "width": 2, "dash": "dot" if key == "coverage" else "solid"},
                     marker={"size": 5},
                     hovertemplate="%{y:.4f}" if title == "Training loss" else "%{y:.3f}",
                 )
@@ -104,7 +104,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
 def confusion(
     labels: Sequence[str], truth: Sequence[str], predicted: Sequence[str], f1: Mapping[str, float]
 ) -> tuple[go.Figure, dict[str, list[str]]]:
-    """The confusion matrix: right predictions in one colour, wrong ones in another.
+    """The confusion matrix: right predictions in one color, wrong ones in another.
 
     Args:
         labels: class names; those that neither occur nor are predicted are left out.
@@ -123,10 +123,10 @@ def confusion(
     axis = [shown[name] for name in by_size]
     side = len(by_size)
     figure = _figure(max(360, min(1180, 190 + side * (44 if side <= COUNTS_IN_CELLS else 13))))
-    for right, colour in ((True, "20,184,166"), (False, "244,63,94")):
+    for right, color in ((True, "20,184,166"), (False, "244,63,94")):
         cells = [[counts[row, column] if (row == column) == right else 0 for column in by_size] for row in by_size]
         shares = [[n / sizes[row] if n else None for n in line] for row, line in zip(by_size, cells, strict=True)]
-        # A single error must be seen: colour grows with the square root of the share.
+        # A single error must be seen: color grows with the square root of the share.
         figure.add_heatmap(
             x=axis,
             y=axis,
@@ -136,7 +136,7 @@ def confusion(
             ],
             text=[[str(n) if n else "" for n in line] for line in cells] if side <= COUNTS_IN_CELLS else None,
             texttemplate="%{text}" if side <= COUNTS_IN_CELLS else None,
-            colorscale=[[0, f"rgba({colour},0.12)"], [1, f"rgba({colour},0.8)"]],
+            colorscale=[[0, f"rgba({color},0.12)"], [1, f"rgba({color},0.8)"]],
             zmin=0,
             zmax=1,
             showscale=False,
@@ -166,14 +166,14 @@ def confusion(
 
 
 def embedding_map(
-    points: Sequence[tuple[float, float]], hover: Sequence[str], colours: Sequence[str], right: Sequence[bool]
+    points: Sequence[tuple[float, float]], hover: Sequence[str], colors: Sequence[str], right: Sequence[bool]
 ) -> go.Figure:
     """Documents as dots: a circle where the prediction is right, a cross where it is wrong.
 
     Args:
         points: two coordinates a document.
         hover: what is said of each document, by `hover_text`.
-        colours: colour of each document's class.
+        colors: color of each document's class.
         right: whether each document was predicted rightly.
     """
     figure = _figure(460, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
@@ -184,7 +184,7 @@ def embedding_map(
         text=list(hover),
         hovertemplate="%{text}<extra></extra>",
         marker={
-            "color": list(colours),
+            "color": list(colors),
             "size": [7 if good else 9 for good in right],
             "symbol": ["circle" if good else "x" for good in right],
             "opacity": 0.85,
@@ -219,7 +219,7 @@ def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
         hovertemplate="%{customdata[1]} documents<br>said %{customdata[0]:.1%}<br>right %{y:.1%}<extra></extra>",
     )
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1.5}, hoverinfo="skip"
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": GRAY, "dash": "dash", "width": 1.5}, hoverinfo="skip"
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.2)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
@@ -236,12 +236,12 @@ def confidence_histogram(confidence: Sequence[float], right: Sequence[bool]) -> 
         bargap=0.08,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
-    for wanted, name, colour in ((True, "right", TEAL), (False, "wrong", ROSE)):
+    for wanted, name, color in ((True, "right", TEAL), (False, "wrong", ROSE)):
         figure.add_histogram(
             x=[p for p, good in zip(confidence, right, strict=True) if good == wanted],
             xbins={"start": 0, "end": 1.0001, "size": 0.05},
             name=name,
-            marker={"color": colour, "opacity": 0.85},
+            marker={"color": color, "opacity": 0.85},
             hovertemplate="%{y} documents<extra>" + name + "</extra>",
         )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.2)

@@ -58,7 +58,7 @@ def render(
     Args:
         info: what `graphloss.json` says; labels, name and metrics must be there.
         history: lines of `metrics.jsonl`, one an evaluation.
-        documents: the scored split; unlabelled ones are left out by the caller.
+        documents: the scored split; unlabeled ones are left out by the caller.
         suspects: lines of `audit.jsonl`, the training labels that are contradicted; none before an audit.
 
     Returns:
@@ -150,7 +150,7 @@ def _documents_sections(
 
 
 def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) -> None:
-    colours = dict(zip(labels, figures.class_colours(len(labels)), strict=True))
+    colors = dict(zip(labels, figures.class_colors(len(labels)), strict=True))
     index = {name: i for i, name in enumerate(labels)}
     panels, drawn = [], 0
     for title, places in (
@@ -158,14 +158,14 @@ def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) 
         ("After: fine-tuned", [d.after for d in documents]),
     ):
         placed = [
-            (d, place) for d, place in zip(documents, places, strict=True) if place is not None and d.label in colours
+            (d, place) for d, place in zip(documents, places, strict=True) if place is not None and d.label in colors
         ]
         if not placed:
             continue
         drawn = max(drawn, len(placed))
         hover = [figures.hover_text(d.text, d.label, d.predicted, d.probability) for d, _ in placed]
         figure = figures.embedding_map(
-            [p for _, p in placed], hover, [colours[d.label] for d, _ in placed], [d.right for d, _ in placed]
+            [p for _, p in placed], hover, [colors[d.label] for d, _ in placed], [d.right for d, _ in placed]
         )
         drawing = page.figure(figure, classes=[index[d.label] for d, _ in placed])
         panels.append(f"<div><h3>{title}</h3>{drawing}</div>")
@@ -173,7 +173,7 @@ def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) 
         return
     occurring = {d.label for d in documents}
     chips = "".join(
-        f'<button value="{i}" aria-pressed="false"><i style="background:{colours[name]}"></i>'
+        f'<button value="{i}" aria-pressed="false"><i style="background:{colors[name]}"></i>'
         f"{html.escape(tables.cut(name, 48))}</button>"
         for i, name in enumerate(labels)
         if name in occurring

@@ -79,7 +79,7 @@ class Document:
 
 
 def _read_documents(path: Path) -> list[Document]:
-    """The labelled documents of `predictions.parquet`."""
+    """The labeled documents of `predictions.parquet`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

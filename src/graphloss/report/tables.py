@@ -21,10 +21,10 @@ def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored
     """The top of the page: encoder, name, the result in one sentence, and the figures that say how much it rests on."""
     sizes = info.get("data", {}).get("sizes", {})
     facts = [(classes, "classes"), (sizes.get("train"), "training documents")]
-    if sizes.get("labelled") != sizes.get("train"):
-        facts.append((sizes.get("labelled"), "of them labelled"))
-    if taught := info.get("unlabelled"):
-        facts.append((taught["documents"], "unlabelled documents taught the head"))
+    if sizes.get("labeled") != sizes.get("train"):
+        facts.append((sizes.get("labeled"), "of them labeled"))
+    if taught := info.get("unlabeled"):
+        facts.append((taught["documents"], "unlabeled documents taught the head"))
     facts.append((scored or None, f"{split} documents"))
     shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]
     if info.get("best_epoch") is not None:
@@ -143,7 +143,7 @@ def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
 def details(info: Mapping[str, Any]) -> str:
     """Everything that is needed to repeat the run, folded away: data, encoder, settings, versions, machine."""
     blocks = []
-    for key in ("data", "encoder", "unlabelled", "predictor", "settings", "versions", "environment"):
+    for key in ("data", "encoder", "unlabeled", "predictor", "settings", "versions", "environment"):
         values = info.get(key)
         if values:
             rows = "".join(

@@ -28,7 +28,7 @@ def audit(
 
     Args:
         folder: a finished run.
-        source: labelled documents to judge (the train split, or a single file); None takes those of the training.
+        source: labeled documents to judge (the train split, or a single file); None takes those of the training.
         text: the column of the texts in `source`; guessed when None.
         label: the column of the labels in `source`; guessed when None.
         screen: where progress is shown.
@@ -98,10 +98,10 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _training_documents(folder: Path, info: dict[str, Any]) -> Split:
-    """The labelled training documents from the data of a run that does not keep them."""
+    """The labeled training documents from the data of a run that does not keep them."""
     recorded = info.get("data", {})
     missing = f"{folder}: keeps no training texts ({storage.TEXTS})"
-    other = f"name labelled documents: `graphloss audit {folder} --data DATA`"
+    other = f"name labeled documents: `graphloss audit {folder} --data DATA`"
     if "source" not in recorded:
         raise InputError(f"{missing}, and does not say what data it was trained on; {other}")
     try:

@@ -46,9 +46,9 @@ def evaluate(
         check_predictor(predictor)
         return _scored(folder, source, split=split, text=text, label=label, screen=screen)
 
-    source, documents = distributed.first_does(checked)
+    source, documents = distributed.on_first(checked)
     label_names = [_name(label) for label in storage.read_info(folder)["labels"]]
-    _, model = distributed.all_do(lambda: storage.read_model(folder))
+    _, model = distributed.on_all(lambda: storage.read_model(folder))
     embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
     truth = np.array([label_names.index(str(name)) for name in documents.labels])
     scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)
@@ -69,7 +69,7 @@ def _scored(
         )
     if own and split == "test" and Path(source).is_file():  # a single file was all for training and validation
         raise InputError(
-            f"{source}: the data of this run has no test split, and the documents it learnt from would flatter it; "
+            f"{source}: the data of this run has no test split, and the documents it learned from would flatter it; "
             "score the validation documents with `--split validation`, "
             f"or other DATA: `graphloss evaluate {folder} DATA`"
         )

@@ -16,7 +16,7 @@ from graphloss import distributed
 from graphloss.text.corpus import Corpus
 from graphloss.text.encoder import encode
 from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import batch_size_for, epochs_for, graph_size_for, said_graphs, steps_of_epoch
+from graphloss.training.sizes import batch_size_for, epochs_for, format_graphs, graph_size_for, steps_of_epoch
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -41,7 +41,7 @@ class Plan:
     minutes: float
 
 
-def size_up(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
+def estimate_time(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
     """Size up the work by encoding a few documents: a step costs some 3.6 times as much as encoding its texts.
 
     A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it.
@@ -88,19 +88,19 @@ def show_plan(plan: Plan, console: Console) -> None:
     words = [len(text.split()) for text in corpus.train.texts]
     shared = f" shared by {plan.processes} processes" if plan.processes > 1 else ""
     hidden = len(corpus.train) - sum(sizes.values())
-    documents = [f"{sum(sizes.values()):,} labelled", f"{hidden:,} unlabelled" if hidden else ""]
+    documents = [f"{sum(sizes.values()):,} labeled", f"{hidden:,} unlabeled" if hidden else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labelled "
+        "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labeled "
         "documents each",
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
         f"read up to {plan.max_length} tokens",
         "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
         "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} "
         f"{'step' if plan.steps == 1 else 'steps'}, "
-        f"{said_graphs(plan.graph_size, plan.batch_size)}{shared}, seed {settings.seed}",
+        f"{format_graphs(plan.graph_size, plan.batch_size)}{shared}, seed {settings.seed}",
         "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
         "run folder": str(plan.folder),
     }

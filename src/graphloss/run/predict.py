@@ -53,15 +53,15 @@ def predict(
             the run to explain by.
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * distributed.world())
-    distributed.first_does(lambda: _begin(folder, source, waiting, column=column, predictor=predictor, explain=explain))
-    _, model = distributed.all_do(lambda: storage.read_model(folder))
-    while batch := distributed.first_does(lambda: _arrived(waiting)):
+    distributed.on_first(lambda: _begin(folder, source, waiting, column=column, predictor=predictor, explain=explain))
+    _, model = distributed.on_all(lambda: storage.read_model(folder))
+    while batch := distributed.on_first(lambda: _arrived(waiting)):
         z = model.encode([text for _, text in batch], shared=True)
         if distributed.first():
             try:
                 yield from _answers(model, batch, z, predictor=predictor, explain=explain)
             except GeneratorExit:  # nobody reads on
-                distributed.first_does(list)
+                distributed.on_first(list)
                 raise
 
 

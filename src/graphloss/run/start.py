@@ -111,7 +111,7 @@ def begin(
             "fingerprint": corpus.fingerprint,
             "sizes": {
                 "train": len(corpus.train),
-                "labelled": corpus.train.known,
+                "labeled": corpus.train.known,
                 "validation": len(corpus.validation),
                 "test": len(corpus.test) if corpus.test else 0,
             },

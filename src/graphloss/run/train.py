@@ -57,10 +57,10 @@ def train(
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
-    from graphloss.run.plan import show_plan, size_up
+    from graphloss.run.plan import estimate_time, show_plan
     from graphloss.text.encoder import load
 
-    work = distributed.first_does(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
+    work = distributed.on_first(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / storage.INFO).is_file():
         info = storage.read_info(out)
         if info["status"] == "finished":
@@ -68,21 +68,21 @@ def train(
             screen.say(f"{out} has finished already; nothing is left to do")
             return info | {"run": str(out)}
 
-    encoder = distributed.all_do(lambda: load(work.encoder, max_length=work.settings.max_length))
+    encoder = distributed.on_all(lambda: load(work.encoder, max_length=work.settings.max_length))
     from graphloss.training.preflight import check
 
     train = work.corpus.train
-    counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+    counts = {"labeled": train.known, "unlabeled": len(train) - train.known}
     classes = len(work.corpus.label_names)
     # before the folder is claimed, and by one process, for each finds another part of the memory free
-    distributed.first_does(lambda: check(work.settings, encoder, train.texts, **counts, classes=classes))
-    folder, begun = distributed.first_does(
+    distributed.on_first(lambda: check(work.settings, encoder, train.texts, **counts, classes=classes))
+    folder, begun = distributed.on_first(
         lambda: start.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
     )
     with contextlib.ExitStack() as work_in_it:
-        distributed.first_does(lambda: work_in_it.enter_context(start.alone(folder)))
+        distributed.on_first(lambda: work_in_it.enter_context(start.alone(folder)))
         if distributed.first():
-            show_plan(size_up(work.corpus, work.settings, folder, encoder), screen.console)
+            show_plan(estimate_time(work.corpus, work.settings, folder, encoder), screen.console)
         fitted = _fit(work.corpus, work.settings, encoder, folder, screen)
         return _conclude(folder, begun, work, fitted, screen)
 
@@ -90,7 +90,7 @@ def train(
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
     from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check_hidden, check_processes, said_unused
+    from graphloss.training.preflight import check_hidden, check_processes, unused_warning
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
@@ -114,8 +114,8 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
     check_processes(corpus.train.known, settings)
-    check_hidden(unlabelled := len(corpus.train) - corpus.train.known, settings)
-    if unused := said_unused(unlabelled, settings):
+    check_hidden(unlabeled := len(corpus.train) - corpus.train.known, settings)
+    if unused := unused_warning(unlabeled, settings):
         screen.warn(unused)
     return Work(source, data, settings, corpus, encoder_source)
 
@@ -154,7 +154,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     corpus, model = work.corpus, fitted.model
     name, judged = ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
     truth, train = np.array(corpus.indices(judged)), Documents(corpus.train.texts, corpus.indices(corpus.train))
-    known = train.labelled(PROBE_DOCUMENTS)
+    known = train.labeled(PROBE_DOCUMENTS)
     screen.stage(
         f"Scoring {len(judged):,} {name} documents, by the model and by a linear probe of the untouched encoder"
     )

@@ -9,7 +9,7 @@ from graphloss.system import typed
 from graphloss.text.formats import check_file, check_room, column_names
 from graphloss.text.selection import few_shots, hold_out
 from graphloss.text.sources import SPLITS
-from graphloss.text.splits import Split, labelled_only, read_splits
+from graphloss.text.splits import Split, labeled_only, read_splits
 from graphloss.text.texts import read_texts
 
 
@@ -19,7 +19,7 @@ class Corpus:
 
     Attributes:
         name: short, for the name of a run.
-        train: may hold unlabelled documents; `validation` and `test` hold labelled ones only.
+        train: may hold unlabeled documents; `validation` and `test` hold labeled ones only.
         validation: given with the data, or set aside from its train documents.
         test: None where the data has none.
         label_names: the classes of `train`, sorted; a class's place here is its index.
@@ -36,7 +36,7 @@ class Corpus:
     warnings: list[str]
 
     def indices(self, split: Split) -> list[int]:
-        """The class index of each document of a split; -1 for an unlabelled one."""
+        """The class index of each document of a split; -1 for an unlabeled one."""
         places: dict[str | None, int] = {name: place for place, name in enumerate(self.label_names)} | {None: -1}
         return [places[label] for label in split.labels]
 
@@ -55,21 +55,21 @@ def load_corpus(
     """Load the documents of a source, divided into splits.
 
     Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts. With `shots`,
-    N labelled documents a class stay in train and at most N a class in validation: who has few labels to learn from has
+    N labeled documents a class stay in train and at most N a class in validation: who has few labels to learn from has
     no more of them to stop by.
 
     Args:
         source: a file, a folder of train, validation and test files, a name, `builtin` or `hub:NAME`.
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
-        shots: N labelled documents a class; the other documents are dropped.
-        keep_unlabeled: with `shots`, the other documents stay, unlabelled.
+        shots: N labeled documents a class; the other documents are dropped.
+        keep_unlabeled: with `shots`, the other documents stay, unlabeled.
         unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
-        validation: share of the labelled train documents that is set aside where no validation split is given.
+        validation: share of the labeled train documents that is set aside where no validation split is given.
         seed: chooses what is set aside and what keeps its label.
 
     Raises:
-        InputError: the data cannot be read, or nothing can be learnt from it: no labels, a single class, labels in
+        InputError: the data cannot be read, or nothing can be learned from it: no labels, a single class, labels in
             validation or test that train lacks.
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
@@ -113,7 +113,7 @@ def load_split(
     label: str | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Split:
-    """Load the labelled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
+    """Load the labeled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
 
     Args:
         source: as for `load_corpus`.
@@ -130,7 +130,7 @@ def load_split(
     _, parts = read_splits(source, text, label, only=split)
     if split not in parts:
         raise InputError(f"{source} has no {split} split with labels.")
-    part = labelled_only(parts[split], f"{source}: the {split} split")
+    part = labeled_only(parts[split], f"{source}: the {split} split")
     if not part:
         raise InputError(f"{source}: no document of the {split} split has a label to compare with.")
     if label_names is not None:
@@ -139,7 +139,7 @@ def load_split(
 
 
 def _further(file: str, text: str | None) -> list[str]:
-    """The texts of a file; the column that holds them in the labelled data need not be there, then it is guessed.
+    """The texts of a file; the column that holds them in the labeled data need not be there, then it is guessed.
 
     Raises:
         InputError: it cannot be read, or holds no text.
@@ -151,7 +151,7 @@ def _further(file: str, text: str | None) -> list[str]:
     check_room(path)
     remedy = "Rename the one that does to 'text', or write a .txt file with a text a line."
     if not (texts := [document for _, document in read_texts(path, text=text, remedy=remedy)]):
-        raise InputError(f"{file}: holds no text; expected the unlabelled documents, a row or a line each.")
+        raise InputError(f"{file}: holds no text; expected the unlabeled documents, a row or a line each.")
     return texts
 
 
@@ -182,7 +182,7 @@ def _check_labels(part: Split, label_names: Sequence[str], where: str, known_to:
 
 
 def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
-    """What identical texts spoil: labels that contradict each other, and a test that was learnt by heart."""
+    """What identical texts spoil: labels that contradict each other, and a test that was learned by heart."""
     warnings = []
     classes: dict[str, str | None] = {}
     torn = set()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Labelled documents of one class in each split."""
+    """Labeled documents of one class in each split."""
 
     label: str
     train: int
@@ -38,7 +38,7 @@ class Description:
         name: of the corpus.
         fingerprint: of the corpus.
         documents: in each split.
-        unlabelled: documents of train without a label.
+        unlabeled: documents of train without a label.
         classes: the largest class of train first.
         words: lengths of the train texts.
         repeated: texts of validation and of test that stand in train too.
@@ -48,7 +48,7 @@ class Description:
     name: str
     fingerprint: str
     documents: dict[str, int]
-    unlabelled: int
+    unlabeled: int
     classes: list[ClassCount]
     words: Words
     repeated: dict[str, int]
@@ -66,7 +66,7 @@ def describe(corpus: "Corpus") -> Description:
         name=corpus.name,
         fingerprint=corpus.fingerprint,
         documents={name: len(split) for name, split in splits.items()},
-        unlabelled=counts["train"][None],
+        unlabeled=counts["train"][None],
         classes=[
             ClassCount(label, *(counts.get(name, Counter())[label] for name in ("train", "validation", "test")))
             for label in order

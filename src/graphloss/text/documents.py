@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts with their class index; -1 is unlabelled."""
+    """Texts with their class index; -1 is unlabeled."""
 
     texts: list[str]
     labels: list[int]
@@ -26,8 +26,8 @@ class Documents:
         """How many have a label."""
         return sum(label >= 0 for label in self.labels)
 
-    def labelled(self, most: int | None = None, *, seed: int = 0) -> Documents:
-        """The labelled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
+    def labeled(self, most: int | None = None, *, seed: int = 0) -> Documents:
+        """The labeled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
         known = [row for row, label in enumerate(self.labels) if label >= 0]
         if most is not None and len(known) > most:
             order = np.random.default_rng(seed).permutation(known)
@@ -40,7 +40,7 @@ class Documents:
             known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
         return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
 
-    def unlabelled(self) -> Documents:
+    def unlabeled(self) -> Documents:
         """The documents without a label."""
         rest = [text for text, label in zip(self.texts, self.labels, strict=True) if label < 0]
         return Documents(rest, [-1] * len(rest))

@@ -1,7 +1,7 @@
 """The one door to sentence-transformers: load an encoder, embed with a gradient, encode without one.
 
 Whatever the encoder, an embedding here has unit length (`graph.unit`): the graph, the head and the probe see the same
-vectors, and `SentenceTransformer.encode` of the saved encoder followed by a normalisation gives them back.
+vectors, and `SentenceTransformer.encode` of the saved encoder followed by a normalization gives them back.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def check_precision(encoder: SentenceTransformer, precision: str) -> None:
         raise InputError("precision fp16: needs a GPU, and this is a CPU; give --precision auto, or bf16")
 
 
-def tokenise(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
+def tokenize(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     """Tokens of a batch for `embed`, with the encoder's default prompt before each text, as `encode` puts it there."""
     name = encoder.default_prompt_name
     return encoder.preprocess(texts, prompt=encoder.prompts.get(name) if name is not None else None)
@@ -102,14 +102,14 @@ def tokenise(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
 def embed(
     encoder: SentenceTransformer, features: dict[str, Any], *, chunk: int | None = None, at_once: int | None = None
 ) -> torch.Tensor:
-    """Embed one tokenised batch with a gradient, in chunks sorted by length, so that hardly a pad token is computed.
+    """Embed one tokenized batch with a gradient, in chunks sorted by length, so that hardly a pad token is computed.
 
     The result does not depend on the chunks (but for dropout's random numbers): the graph of the loss still spans the
     whole batch. It does not depend on `at_once` at all.
 
     Args:
         encoder: a sentence-transformers model.
-        features: what `tokenise` gives: `input_ids` and `attention_mask` (n, t), other tensors of n rows, for example
+        features: what `tokenize` gives: `input_ids` and `attention_mask` (n, t), other tensors of n rows, for example
             the lengths of the texts (n,), and entries that are passed on. Without an `attention_mask`, as for a table
             of word vectors, which pads nothing and keeps no activations, all is one chunk.
         chunk: texts of a chunk; by default 16 on a CPU, where small matrices are as fast, and 64 elsewhere.
@@ -201,7 +201,7 @@ def encode(
             ) as bar,
         ):
             for rows in order.split(TEXTS_AT_ONCE):
-                features = tokenise(encoder, [texts[row] for row in rows.tolist()])
+                features = tokenize(encoder, [texts[row] for row in rows.tolist()])
                 features = batch_to_device(features, encoder.device)
                 parts.append(embed(encoder, features, chunk=batch_size or _chunk(features)).cpu())
                 bar.update(len(rows))

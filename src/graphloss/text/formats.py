@@ -74,7 +74,7 @@ def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
     if left is not None and needed > left:
         raise InputError(
             f"{where}: its {system.gib(size)} need about {system.gib(needed)} in memory, and "
-            f"{system.said_free(left)}; give a part of it, about {left / needed:.0%} would fit."
+            f"{system.format_free(left)}; give a part of it, about {left / needed:.0%} would fit."
         )
 
 

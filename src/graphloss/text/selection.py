@@ -9,7 +9,7 @@ import numpy as np
 
 
 def by_class(labels: Sequence[str | None]) -> dict[str, list[int]]:
-    """The places of each class's documents, classes in alphabetical order; unlabelled documents are left out."""
+    """The places of each class's documents, classes in alphabetical order; unlabeled documents are left out."""
     places: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
         if label is not None:
@@ -18,13 +18,13 @@ def by_class(labels: Sequence[str | None]) -> dict[str, list[int]]:
 
 
 def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]:
-    """Choose labelled documents to set aside, the same share of every class.
+    """Choose labeled documents to set aside, the same share of every class.
 
     A class gives at least one document as long as two of its own stay behind, because one document alone has no
-    neighbour of its class. Where no class has three documents, classes of two give one; a single document always stays.
+    neighbor of its class. Where no class has three documents, classes of two give one; a single document always stays.
 
     Args:
-        labels: of all documents; None is unlabelled and stays.
+        labels: of all documents; None is unlabeled and stays.
         share: 0 to 1, of each class.
         seed: chooses the documents.
 
@@ -44,7 +44,7 @@ def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]
 
 
 def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
-    """Choose N labelled documents a class; a class with fewer gives all it has.
+    """Choose N labeled documents a class; a class with fewer gives all it has.
 
     With the same seed, the documents chosen for a smaller N are among those chosen for a larger one.
 

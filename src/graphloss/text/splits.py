@@ -14,7 +14,7 @@ from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
 @dataclass(frozen=True)
 class Split:
-    """Documents in order: `texts` and as many `labels`, None for an unlabelled document."""
+    """Documents in order: `texts` and as many `labels`, None for an unlabeled document."""
 
     texts: list[str]
     labels: list[str | None]
@@ -44,11 +44,11 @@ def read_splits(
         source: a file, a folder, a name, `builtin` or `hub:NAME`.
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
-        only: read this split and no other, unlabelled documents and all; a single file is any split.
+        only: read this split and no other, unlabeled documents and all; a single file is any split.
 
     Returns:
         A short name, and the splits there are. Without `only`, train is among them, and validation and test hold
-        labelled documents only, or are left out where they have none.
+        labeled documents only, or are left out where they have none.
 
     Raises:
         InputError: the source cannot be read; see `graphloss.data`.
@@ -64,11 +64,11 @@ def read_splits(
     return name, parts if only else _judgeable(parts, source)
 
 
-def labelled_only(part: Split, where: str) -> Split:
-    """The labelled documents of a split, with a warning that counts the others."""
+def labeled_only(part: Split, where: str) -> Split:
+    """The labeled documents of a split, with a warning that counts the others."""
     kept = part.take(i for i, name in enumerate(part.labels) if name is not None)
     lost = len(part) - len(kept)
-    more = [f"{where} has {lost:,} unlabelled documents; they are not used"] if lost and kept else []
+    more = [f"{where} has {lost:,} unlabeled documents; they are not used"] if lost and kept else []
     return Split(kept.texts, kept.labels, part.warnings + more)
 
 
@@ -119,7 +119,7 @@ def _columns(
 
 
 def _read_file(path: Path, text: str, label: str | None) -> Split:
-    """All documents of a file, blank ones too; without a column of labels, all are unlabelled."""
+    """All documents of a file, blank ones too; without a column of labels, all are unlabeled."""
     if label is None:
         texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [text])]
         return Split(texts, [None] * len(texts))
@@ -163,12 +163,12 @@ def _read_table(table: Any, text: str, label: str | None, where: str) -> Split:
 
 
 def _judgeable(parts: dict[str, Split], source: str) -> dict[str, Split]:
-    """Nothing but labelled documents in validation and test, or no such split."""
+    """Nothing but labeled documents in validation and test, or no such split."""
     done = {"train": parts["train"]}
     for split in ("validation", "test"):
         if split not in parts:
             continue
-        part = labelled_only(parts[split], f"{source}: the {split} split")
+        part = labeled_only(parts[split], f"{source}: the {split} split")
         if part:
             done[split] = part
         else:

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import Dataset
 
 from graphloss.text.documents import Documents
-from graphloss.text.encoder import tokenise
+from graphloss.text.encoder import tokenize
 
 
 class Rows(Dataset[tuple[str, int, int]]):
@@ -28,7 +28,7 @@ class Rows(Dataset[tuple[str, int, int]]):
 class Collator:
     """Rows of a batch -> what `GraphModel.forward` takes.
 
-    Texts are tokenised here, so that nothing as large as the corpus is kept twice.
+    Texts are tokenized here, so that nothing as large as the corpus is kept twice.
     """
 
     def __init__(self, encoder: SentenceTransformer) -> None:
@@ -38,7 +38,7 @@ class Collator:
         """Tokens, labels and numbers of n documents."""
         texts, labels, numbers = zip(*rows, strict=True) if rows else ((), (), ())
         return {
-            "features": tokenise(self.encoder, list(texts)) if texts else {},
+            "features": tokenize(self.encoder, list(texts)) if texts else {},
             "labels": torch.tensor(labels, dtype=torch.long),
             "documents": torch.tensor(numbers, dtype=torch.long),
         }

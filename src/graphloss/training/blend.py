@@ -11,7 +11,7 @@ from torch import nn
 
 
 class Blend:
-    """The tuned encoder moved back towards the untouched one: share · tuned + (1 - share) · untouched.
+    """The tuned encoder moved back toward the untouched one: share · tuned + (1 - share) · untouched.
 
     With few labels that keeps more of what the encoder knew of other texts (Wortsman et al. 2022, "Robust fine-tuning
     of zero-shot models", equation 1). Training goes on with the tuned weights; what is judged and kept is the blend.

@@ -17,7 +17,7 @@ from graphloss.training.settings import LOSSES
 OF_THE_COMBINATION = ("weight",)
 """Settings of a loss that are not its own: λ belongs to `losses.Combined`."""
 
-RIVALS: Mapping[str, type[baselines.Rival]] = MappingProxyType(
+RIVALS: Mapping[str, type[baselines.BaselineLoss]] = MappingProxyType(
     {"supcon": baselines.SupCon, "triplet": baselines.Triplet, "cosine": baselines.Cosine, "nca": baselines.NCA}
 )
 
@@ -42,7 +42,7 @@ def build(
         seed: of the random split of gloss-paper.
 
     Returns:
-        A module with an attribute `coverage`: 0-d, the share of the labelled documents that the last batch asked.
+        A module with an attribute `coverage`: 0-d, the share of the labeled documents that the last batch asked.
 
     Raises:
         ValueError: there is no loss of that name, or a setting is out of its bounds.

@@ -39,7 +39,7 @@ def _readable(checkpoint: Path) -> bool:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Number of optimiser steps that a checkpoint has behind it."""
+    """Number of optimizer steps that a checkpoint has behind it."""
     return int(checkpoint.name.rpartition("-")[2])
 
 

@@ -1,6 +1,6 @@
 """Training: one encoder pass a step, a graph over the whole batch, the library's `Trainer` around it.
 
-What the transformers `Trainer` does is left to it: loop, optimiser, schedule, mixed precision, accumulation,
+What the transformers `Trainer` does is left to it: loop, optimizer, schedule, mixed precision, accumulation,
 checkpoints, resuming, early stopping. Ours are the model of encoder, head and loss as one module, so that a checkpoint
 holds all three (`model`); class-aware batches, an evaluation that encodes the validation texts as a user would, and
 checkpoints that appear whole or not at all (`trainer`).
@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from graphloss import distributed
 from graphloss.inference.model import FittedModel
-from graphloss.inference.self_training import teach
+from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
@@ -33,7 +33,7 @@ from graphloss.training.trainer import GraphTrainer
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-SAMPLE = 2048  # labelled documents that calibrate σ, start the head and judge a headless encoder between epochs
+SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a headless encoder between epochs
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
@@ -54,8 +54,8 @@ def fit(
 
     Args:
         encoder: a sentence-transformers model; it is changed in place.
-        documents: the training documents, labelled or not.
-        validation: labelled documents that choose the best epoch; may be empty, then the last epoch is kept.
+        documents: the training documents, labeled or not.
+        validation: labeled documents that choose the best epoch; may be empty, then the last epoch is kept.
         label_names: names of the C classes.
         settings: how to train.
         folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
@@ -70,8 +70,8 @@ def fit(
     """
     began = time.perf_counter()
     distributed.join()
-    counts = {"labelled": documents.known, "unlabelled": len(documents) - documents.known}
-    distributed.first_does(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
+    counts = {"labeled": documents.known, "unlabeled": len(documents) - documents.known}
+    distributed.on_first(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
@@ -81,12 +81,12 @@ def fit(
             trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
         )
         taught = None
-        if settings.corpus_graph == "auto" and (rest := documents.unlabelled().texts):
-            predictor, taught = teach(predictor, encode(encoder, rest, progress=progress, shared=True))
+        if settings.corpus_graph == "auto" and (rest := documents.unlabeled().texts):
+            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True))
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
-        model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labelled().texts, seed=settings.seed),
+        model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labeled().texts, seed=settings.seed),
         taught=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
@@ -105,10 +105,10 @@ def _trainer(
     progress: bool,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
-    sample = documents.labelled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
+    sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
         # by each process, for any document may come to it
-        encode(encoder, (documents if settings.hidden else documents.labelled()).texts, progress=progress)
+        encode(encoder, (documents if settings.hidden else documents.labeled()).texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress, shared=True)
     share = blend_for(documents.known, settings)
     judged = len(validation) > 0

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from graphloss.inference.model import FittedModel
-from graphloss.inference.self_training import Taught
+from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.training.settings import TrainSettings
 
 
@@ -27,7 +27,7 @@ class Fitted:
     """
 
     model: FittedModel
-    taught: Taught | None = None
+    taught: SelfTrainingSummary | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: float | None = None
     seconds: float | None = None
@@ -48,9 +48,9 @@ class Fitted:
                 "kind": predictor.kind,
                 "sigma": predictor.sigma,
                 "graph_share": predictor.graph_share,
-                "near_share": predictor.near_share,
+                "neighbor_weight": predictor.neighbor_weight,
             },
-            "unlabelled": self.taught
+            "unlabeled": self.taught
             and asdict(self.taught) | {"shares": dict(zip(map(str, model.labels), self.taught.shares, strict=True))},
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
@@ -59,10 +59,10 @@ class Fitted:
     @classmethod
     def of(cls, info: Mapping[str, Any], model: FittedModel) -> Self:
         """From what `info` wrote, and the model beside it."""
-        found = info.get("unlabelled")
+        found = info.get("unlabeled")
         return cls(
             model,
-            Taught(**found | {"shares": [*found["shares"].values()]}) if found else None,
+            SelfTrainingSummary(**found | {"shares": [*found["shares"].values()]}) if found else None,
             best_epoch=info.get("best_epoch"),
             seconds=info.get("seconds"),
         )

@@ -2,7 +2,7 @@
 
 A transformer is `upper(lower(tokens))`. With `lower` unchanged and without dropout in it, `lower(tokens)` is the same
 in every epoch, so it is remembered, and a step costs forward and backward of `upper` alone: half of the work with half
-of the layers frozen, and neither a gradient nor an optimiser state for the table of word embeddings, which is half of
+of the layers frozen, and neither a gradient nor an optimizer state for the table of word embeddings, which is half of
 a small encoder.
 
 The architecture is not written again here: the model's own forward runs, with its embeddings giving what is remembered
@@ -65,7 +65,7 @@ def frozen(encoder: SentenceTransformer, count: int, *, most_bytes: int = MOST_B
     """Keep the embeddings and the `count` lowest layers as they are for a while; their results are remembered.
 
     Args:
-        encoder: a sentence-transformers model; on leaving it is as before, but for what was learnt above.
+        encoder: a sentence-transformers model; on leaving it is as before, but for what was learned above.
         count: layers, fewer than there are; 0 changes nothing.
         most_bytes: of the memory for results.
 

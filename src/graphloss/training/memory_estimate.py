@@ -14,8 +14,8 @@ from graphloss import distributed, system
 from graphloss.errors import InputError
 from graphloss.inference import nearest_neighbors
 from graphloss.inference.corpus_graph import K
-from graphloss.system import gib, said_free
-from graphloss.text.encoder import embed, tokenise
+from graphloss.system import format_free, gib
+from graphloss.text.encoder import embed, tokenize
 from graphloss.training.build_loss import check_memory
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.settings import TrainSettings
@@ -29,7 +29,7 @@ PLAIN, SOLVED = 7, 13
 9 to 13 where a system is solved (hidden documents, damping) and in SupCon."""
 
 COPIES, ALONE = 5, 3
-"""Of the embeddings of all documents, while a corpus graph teaches a head; and of the labelled ones without it."""
+"""Of the embeddings of all documents, while a corpus graph teaches a head; and of the labeled ones without it."""
 
 MEASURED, SPARE = 16, 1.2
 """Texts that say what a text's activations take, and how much more than their mean a batch may have."""
@@ -43,8 +43,8 @@ def check(
     encoder: SentenceTransformer,
     texts: Sequence[str],
     *,
-    labelled: int,
-    unlabelled: int,
+    labeled: int,
+    unlabeled: int,
     classes: int,
 ) -> None:
     """Refuse settings whose memory, graphs, batches or corpus graph would not fit, before any work is done.
@@ -53,23 +53,23 @@ def check(
         settings: how to train.
         encoder: says the dimensions of an embedding and the device.
         texts: of the training documents; a few are embedded to see what a batch will hold.
-        labelled: training documents with a label.
-        unlabelled: and those without.
+        labeled: training documents with a label.
+        unlabeled: and those without.
         classes: C.
 
     Raises:
         InputError: what is needed, what is free, and what would fit.
     """
     dimensions = encoder.get_embedding_dimension() or 1
-    settings = replace(settings, hidden=min(settings.hidden, unlabelled))  # as many as the sampler finds
+    settings = replace(settings, hidden=min(settings.hidden, unlabeled))  # as many as the sampler finds
     check_memory(settings.memory, classes, dimensions)
-    _check_graph(settings, encoder.device, labelled, classes, dimensions)
-    if unlabelled and (settings.corpus_graph == "auto" or settings.soft_weight):
-        _check_corpus_graph(labelled + unlabelled, dimensions, classes)
+    _check_graph(settings, encoder.device, labeled, classes, dimensions)
+    if unlabeled and (settings.corpus_graph == "auto" or settings.soft_weight):
+        _check_corpus_graph(labeled + unlabeled, dimensions, classes)
     else:
-        _check_embeddings(labelled, dimensions)
+        _check_embeddings(labeled, dimensions)
     if encoder.device.type == "cpu":  # a GPU that is full says so; a process that takes too much here is killed
-        _check_batch(settings, encoder, texts, labelled)
+        _check_batch(settings, encoder, texts, labeled)
 
 
 def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int) -> int:
@@ -109,7 +109,7 @@ def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
                 return x.detach()  # itself, kept by the step that made it, would be a circle that nothing frees
 
             with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-                embed(encoder, tokenise(encoder, [text]))
+                embed(encoder, tokenize(encoder, [text]))
             total += sum(size for place, size in kept.items() if place not in weights)
     finally:
         encoder.train(training)
@@ -123,9 +123,9 @@ def available(device: torch.device) -> int | None:
     return system.free()
 
 
-def _check_graph(settings: TrainSettings, device: torch.device, labelled: int, classes: int, dimensions: int) -> None:
-    asked = graph_size_for(labelled, settings)
-    count = min(asked, labelled) + settings.hidden
+def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, classes: int, dimensions: int) -> None:
+    asked = graph_size_for(labeled, settings)
+    count = min(asked, labeled) + settings.hidden
     needed, free = of_graph(count, settings, classes, dimensions), available(device)
     if free is None or needed <= free:
         return
@@ -134,12 +134,12 @@ def _check_graph(settings: TrainSettings, device: torch.device, labelled: int, c
     option = "--graph-size" if settings.graph_size else "--batch-size"
     raise InputError(
         f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
-        f"{said_free(free, device.type)}; "
+        f"{format_free(free, device.type)}; "
         + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
     )
 
 
-def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: Sequence[str], labelled: int) -> None:
+def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: Sequence[str], labeled: int) -> None:
     some = texts[:: max(1, len(texts) // MEASURED)][:MEASURED]
     free = available(encoder.device)
     if free is None or not some:
@@ -147,8 +147,8 @@ def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: S
     with frozen(encoder, settings.freeze):
         each = max(1.0, SPARE * of_activations(encoder, some) / len(some))
         weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-    graph, size = graph_size_for(labelled, settings), batch_size_for(labelled, settings)
-    own = math.ceil((min(graph, labelled) + settings.hidden) / distributed.world())
+    graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
+    own = math.ceil((min(graph, labeled) + settings.hidden) / distributed.world())
     count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
     if (needed := int(count * each) + weights) <= free:
         return
@@ -160,7 +160,7 @@ def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: S
         else "give a smaller --max-length, --freeze, or a smaller encoder"
     )
     raise InputError(
-        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {said_free(free)}; "
+        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {format_free(free)}; "
         + remedy
     )
 
@@ -169,14 +169,14 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
     if count > nearest_neighbors.EXACT_DOCUMENTS and importlib.util.find_spec("faiss") is None:
         raise InputError(
             f"the corpus graph over {count:,} documents, more than {nearest_neighbors.EXACT_DOCUMENTS:,}, needs the "
-            "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave unlabelled documents "
+            "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave unlabeled documents "
             "away, or give --corpus-graph off"
         )
     needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
     if free is not None and needed > free:
         raise InputError(
-            f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {said_free(free)}: about "
-            f"{int(count * free / needed):,} documents would fit; leave unlabelled documents away, or give "
+            f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {format_free(free)}: about "
+            f"{int(count * free / needed):,} documents would fit; leave unlabeled documents away, or give "
             "--corpus-graph off"
         )
 
@@ -185,6 +185,6 @@ def _check_embeddings(count: int, dimensions: int) -> None:
     needed, free = 4 * ALONE * count * dimensions, available(torch.device("cpu"))
     if free is not None and needed > free:
         raise InputError(
-            f"the embeddings of {count:,} labelled documents need about {gib(needed)}, and {said_free(free)}: about "
+            f"the embeddings of {count:,} labeled documents need about {gib(needed)}, and {format_free(free)}: about "
             f"{int(count * free / needed):,} documents would fit; give fewer"
         )

@@ -13,7 +13,7 @@ from graphloss import distributed
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.mixture import share_for
 from graphloss.inference.predictor import Predictor
-from graphloss.losses.modules import Combined, GLoss, ask, balanced_class_weights
+from graphloss.losses.modules import Combined, GLoss, balanced_class_weights, call_loss
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode
 from graphloss.training.build_loss import build
@@ -33,7 +33,7 @@ class GraphModel(nn.Module):
         head: of the cross-entropy; None where the objective has none.
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
-        soft: targets for the unlabelled documents of a batch; needs a head.
+        soft: targets for the unlabeled documents of a batch; needs a head.
 
     In several processes each embeds the documents that it is given, and the loss, the same on all of them, is that of
     the documents of all (`processes`).
@@ -75,7 +75,7 @@ class GraphModel(nn.Module):
             if self.objective.graph_loss is not None:
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
-            loss = ask(self.objective, z, labels, documents)
+            loss = call_loss(self.objective, z, labels, documents)
             parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
         if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
@@ -110,7 +110,7 @@ def start_model(
     Args:
         encoder: a sentence-transformers model.
         start: its unit-length embeddings (n, d) of `sample`.
-        sample: n labelled documents.
+        sample: n labeled documents.
         documents: all training documents, for the weights of the classes and the size of a batch.
         classes: C, how many there are.
         settings: which loss, with or without a head.
@@ -154,17 +154,17 @@ def predictor_of(
 ) -> Predictor:
     """What classifies new texts; the graph's share of a mix is chosen by left-out predictions (`leftout`).
 
-    In standalone mode the head is a probe on all labelled documents.
+    In standalone mode the head is a probe on all labeled documents.
 
     Args:
         model: trained.
-        documents: the training documents; the labelled ones become the graph.
+        documents: the training documents; the labeled ones become the graph.
         validation: documents that help to choose the share; may be empty.
         classes: C.
         kind: the setting `predictor`.
         progress: draw a bar while texts are embedded.
     """
-    known = documents.labelled()
+    known = documents.labeled()
     support = encode(model.encoder, known.texts, progress=progress, shared=True)
     support = support.half().float()  # as a run folder keeps it: a model says the same before and after it is saved
     if model.head is not None:

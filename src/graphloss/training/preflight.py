@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_processes(count: int, settings: TrainSettings) -> None:
-    """Refuse more processes than a graph of labelled documents, `count` of them in an epoch, can keep busy.
+    """Refuse more processes than a graph of labeled documents, `count` of them in an epoch, can keep busy.
 
     Raises:
         InputError: with the number of processes that fits.
@@ -29,33 +29,33 @@ def check_processes(count: int, settings: TrainSettings) -> None:
     if world > graph:
         remedy = f"give --graph-size {world} or more" if world <= count else "label more documents"
         raise InputError(
-            f"{world} processes cannot share graphs of {graph:,} labelled documents: each embeds one at least; "
+            f"{world} processes cannot share graphs of {graph:,} labeled documents: each embeds one at least; "
             f"start at most {graph} (torchrun --nproc-per-node), or {remedy}"
         )
 
 
-def check_hidden(unlabelled: int, settings: TrainSettings) -> None:
-    """Refuse hidden documents in a batch where none is unlabelled.
+def check_hidden(unlabeled: int, settings: TrainSettings) -> None:
+    """Refuse hidden documents in a batch where none is unlabeled.
 
     Raises:
         InputError: there is nothing to hide.
     """
-    if settings.hidden and not unlabelled:
+    if settings.hidden and not unlabeled:
         raise InputError(
-            f"hidden {settings.hidden}: asks for unlabelled documents in each batch, and every document is labelled; "
+            f"hidden {settings.hidden}: asks for unlabeled documents in each batch, and every document is labeled; "
             "give some (--unlabeled FILE, --keep-unlabeled, fit(unlabeled=...)), or leave --hidden away"
         )
 
 
-def said_unused(unlabelled: int, settings: TrainSettings) -> str | None:
-    """What is said where unlabelled documents are there that the settings leave out of the answers; else None."""
-    if not unlabelled or settings.hidden:
+def unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
+    """What is said where unlabeled documents are there that the settings leave out of the answers; else None."""
+    if not unlabeled or settings.hidden:
         return None
     if settings.corpus_graph == "off":
-        return f"{unlabelled:,} unlabelled documents are not used: corpus_graph is off, and hidden is 0"
+        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off, and hidden is 0"
     if settings.predictor in ("graph", "knn"):
         return (
-            f"{unlabelled:,} unlabelled documents teach the head, which predictor '{settings.predictor}' does not ask; "
+            f"{unlabeled:,} unlabeled documents teach the head, which predictor '{settings.predictor}' does not ask; "
             "leave it at mix, or choose head"
         )
     return None
@@ -66,8 +66,8 @@ def check(
     encoder: SentenceTransformer,
     texts: Sequence[str],
     *,
-    labelled: int,
-    unlabelled: int,
+    labeled: int,
+    unlabeled: int,
     classes: int,
 ) -> None:
     """Refuse what `fit` would refuse, for those who have something to do before it.
@@ -76,17 +76,17 @@ def check(
         settings: how to train.
         encoder: what is to be trained.
         texts: of the training documents, see `room.check`.
-        labelled: training documents with a label.
-        unlabelled: and those without.
+        labeled: training documents with a label.
+        unlabeled: and those without.
         classes: C.
 
     Raises:
         InputError: there are more processes than a graph has documents, documents are to be hidden where all are
-            labelled, the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
+            labeled, the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
             ask for would not fit into memory.
     """
-    check_processes(labelled, settings)
-    check_hidden(unlabelled, settings)
+    check_processes(labeled, settings)
+    check_hidden(unlabeled, settings)
     check_freeze(encoder, settings.freeze)
     check_precision(encoder, settings.precision)
-    memory_estimate.check(settings, encoder, texts, labelled=labelled, unlabelled=unlabelled, classes=classes)
+    memory_estimate.check(settings, encoder, texts, labeled=labeled, unlabeled=unlabeled, classes=classes)

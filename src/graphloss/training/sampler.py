@@ -8,7 +8,7 @@ Here the documents of a class travel in small groups:
 2. the groups of a class are spread evenly over the epoch, at random within their stretch of it, and the whole line is
    cut into batches of near-equal size, beside a group's edge where there is room;
 3. batches of a single class, and documents left alone by a cut, are mended by exchanging documents between two batches;
-4. unlabelled documents are dealt out evenly, or so many are drawn into each batch.
+4. unlabeled documents are dealt out evenly, or so many are drawn into each batch.
 """
 
 from bisect import bisect_right
@@ -20,7 +20,7 @@ import numpy as np
 from graphloss import distributed
 
 Batch = dict[int, list[int]]
-"""The labelled documents of a batch, by class."""
+"""The labeled documents of a batch, by class."""
 
 ASKED = 32  # batches asked for an exchange on behalf of one lonely document
 TURNS = 12  # rounds over all lonely documents
@@ -40,21 +40,21 @@ class ClassAwareBatchSampler:
       search by exchanges between two batches found nothing better. Full batches of a small odd size (9) hold some,
       because pairs fill them badly, and must hold some if all classes are pairs; with batches of 16 or more and classes
       of ten or more documents, none was seen in thousands of random corpora;
-    - the numbers of unlabelled documents in two batches differ by one at most, and the groups of a class are spread
-      over the epoch. Where labels are so few that not every batch could hold two pairs, the labelled documents meet in
-      some of the batches, about four in each, and the other batches are unlabelled;
+    - the numbers of unlabeled documents in two batches differ by one at most, and the groups of a class are spread
+      over the epoch. Where labels are so few that not every batch could hold two pairs, the labeled documents meet in
+      some of the batches, about four in each, and the other batches are unlabeled;
     - the batches are a function of the labels, the arguments, the seed and the epoch alone.
 
     Unlike samplers that draw classes first, this one neither drops nor repeats documents, so an epoch is an epoch.
 
     Args:
-        labels: (n,) class indices; -1 is unlabelled.
+        labels: (n,) class indices; -1 is unlabeled.
         batch_size: most documents in a batch.
         seed: of the shuffling.
-        group_size: g; when None, a sixteenth of the labelled documents in a batch, but 2 to 8.
-        hidden: unlabelled documents, or all where there are fewer, drawn anew into each batch beside its labelled ones,
-            of which there are then `ceil(l / batch_size)` batches for l labelled documents: an epoch is one over these.
-            When None, every unlabelled document stands in one batch, and counts among its `batch_size`.
+        group_size: g; when None, a sixteenth of the labeled documents in a batch, but 2 to 8.
+        hidden: unlabeled documents, or all where there are fewer, drawn anew into each batch beside its labeled ones,
+            of which there are then `ceil(l / batch_size)` batches for l labeled documents: an epoch is one over these.
+            When None, every unlabeled document stands in one batch, and counts among its `batch_size`.
         part: (i, W): of every batch only the i-th of W parts, for the i-th of W processes. The parts of a batch make it
             up in their order, share no document, and differ in size by one at most.
 
@@ -84,9 +84,9 @@ class ClassAwareBatchSampler:
         if batch_size < 1 or (group_size is not None and group_size < 1):
             raise ValueError(f"expected batch_size and group_size >= 1, not {batch_size} and {group_size}")
         if hidden is not None and hidden < 0:
-            raise ValueError(f"expected hidden >= 0 unlabelled documents a batch, not {hidden}")
+            raise ValueError(f"expected hidden >= 0 unlabeled documents a batch, not {hidden}")
         if self.labels.size and self.labels.min() < -1:
-            raise ValueError(f"expected class indices, or -1 for an unlabelled document, not {self.labels.min()}")
+            raise ValueError(f"expected class indices, or -1 for an unlabeled document, not {self.labels.min()}")
         if not 0 <= part[0] < part[1]:
             raise ValueError(f"expected part (i, W) with 0 <= i < W, not {part}")
         self.batch_size = batch_size
@@ -94,10 +94,10 @@ class ClassAwareBatchSampler:
         self.seed = seed
         self.epoch = 0
         self.hidden = hidden
-        self._unlabelled = np.flatnonzero(self.labels < 0)
-        counted = len(self.labels) if hidden is None else len(self.labels) - len(self._unlabelled)
+        self._unlabeled = np.flatnonzero(self.labels < 0)
+        counted = len(self.labels) if hidden is None else len(self.labels) - len(self._unlabeled)
         self.batches = -(-counted // batch_size)
-        order = np.argsort(self.labels, kind="stable")[len(self._unlabelled) :]
+        order = np.argsort(self.labels, kind="stable")[len(self._unlabeled) :]
         edges = np.flatnonzero(np.diff(self.labels[order])) + 1
         self._classes = np.split(order, edges) if len(order) else []
         a_batch = -(-len(order) // max(1, self.batches))
@@ -117,20 +117,20 @@ class ClassAwareBatchSampler:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
         if self.hidden is None:
-            labelled, unlabelled = self._labelled_batches(rng)
-            others = np.split(rng.permutation(self._unlabelled), np.cumsum(unlabelled)[:-1])
+            labeled, unlabeled = self._labeled_batches(rng)
+            others = np.split(rng.permutation(self._unlabeled), np.cumsum(unlabeled)[:-1])
         else:
-            labelled = self._arranged(np.full(self.batches, self.batch_size), rng)
-            share = min(self.hidden, len(self._unlabelled))
-            others = [rng.choice(self._unlabelled, share, replace=False) for _ in labelled]
-        for batch, more in zip(labelled, others, strict=True):
+            labeled = self._arranged(np.full(self.batches, self.batch_size), rng)
+            share = min(self.hidden, len(self._unlabeled))
+            others = [rng.choice(self._unlabeled, share, replace=False) for _ in labeled]
+        for batch, more in zip(labeled, others, strict=True):
             documents = np.array([*chain.from_iterable(batch.values()), *more], dtype=np.int64)
             yield rng.permutation(documents)[distributed.share(len(documents), *self.part)].tolist()
 
-    def _labelled_batches(self, rng: np.random.Generator) -> tuple[list[Batch], np.ndarray]:
-        """The labelled documents of each batch, and how many unlabelled ones it takes."""
+    def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[Batch], np.ndarray]:
+        """The labeled documents of each batch, and how many unlabeled ones it takes."""
         total = len(self.labels)
-        known = total - len(self._unlabelled)
+        known = total - len(self._unlabeled)
         few = max(1, known // 4)  # two classes with two documents each
         if known and few < self.batches and (total // self.batches) * few >= known:
             # So few labels that a batch could not hold two pairs: some batches get enough of them, the others none.
@@ -140,13 +140,13 @@ class ClassAwareBatchSampler:
             for place, batch in zip(chosen, self._arranged(room[chosen], rng), strict=True):
                 batches[place] = batch
             return batches, room - [sum(map(len, batch.values())) for batch in batches]
-        unlabelled = _even(len(self._unlabelled), self.batches)
-        return self._arranged(self.batch_size - unlabelled, rng), unlabelled
+        unlabeled = _even(len(self._unlabeled), self.batches)
+        return self._arranged(self.batch_size - unlabeled, rng), unlabeled
 
     def _arranged(self, room: np.ndarray, rng: np.random.Generator) -> list[Batch]:
-        """The labelled documents in as many batches as `room` has entries, none above its room."""
+        """The labeled documents in as many batches as `room` has entries, none above its room."""
         sizes = {int(self.labels[members[0]]): len(members) for members in self._classes}
-        mender = Mender(_cut(self._groups(rng), self.labels, room.tolist()), sizes, room.tolist(), rng)
+        mender = BatchRepair(_cut(self._groups(rng), self.labels, room.tolist()), sizes, room.tolist(), rng)
         mender.mix()
         mender.keep_company()
         return mender.batches
@@ -202,13 +202,13 @@ def _is_clean(cut: int, ends: list[int]) -> bool:
     return into == 0 or (into >= 2 and ends[group] - cut >= 2)
 
 
-class Mender:
+class BatchRepair:
     """Exchanges documents between batches until no exchange makes them better.
 
     Args:
         batches: changed in place.
         sizes: documents of each class in the epoch.
-        room: most labelled documents in each batch.
+        room: most labeled documents in each batch.
         rng: chooses which batches are asked.
     """
 

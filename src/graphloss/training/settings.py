@@ -27,7 +27,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "nca": ("weight", "temperature"),
     }
 )
-"""Losses by name, and the settings that some have and others have not; `catalogue.build` makes them."""
+"""Losses by name, and the settings that some have and others have not; `catalog.build` makes them."""
 
 
 def setting(
@@ -51,10 +51,10 @@ class DataSettings:
 
     text: str | None = setting(None, "Column of the texts; guessed when not given.")
     label: str | None = setting(
-        None, "Column of the labels; guessed when not given. An empty label is an unlabelled document."
+        None, "Column of the labels; guessed when not given. An empty label is an unlabeled document."
     )
-    shots: int | None = setting(None, "Keep only N labelled documents a class.", least=1)
-    keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabelled.")
+    shots: int | None = setting(None, "Keep only N labeled documents a class.", least=1)
+    keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabeled.")
     unlabeled: str | None = setting(
         None, "File of further documents to learn from, without labels: a table, or a .txt file with a text a line."
     )
@@ -68,7 +68,7 @@ class TrainSettings:
     """How an encoder is trained; every field is a keyword of `TextClassifier` and an option of `graphloss train`."""
 
     model: str | None = setting(None, "Encoder: a folder or a Hub name (default: the packaged all-MiniLM-L6-v2).")
-    loss: str = setting("gloss", "What is minimised:", choices=tuple(LOSSES))
+    loss: str = setting("gloss", "What is minimized:", choices=tuple(LOSSES))
     mode: str = setting(
         "combined",
         "combined: cross-entropy and the loss; standalone: the loss alone, then a linear probe.",
@@ -78,12 +78,12 @@ class TrainSettings:
     sigma: float | str = setting(
         "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, least=1e-3
     )
-    perplexity: float = setting(15.0, "Neighbours that count, with --sigma perplexity.", above=1)
+    perplexity: float = setting(15.0, "Neighbors that count, with --sigma perplexity.", above=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
     q: float = setting(
-        0.0, "0: likelihood; up to 1: generalised cross-entropy, robust to wrong labels.", least=0, most=1
+        0.0, "0: likelihood; up to 1: generalized cross-entropy, robust to wrong labels.", least=0, most=1
     )
-    k: int | None = setting(None, "Keep the k nearest neighbours of each document alone (default: all).", least=1)
+    k: int | None = setting(None, "Keep the k nearest neighbors of each document alone (default: all).", least=1)
     memory: int = setting(
         0, "Documents of earlier batches that stand in the graph with their label, so many a class; 0: none.", least=0
     )
@@ -105,7 +105,7 @@ class TrainSettings:
     )
     hidden: int = setting(
         0,
-        "Unlabelled documents drawn into each graph beside the labelled ones, as nodes that labels flow over.",
+        "Unlabeled documents drawn into each graph beside the labeled ones, as nodes that labels flow over.",
         least=0,
     )
     soft_weight: float = setting(
@@ -116,7 +116,7 @@ class TrainSettings:
     )
     corpus_graph: str = setting(
         "auto",
-        "auto: a graph of all documents teaches the head where some are unlabelled; off: they are for --hidden alone.",
+        "auto: a graph of all documents teaches the head where some are unlabeled; off: they are for --hidden alone.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
@@ -158,7 +158,7 @@ class TrainSettings:
     predictor: str = setting(
         "mix",
         "What classifies new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or "
-        "head and graph together, in shares chosen by left-out predictions, with the nearest texts where unlabelled "
+        "head and graph together, in shares chosen by left-out predictions, with the nearest texts where unlabeled "
         "ones taught the head:",
         choices=PREDICTORS,
     )

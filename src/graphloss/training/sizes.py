@@ -28,13 +28,13 @@ def graph_size_for(count: int, settings: TrainSettings) -> int:
     return settings.graph_size or batch_size_for(count, settings)
 
 
-def said_graphs(graph_size: int, batch_size: int) -> str:
+def format_graphs(graph_size: int, batch_size: int) -> str:
     """The size of a graph, and of its batches where it is made of several, in words."""
     return f"graphs of {graph_size:,}" + (f" in batches of {batch_size:,}" if batch_size < graph_size else "")
 
 
 def steps_of_epoch(count: int, settings: TrainSettings) -> int:
-    """Optimiser steps of one pass over `count` documents."""
+    """Optimizer steps of one pass over `count` documents."""
     return math.ceil(math.ceil(count / graph_size_for(count, settings)) / settings.accumulate)
 
 
@@ -45,8 +45,8 @@ def epochs_for(count: int, settings: TrainSettings) -> int:
     return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
-def blend_for(labelled: int, settings: TrainSettings) -> float:
+def blend_for(labeled: int, settings: TrainSettings) -> float:
     """Share of the fine-tuned weights that is kept: as asked, or half of them where labels are few."""
     if settings.blend is not None:
         return settings.blend
-    return BLEND if labelled <= FEW_LABELS else 1.0
+    return BLEND if labeled <= FEW_LABELS else 1.0

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphloss.inference.corpus_graph import certainty
-from graphloss.inference.pseudo_labels import lesson
+from graphloss.inference.pseudo_labels import pseudo_labels
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 
 
 class SoftTargets(nn.Module):
-    """What the corpus graph says of the unlabelled documents at the moment, as targets for those in a batch.
+    """What the corpus graph says of the unlabeled documents at the moment, as targets for those in a batch.
 
     They are part of a checkpoint: a training that is resumed within an epoch goes on with those that it began with.
 
@@ -40,14 +40,14 @@ class SoftTargets(nn.Module):
         self.share.fill_(share)
         if share > 0:
             z, labels = encode(encoder, self.documents.texts, shared=True), torch.tensor(self.documents.labels)
-            self.targets.copy_(lesson(z, labels, self.classes, shared=True).targets)
+            self.targets.copy_(pseudo_labels(z, labels, self.classes, shared=True).targets)
 
     def loss(self, logits: Tensor, labels: Tensor, documents: Tensor) -> Tensor:
-        """The weighted cross-entropy of the unlabelled documents of a batch; 0 where there are none.
+        """The weighted cross-entropy of the unlabeled documents of a batch; 0 where there are none.
 
         Args:
             logits: (b, C).
-            labels: (b,), -1 for unlabelled.
+            labels: (b,), -1 for unlabeled.
             documents: (b,) their places among all documents.
         """
         hidden = labels < 0

@@ -93,7 +93,7 @@ class GraphTrainer(Trainer):
         return Path(self.args.output_dir)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches by class, this process's part of each; every labelled document once an epoch."""
+        """Batches by class, this process's part of each; every labeled document once an epoch."""
         size = graph_size_for(self.documents.known, self.settings)
         sampler = ClassAwareBatchSampler(
             self.documents.labels,
@@ -176,14 +176,14 @@ class GraphTrainer(Trainer):
         """Write the checkpoint under a hidden name, then rename it: a kill never leaves half of one."""
         run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         writing = run / ".writing"
-        distributed.first_does(lambda: shutil.rmtree(writing, ignore_errors=True))
+        distributed.on_first(lambda: shutil.rmtree(writing, ignore_errors=True))
         self.args.output_dir = str(writing)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(run)
         self.accelerator.wait_for_everyone()  # each process writes its random state
-        distributed.first_does(lambda: self._keep_checkpoint(run, writing, name))
+        distributed.on_first(lambda: self._keep_checkpoint(run, writing, name))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write tied weights once, as of T5; loading gives them to every name."""

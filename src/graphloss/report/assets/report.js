@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures, follows the colour scheme of the reader's system, sorts tables and the confusion matrix, and picks classes out of the maps.
+// Draws the figures, follows the color scheme of the reader's system, sorts tables and the confusion matrix, and picks classes out of the maps.
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const plots = [...document.querySelectorAll("[data-figure]")];
 const theme = () => ({

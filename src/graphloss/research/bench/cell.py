@@ -1,9 +1,9 @@
-"""One cell: train once, score the encoder three ways, and say how it learnt.
+"""One cell: train once, score the encoder three ways, and say how it learned.
 
     head     the classifier that the model comes with: its linear head in combined mode, a linear probe in standalone
              mode and for the untouched encoder
-    probe    a logistic regression on the embeddings of the labelled training documents (`evaluation.linear_probe`)
-    knn      the 5 most similar labelled training documents by cosine, votes weighted by 1 / distance
+    probe    a logistic regression on the embeddings of the labeled training documents (`evaluation.linear_probe`)
+    knn      the 5 most similar labeled training documents by cosine, votes weighted by 1 / distance
 
 A curve's seconds are those of training alone: no evaluation, no writing of checkpoints; see `curve` for the clock.
 """
@@ -24,7 +24,7 @@ import numpy as np
 
 from graphloss.research.bench.curve import PROCESSOR, WALL, arrival, curve_of, start_of_curve, writing_clock
 from graphloss.research.bench.draws import judged_of
-from graphloss.research.bench.grid import UNTOUCHED, Cell, said_shots, slug
+from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
 from graphloss.text.corpus import Corpus
@@ -34,7 +34,7 @@ from graphloss.training.settings import TrainSettings
 if TYPE_CHECKING:
     from graphloss.text.documents import Documents
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 MAP_DOCUMENTS = 500
 HOVER_CHARACTERS = 120
 
@@ -85,7 +85,7 @@ def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "data": slug(cell.source),
-        "shots": said_shots(cell.shots),
+        "shots": format_shots(cell.shots),
         "loss": cell.loss,
         "mode": cell.mode,
         "seed": cell.seed,
@@ -111,18 +111,18 @@ def _result(task: Task) -> dict[str, Any]:
     truth = np.array(corpus.indices(judged))  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)
     if task.cell.loss == UNTOUCHED:
-        known = documents.labelled()
+        known = documents.labeled()
         support = encode(encoder, known.texts)
         head, told = None, {"curve": start_of_curve(encoder, support, known, validation, classes)}
     else:
         support, head, told = _train(task, encoder, documents, validation)
-    known_labels = documents.labelled().labels
+    known_labels = documents.labeled().labels
     z = encode(encoder, judged.texts)  # (m, d)
     probe = linear_probe(support, known_labels, len(classes)).probabilities(z).numpy()
     answers = {
         "head": probe if head is None else head(z).numpy(),
         "probe": probe,
-        "knn": neighbours(support.numpy(), known_labels, z.numpy(), len(classes)),
+        "knn": neighbors(support.numpy(), known_labels, z.numpy(), len(classes)),
     }
     scores = {who: score(truth, given, None, classes) for who, given in answers.items()}
     whole = score(truth, answers["head"], z.numpy(), classes)
@@ -133,7 +133,7 @@ def _result(task: Task) -> dict[str, Any]:
         "sizes": {
             "classes": len(classes),
             "train": len(documents),
-            "labelled": len(known_labels),
+            "labeled": len(known_labels),
             "validation": len(validation),
         },
         "scores": {
@@ -153,7 +153,7 @@ def _result(task: Task) -> dict[str, Any]:
 
 
 def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Any, Any, dict[str, Any]]:
-    """Fine-tune the encoder in place: embeddings of the labelled documents, the head, and how it went."""
+    """Fine-tune the encoder in place: embeddings of the labeled documents, the head, and how it went."""
     from graphloss.training.fit import fit
     from graphloss.training.sizes import batch_size_for, epochs_for, graph_size_for, steps_of_epoch
 
@@ -184,18 +184,18 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
     return fitted.model.predictor.support, fitted.model.predictor.head, told
 
 
-def neighbours(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes: int) -> np.ndarray:
+def neighbors(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes: int) -> np.ndarray:
     """Class probabilities (m, C) by the most similar documents.
 
     Args:
-        support: (n, d) unit-length embeddings of labelled documents.
+        support: (n, d) unit-length embeddings of labeled documents.
         labels: (n,) their classes.
         z: (m, d) unit-length embeddings of those to classify.
         classes: C.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    model = KNeighborsClassifier(min(NEIGHBOURS, len(support)), metric="cosine", weights="distance")
+    model = KNeighborsClassifier(min(NEIGHBORS, len(support)), metric="cosine", weights="distance")
     model.fit(support, np.asarray(labels))
     found = np.zeros((len(z), classes), np.float32)
     found[:, model.classes_] = np.clip(model.predict_proba(z), 0.0, 1.0)

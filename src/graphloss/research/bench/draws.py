@@ -80,7 +80,7 @@ def read_draws(
 
 
 def steps_of(settings: TrainSettings, count: int) -> int:
-    """Optimiser steps that a cell of `count` training documents will take."""
+    """Optimizer steps that a cell of `count` training documents will take."""
     from graphloss.training.sizes import epochs_for, steps_of_epoch
 
     return epochs_for(count, settings) * steps_of_epoch(count, settings)

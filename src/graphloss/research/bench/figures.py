@@ -1,6 +1,6 @@
 """The pictures of a comparison: learning curves, differences with their intervals, and embedding maps.
 
-Figures have no theme: the page sets fonts and colours for light and dark.
+Figures have no theme: the page sets fonts and colors for light and dark.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#22c55e")
-GREY = "#94a3b8"
+GRAY = "#94a3b8"
 GRID = "rgba(127,127,127,0.18)"
 Arm = tuple[str, str]
 
 
-def arm_colours(arms: Sequence[Arm]) -> dict[Arm, str]:
-    """A colour a loss, the same in both modes; grey for the untouched encoder."""
+def arm_colors(arms: Sequence[Arm]) -> dict[Arm, str]:
+    """A color a loss, the same in both modes; gray for the untouched encoder."""
     losses = list(dict.fromkeys(loss for loss, _ in arms if loss != UNTOUCHED))
-    colours = {loss: PALETTE[place % len(PALETTE)] for place, loss in enumerate(losses)}
-    return {arm: GREY if arm[0] == UNTOUCHED else colours[arm[0]] for arm in arms}
+    colors = {loss: PALETTE[place % len(PALETTE)] for place, loss in enumerate(losses)}
+    return {arm: GRAY if arm[0] == UNTOUCHED else colors[arm[0]] for arm in arms}
 
 
-def class_colour(place: int, classes: int) -> str:
-    """The colour of a class by its place: hues all around the wheel, neighbours told apart by their lightness too."""
+def class_color(place: int, classes: int) -> str:
+    """The color of a class by its place: hues all around the wheel, neighbors told apart by their lightness too."""
     return f"hsl({(238 + 360 * place / classes) % 360:.0f},65%,{(54, 40, 66)[place % 3]}%)"
 
 
 def curves(
-    runs: Mapping[Arm, Sequence[Sequence[Mapping[str, Any]]]], colours: Mapping[Arm, str], *, by: str, legend: bool
+    runs: Mapping[Arm, Sequence[Sequence[Mapping[str, Any]]]], colors: Mapping[Arm, str], *, by: str, legend: bool
 ) -> go.Figure | None:
     """Validation macro-F1 as training goes on: the mean over the seeds, and the range from worst to best.
 
     Args:
         runs: (loss, mode) -> the curve of each seed.
-        colours: of each (loss, mode).
+        colors: of each (loss, mode).
         by: "epoch" or "seconds", along the axis.
         legend: whether to name the lines.
 
@@ -66,7 +66,7 @@ def curves(
         length = min(map(len, scored))
         y = np.array([[row["macro_f1"] for row in curve[:length]] for curve in scored])  # (seeds, length)
         x = np.array([[row[by] for row in curve[:length]] for curve in scored]).mean(0)  # (length,)
-        name, colour = html.escape(arm_name(*arm)), colours[arm]
+        name, color = html.escape(arm_name(*arm)), colors[arm]
         if arm[0] == UNTOUCHED:  # a level to start from, drawn across
             x, y = np.array([0.0, furthest]), y[:, :1].repeat(2, axis=1)
         group = f"{arm[0]} {arm[1]}"
@@ -75,7 +75,7 @@ def curves(
                 x=[*x, *x[::-1]],
                 y=[*y.max(0), *y.min(0)[::-1]],
                 fill="toself",
-                fillcolor=colour,
+                fillcolor=color,
                 opacity=min(0.13, 0.4 / len(runs)),  # many bands lie upon one another
                 line={"width": 0},
                 mode="lines",
@@ -89,7 +89,7 @@ def curves(
             name=name,
             mode="lines",
             legendgroup=group,
-            line={"color": colour, "width": 2, "dash": {"standalone": "dash", "none": "dot"}.get(arm[1], "solid")},
+            line={"color": color, "width": 2, "dash": {"standalone": "dash", "none": "dot"}.get(arm[1], "solid")},
             hovertemplate=f"{name}<br>%{{x:.4g}} {by}: %{{y:.1%}}<extra></extra>",
         )
     if not figure.data:
@@ -98,7 +98,7 @@ def curves(
     return figure
 
 
-def differences(rows: Sequence[Mapping[str, Any]], score: str, colours: Mapping[Arm, str]) -> go.Figure | None:
+def differences(rows: Sequence[Mapping[str, Any]], score: str, colors: Mapping[Arm, str]) -> go.Figure | None:
     """Paired differences against cross-entropy as dots with their 95% intervals; None where there are none."""
     shown = [(row, found) for row in rows if row["against_ce"] and (found := row["against_ce"][score])]
     if not shown:
@@ -119,11 +119,11 @@ def differences(rows: Sequence[Mapping[str, Any]], score: str, colours: Mapping[
             x=[scale * found["mean"]],
             y=[name],
             mode="markers",
-            marker={"size": 10, "color": colours[row["loss"], row["mode"]]},
+            marker={"size": 10, "color": colors[row["loss"], row["mode"]]},
             error_x={"type": "data", "array": [half], "thickness": 1.6, "width": 4} if half is not None else None,
             hovertemplate=f"{name}<br>%{{x:+.2f}}{said}<extra></extra>",
         )
-    figure.add_vline(0, line={"color": GREY, "width": 1, "dash": "dash"})
+    figure.add_vline(0, line={"color": GRAY, "width": 1, "dash": "dash"})
     middle = [abs(scale * found["mean"]) for _, found in shown]
     ends = [abs(scale * x) for _, found in shown for x in (found["low"], found["high"]) if x is not None]
     if ends and max(ends) > 8 * max(middle):  # two seeds: intervals so wide that no dot could be told from another
@@ -140,11 +140,11 @@ def embedding_map(
     *,
     classes: int,
 ) -> go.Figure:
-    """Documents as dots in the colour of their class: a circle where the prediction is right, a cross elsewhere.
+    """Documents as dots in the color of their class: a circle where the prediction is right, a cross elsewhere.
 
     Args:
         points: two coordinates a document.
-        truth: its class, for the colour.
+        truth: its class, for the color.
         predicted: the class it was given.
         hover: what is said of it, escaped.
         classes: how many there are.
@@ -158,7 +158,7 @@ def embedding_map(
         text=list(hover),
         hovertemplate="%{text}<extra></extra>",
         marker={
-            "color": [class_colour(place, classes) for place in truth],
+            "color": [class_color(place, classes) for place in truth],
             "size": [6 if good else 8 for good in right],
             "symbol": ["circle" if good else "x" for good in right],
             "opacity": 0.85,

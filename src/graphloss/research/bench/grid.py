@@ -56,7 +56,7 @@ class Cell:
     @property
     def study(self) -> str:
         """The name of the study that all its seeds share."""
-        return f"{slug(self.source)}-{said_shots(self.shots)}-{self.loss}-{self.mode}"
+        return f"{slug(self.source)}-{format_shots(self.shots)}-{self.loss}-{self.mode}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Grid:
         sources: data sets, files by their whole path.
         losses: names out of `config.LOSSES`.
         modes: "combined", "standalone" or both.
-        shots: labelled documents a class; None is all.
+        shots: labeled documents a class; None is all.
         seeds: draws, numbered from 0.
         data: fields of `DataSettings` for every cell, without `shots`.
         settings: fields of `TrainSettings` as given: those that are one loss's own go to the losses that have them.
@@ -196,7 +196,7 @@ def slug(source: str) -> str:
     return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if Path(source).is_absolute() else plain
 
 
-def said_shots(shots: int | None) -> str:
+def format_shots(shots: int | None) -> str:
     """Shots as they are given: a number or `all`."""
     return "all" if shots is None else str(shots)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.research.bench import tables
-from graphloss.research.bench.cell import NEIGHBOURS
+from graphloss.research.bench.cell import NEIGHBORS
 from graphloss.research.bench.grid import BASELINE, NO_MODE, RESERVED, UNTOUCHED, owners
 from graphloss.training.settings import LOSSES
-from graphloss.training.sizes import said_graphs
+from graphloss.training.sizes import format_graphs
 
 Cell = Mapping[str, Any]
 
@@ -18,8 +18,8 @@ HOW = (
     "Every loss of a draw learns from the same documents for the same number of steps, in batches of the same size; "
     "nothing stops early, and the best epoch is chosen by the same rule on the validation documents. Each seed draws "
     "labels, validation documents and batches anew. The head is the classifier that a model comes with (standalone and "
-    "untouched: a linear probe); the probe is a logistic regression on the embeddings of the labelled training "
-    f"documents; kNN takes the {NEIGHBOURS} most similar of them by cosine, weighted by 1 / distance. Scores are means "
+    "untouched: a linear probe); the probe is a logistic regression on the embeddings of the labeled training "
+    f"documents; kNN takes the {NEIGHBORS} most similar of them by cosine, weighted by 1 / distance. Scores are means "
     "over the seeds ± half of their 95% t interval; differences are paired by seed. Epochs and seconds to 99%: until "
     "validation macro-F1 reached 99% of its best, in seconds of training alone, without evaluation or writing; on "
     "a CPU they are seconds of the processor, which other work on the machine does not lengthen."
@@ -33,13 +33,13 @@ def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
     for group, mine in groups_of(trained).items():
         one = mine[0]
         sizes = one["sizes"]
-        labelled, held, classes = sizes["labelled"], sizes["validation"], sizes["classes"]
+        labeled, held, classes = sizes["labeled"], sizes["validation"], sizes["classes"]
         steps = ""
         if one["epochs"]:
-            graphs = said_graphs(one.get("graph_size", one["batch_size"]), one["batch_size"])
+            graphs = format_graphs(one.get("graph_size", one["batch_size"]), one["batch_size"])
             steps = f"{one['epochs']} epochs of {one['steps_an_epoch']} steps, {graphs}; "
         facts[tables.group_name(*group)] = (
-            f"{classes} classes; {labelled:,} labelled documents, {held:,} for validation; {steps}"
+            f"{classes} classes; {labeled:,} labeled documents, {held:,} for validation; {steps}"
             f"{one['documents']:,} {one['split']} documents scored"
         )
     asked = [cell["asked"] for cell in trained]

@@ -17,7 +17,7 @@ from graphloss.research.bench import figures, tables
 from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.notes import HOW, facts_of, groups_of
 from graphloss.research.bench.storage import MARKDOWN, REPORT, ROWS, locked, write_json
-from graphloss.research.bench.summary import summarise
+from graphloss.research.bench.summary import summarize
 from graphloss.system import write_text
 
 Cell = Mapping[str, Any]
@@ -30,7 +30,7 @@ def write_page(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         out: the folder.
         cells: results as `read_cells` gives them; at least one.
     """
-    rows = summarise(cells)
+    rows = summarize(cells)
     with locked(out, "results", wait=True):
         write_json(out / ROWS, rows)
         write_text(out / MARKDOWN, results_markdown(rows, cells))
@@ -51,10 +51,10 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
 
     page = Page()
     arms = list(dict.fromkeys((row["loss"], row["mode"]) for row in rows))
-    colours = figures.arm_colours(arms)
+    colors = figures.arm_colors(arms)
     page.section("Scores", "Bold: the best of its column.", "".join(map(tables.as_html, tables.score_tables(rows))))
-    _differences(page, rows, colours)
-    _curves(page, cells, colours)
+    _differences(page, rows, colors)
+    _curves(page, cells, colors)
     _maps(page, cells)
     facts = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
@@ -110,11 +110,11 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{tried}; beyond chance (corrected p below 0.05) are {better} for the better and {worse} for the worse."
 
 
-def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colours: Mapping[tuple[str, str], str]) -> None:
+def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colors: Mapping[tuple[str, str], str]) -> None:
     shown = tables.comparison_tables(rows)
     if not shown:
         return
-    figure = figures.differences(rows, "head_macro_f1", colours)
+    figure = figures.differences(rows, "head_macro_f1", colors)
     drawn = f"<h3>Macro-F1 of the head</h3>{page.figure(figure)}" if figure is not None else ""
     first, *others = shown
     more = "".join(map(tables.as_html, others))
@@ -122,13 +122,13 @@ def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colours: Mapping
     page.section("Against cross-entropy", "Dots are mean differences over the seeds, bars their 95% intervals.", body)
 
 
-def _curves(page: Page, cells: Sequence[Cell], colours: Mapping[tuple[str, str], str]) -> None:
+def _curves(page: Page, cells: Sequence[Cell], colors: Mapping[tuple[str, str], str]) -> None:
     blocks = []
     for group, mine in groups_of(cells).items():
         runs: dict[tuple[str, str], list[Any]] = {}
         for cell in mine:
             runs.setdefault((cell["loss"], cell["mode"]), []).append(cell["curve"])
-        pair = [figures.curves(runs, colours, by=by, legend=True) for by in ("epoch", "seconds")]
+        pair = [figures.curves(runs, colors, by=by, legend=True) for by in ("epoch", "seconds")]
         if panels := [f"<div>{page.figure(figure)}</div>" for figure in pair if figure is not None]:
             title = html.escape(tables.group_name(*group))
             blocks.append(f'<div class="block"><h3>{title}</h3><div class="pair">{"".join(panels)}</div></div>')
@@ -164,7 +164,7 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
             panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')
         chips = "".join(
             f'<button value="{known + place}" aria-pressed="false">'
-            f'<i style="background:{figures.class_colour(place, len(classes))}"></i>{html.escape(name[:48])}</button>'
+            f'<i style="background:{figures.class_color(place, len(classes))}"></i>{html.escape(name[:48])}</button>'
             for place, name in enumerate(classes)
         )
         known += len(classes)

@@ -18,7 +18,7 @@ from graphloss.research.bench import storage as place
 from graphloss.research.bench import tuned_settings
 from graphloss.research.bench.cell import Task, run_cell
 from graphloss.research.bench.draws import Draw, corpus_of, judged_of, read_draws, steps_of
-from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, said_shots, slug
+from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
 from graphloss.research.bench.notes import said
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.tables import arm_name, group_name
@@ -92,7 +92,7 @@ def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
 
 
 class _Work:
-    """Cells being run, one after another, with a bar that counts optimiser steps."""
+    """Cells being run, one after another, with a bar that counts optimizer steps."""
 
     def __init__(self, out: Path, grid: Grid, encoder: str, screen: Screen, drawn: Mapping[Draw, Corpus]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -165,7 +165,7 @@ class _Work:
 
     def search(self, cell: Cell) -> dict[str, Any]:
         """Make the study of a cell."""
-        name = f"{group_name(slug(cell.source), said_shots(cell.shots))}: {arm_name(cell.loss, cell.mode)}"
+        name = f"{group_name(slug(cell.source), format_shots(cell.shots))}: {arm_name(cell.loss, cell.mode)}"
         self.screen.say(f"  {name}: searching settings in {self.grid.tune} trials")
 
         def tell(row: Any, tuned: Any) -> None:
@@ -203,7 +203,7 @@ class _Work:
         return self.corpus[1]
 
     def steps(self, cell: Cell) -> int:
-        """Optimiser steps of a cell, by its data set's first draw."""
+        """Optimizer steps of a cell, by its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
         return steps_of(self.grid.settings_of(cell), self.drawn[cell.source, cell.shots].train.known)
@@ -211,9 +211,9 @@ class _Work:
 
 def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
     """What is about to be done, and how long it may take, before it begins."""
-    from graphloss.run.plan import size_up
+    from graphloss.run.plan import estimate_time
     from graphloss.text.encoder import load
-    from graphloss.training.sizes import said_graphs
+    from graphloss.training.sizes import format_graphs
 
     screen, total = work.screen, sum(1 for _ in asked.cells())
     minutes: dict[Draw, float] = {}
@@ -224,12 +224,12 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
         )
         settings = asked.settings_of(cell)
         encoder = load(work.encoder, max_length=settings.max_length)
-        plan = size_up(corpus, settings, work.out, encoder)
+        plan = estimate_time(corpus, settings, work.out, encoder)
         minutes[source, shots] = plan.minutes
-        name = group_name(slug(source), said_shots(shots))
+        name = group_name(slug(source), format_shots(shots))
         lines.append(
             f"{name}: {len(corpus.train):,} training documents, {plan.epochs} epochs of {plan.steps} "
-            f"{'step' if plan.steps == 1 else 'steps'}, {said_graphs(plan.graph_size, plan.batch_size)}; "
+            f"{'step' if plan.steps == 1 else 'steps'}, {format_graphs(plan.graph_size, plan.batch_size)}; "
             f"{len(judged_of(corpus)[1]):,} {judged_of(corpus)[0]} documents scored"
         )
     trained = [cell for cell in todo if cell.loss != UNTOUCHED]
@@ -268,7 +268,7 @@ def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> 
                 continue
             settings = asked.settings_of(cell)
             encoder = encoder or load(source, max_length=settings.max_length)
-            counts = {"labelled": train.known, "unlabelled": len(train) - train.known}
+            counts = {"labeled": train.known, "unlabeled": len(train) - train.known}
             check(settings, encoder, texts, **counts, classes=len(corpus.label_names))
             texts = []
 
@@ -293,7 +293,7 @@ def _follow(on_trial: Callable[[Any, Any], None]) -> Any:
 
 
 def _watch(on_step: Callable[[], None]) -> Any:
-    """A trainer callback that is told of each optimiser step."""
+    """A trainer callback that is told of each optimizer step."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):

@@ -20,7 +20,7 @@ from typing import Any
 
 from graphloss import system
 from graphloss.errors import InputError
-from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, said_shots, slug
+from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
 from graphloss.system import write_text
 
 FORMAT = 1
@@ -108,7 +108,7 @@ def claim(folder: Path, asked: Grid, fingerprints: Mapping[str, str]) -> Grid:
                 "sources": seen | dict(fingerprints),
                 "losses": grid.losses,
                 "modes": grid.modes,
-                "shots": [said_shots(shots) for shots in grid.shots],
+                "shots": [format_shots(shots) for shots in grid.shots],
                 "seeds": grid.seeds,
                 **{name: getattr(grid, name) for name in FIXED},
             }
@@ -195,7 +195,7 @@ def _check(found: dict[str, Any], cell: Cell) -> None:
     """Refuse a result without what the tables need; raises ValueError, KeyError or TypeError."""
     if found["format"] > FORMAT:
         raise ValueError("written by a newer graphloss")
-    said = {"data": slug(cell.source), "shots": said_shots(cell.shots), "loss": cell.loss, "mode": cell.mode}
+    said = {"data": slug(cell.source), "shots": format_shots(cell.shots), "loss": cell.loss, "mode": cell.mode}
     for name, value in (said | {"seed": cell.seed}).items():
         if found[name] != value:
             raise ValueError(f"{name} is {found[name]!r}, not {value!r}")

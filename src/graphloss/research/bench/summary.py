@@ -43,7 +43,7 @@ TIMES = ("epochs_to_99", "seconds_to_99", "training_seconds")
 COMPARED = tuple(name for name in SCORES if name not in TIMES)
 
 
-def summarise(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows, ready for JSON, in the order in which the cells come; cross-entropy first, the overall rows last.
 
     Args:

@@ -30,7 +30,7 @@ COMPARED_COLUMNS = (
     ("head_macro_f1", "Macro-F1 of the head", "percent"),
     ("head_accuracy", "Accuracy of the head", "percent"),
     ("probe_macro_f1", "Macro-F1 of the probe", "percent"),
-    ("knn_macro_f1", "Macro-F1 of the nearest neighbours", "percent"),
+    ("knn_macro_f1", "Macro-F1 of the nearest neighbors", "percent"),
     ("macro_silhouette", "Macro silhouette", "plain"),
 )
 WIDE = 180

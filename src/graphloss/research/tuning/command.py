@@ -85,7 +85,7 @@ def tune_corpus(
     for line in corpus.warnings:
         screen.warn(line)
     train = corpus.train
-    counts = {"labelled": train.known, "unlabelled": len(train) - train.known, "classes": len(corpus.label_names)}
+    counts = {"labeled": train.known, "unlabeled": len(train) - train.known, "classes": len(corpus.label_names)}
     check(settings, load(encoder_source, max_length=settings.max_length), train.texts, **counts)
     name = study or f"{corpus.name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
     folder = out or Path("runs") / f"tune-{name}"
@@ -101,10 +101,10 @@ def tune_corpus(
     from graphloss.research.tuning.search import tune as search
     from graphloss.text.documents import Documents
 
-    learnt, judging = (
+    learned, judging = (
         Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
     )  # the test documents stay behind here
-    folds = folds_of(learnt, judging, seed=settings.seed)
+    folds = folds_of(learned, judging, seed=settings.seed)
     screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
     screen.stage(
         f"  {sum(len(fold.judged) for fold in folds):,} documents judge, in {len(folds)} "
@@ -118,7 +118,7 @@ def tune_corpus(
     try:
         with TrialLines(screen.console, trials, len(folds), write) as lines:
             tuned = search(
-                learnt,
+                learned,
                 judging,
                 corpus.label_names,
                 settings,

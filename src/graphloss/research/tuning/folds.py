@@ -14,7 +14,7 @@ LOG_LOSS, MACRO_F1 = "log_loss", "macro_f1"
 FIGURES = {LOG_LOSS: "log-loss", MACRO_F1: "macro-F1"}
 
 ENOUGH = 200
-"""Labelled documents that judge settings well enough; with fewer, chance would choose."""
+"""Labeled documents that judge settings well enough; with fewer, chance would choose."""
 
 FOLDS = 4
 """Parts of a cross-validation: three quarters of the labels stay to learn from."""
@@ -22,7 +22,7 @@ FOLDS = 4
 
 @dataclass(frozen=True)
 class Fold:
-    """Documents to train on, labelled or not, and labelled ones to judge by."""
+    """Documents to train on, labeled or not, and labeled ones to judge by."""
 
     train: Documents
     judged: Documents
@@ -32,17 +32,17 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     """Divide documents for judging settings; the same call gives the same folds.
 
     With at least `ENOUGH` validation documents these judge, as they are. Otherwise they are put together with the
-    labelled training documents, and these are dealt out by class to `FOLDS` parts, of which each judges what was
-    learnt from the others; only as many parts judge as hold `ENOUGH` documents. A document that is alone of its class
-    always stays to learn from, and so do all unlabelled documents.
+    labeled training documents, and these are dealt out by class to `FOLDS` parts, of which each judges what was
+    learned from the others; only as many parts judge as hold `ENOUGH` documents. A document that is alone of its class
+    always stays to learn from, and so do all unlabeled documents.
 
     Args:
-        train: the training documents; -1 is unlabelled.
-        validation: labelled documents; may be empty.
+        train: the training documents; -1 is unlabeled.
+        validation: labeled documents; may be empty.
         seed: deals the documents out.
 
     Raises:
-        InputError: no class has two labelled documents, so that nothing can be judged.
+        InputError: no class has two labeled documents, so that nothing can be judged.
     """
     if len(validation) >= ENOUGH:
         return [Fold(train, validation)]
@@ -52,7 +52,7 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     used = [number for number in range(FOLDS) if sizes[number] and sum(sizes[:number]) < ENOUGH]
     if not used:
         raise InputError(
-            "no class has two labelled documents, so that there is nothing to judge settings by; label some more"
+            "no class has two labeled documents, so that there is nothing to judge settings by; label some more"
         )
 
     def take(rows: np.ndarray) -> Documents:
@@ -61,14 +61,14 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     return [Fold(take(np.flatnonzero(part != number)), take(np.flatnonzero(part == number))) for number in used]
 
 
-def objective_for(labelled: int) -> str:
+def objective_for(labeled: int) -> str:
     """By what settings are compared, given the number of labels in all.
 
     Up to `schedule.FEW_LABELS` it is "log_loss", the mean negative log-likelihood of the true class: macro-F1 of some
     dozens of documents moves in steps of several percent, so that chance would choose. Beyond it is "macro_f1", which
     is what people want.
     """
-    return LOG_LOSS if labelled <= FEW_LABELS else MACRO_F1
+    return LOG_LOSS if labeled <= FEW_LABELS else MACRO_F1
 
 
 def natural(objective: str, score: float) -> float:

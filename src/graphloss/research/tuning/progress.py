@@ -26,7 +26,7 @@ class TrialLines(Watcher):
 
     def __init__(self, console: Console, trials: int, folds: int, on_tuned: Callable[[Tuned], None]) -> None:
         self.console, self.trials, self.folds, self.on_tuned = console, trials, folds, on_tuned
-        self.headed = self.said_waiting = False
+        self.headed = self.format_waiting = False
         self.bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
@@ -78,7 +78,7 @@ class TrialLines(Watcher):
     def waiting(self, running: int) -> None:
         """Say once that others are being waited for."""
         self.bar.update(self.task, description="waiting")
-        if not self.said_waiting:
+        if not self.format_waiting:
             trials = f"{running} trial{'s' if running > 1 else ''}"
             self.console.print(f"  waiting for {trials} of other processes to end", style="dim")
-            self.said_waiting = True
+            self.format_waiting = True

@@ -91,8 +91,8 @@ def tune(
     folds, the proposals, and each training.
 
     Args:
-        train: the training documents; unlabelled ones (-1) are always trained on.
-        validation: labelled documents, or none; `folds.folds_of` says which documents judge.
+        train: the training documents; unlabeled ones (-1) are always trained on.
+        validation: labeled documents, or none; `folds.folds_of` says which documents judge.
         label_names: names of the C classes.
         settings: how to train, but for what is searched.
         space: what is searched, for example `space.space_for(loss, mode)`.
