@@ -32,6 +32,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.fit import fit
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "cheaper_training.jsonl"
@@ -71,7 +72,8 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     callbacks: list[TrainerCallback] = [ShortAtFirst(encoder, tokens, epochs)] if short else []
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder), callbacks=callbacks)
+        checked = preflight(check_settings(settings, train, Documents([], []), names), encoder)
+        fitted = fit(encoder, checked, folder=Path(folder), callbacks=callbacks)
     row = {"variant": variant, "data": data, "seed": seed, "processor_seconds": time.process_time() - clock}
     z, truth = encode(fitted.model.encoder, test.texts), np.array(test.labels)
     head, graph = fitted.model.predictor.head(z), fitted.model.predictor.graph(z)

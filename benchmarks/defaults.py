@@ -29,6 +29,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.fit import fit
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
@@ -96,7 +97,8 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
         row["untouched"] = figures(truth, probe.probabilities(encode(encoder, texts)).numpy(), names)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(encoder, train, Documents([], []), names, settings, folder=Path(folder))
+        checked = preflight(check_settings(settings, train, Documents([], []), names), encoder)
+        fitted = fit(encoder, checked, folder=Path(folder))
     row["seconds"] = time.perf_counter() - began
     z = encode(fitted.model.encoder, texts)
     predictor = replace(fitted.model.predictor, sigma=0.2)  # the same for all, so that the training alone is compared

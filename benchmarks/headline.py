@@ -50,6 +50,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.fit import fit
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 from graphloss.training.validate import make
 
@@ -108,7 +109,8 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         documents = Documents(cell["texts"], cell["labels"])
-        fitted = fit(encoder, documents, Documents([], []), cell["names"], settings, folder=Path(folder))
+        checked = preflight(check_settings(settings, documents, Documents([], []), cell["names"]), encoder)
+        fitted = fit(encoder, checked, folder=Path(folder))
     processor, predictor = time.process_time() - clock, fitted.model.predictor
     z = encode(fitted.model.encoder, cell["test"])
     p = predictor.probabilities(z) if method == "gloss" else predictor.head(z)

@@ -32,6 +32,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.fit import fit
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "hidden_documents.jsonl"
@@ -57,7 +58,8 @@ def cell(variant: str, task: str, seed: int) -> dict[str, Any]:
     documents = Documents(found["texts"] + rest, found["labels"] + [-1] * len(rest))
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(encoder, documents, Documents([], []), found["names"], settings, folder=Path(folder))
+        checked = preflight(check_settings(settings, documents, Documents([], []), found["names"]), encoder)
+        fitted = fit(encoder, checked, folder=Path(folder))
     spent = time.process_time() - clock
     taught, _ = self_train_head(fitted.model.predictor, encode(fitted.model.encoder, rest))
     z = encode(fitted.model.encoder, found["test"])

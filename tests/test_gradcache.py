@@ -19,6 +19,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.model import GraphModel, start_model
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import LOSSES, TrainSettings
 
 PIECE = 16  # a whole chunk of the encoder on a CPU, so that dropout is the same with and without pieces
@@ -240,7 +241,8 @@ def test_a_training_in_pieces_ends_like_one_without(
     def run(name: str, **sizes: int) -> Fitted:
         chosen = TrainSettings(blend=1.0, epochs=2, max_length=32, learning_rate=1e-3, **sizes, **settings)
         parts = Documents(toy.texts[:56], toy.indices[:56]), Documents(toy.texts[56:], toy.indices[56:])
-        return fit(load(str(tiny_encoder), device="cpu"), *parts, toy.names, chosen, folder=tmp_path / name)
+        encoder = load(str(tiny_encoder), device="cpu")
+        return fit(encoder, preflight(check_settings(chosen, *parts, toy.names), encoder), folder=tmp_path / name)
 
     whole, pieces = run("whole", batch_size=28), run("pieces", batch_size=PIECE, graph_size=28)
     assert len(whole.history) == len(pieces.history) == 2

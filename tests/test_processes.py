@@ -33,6 +33,7 @@ from graphloss.text.encoder import encode, load
 from graphloss.training.build_loss import build
 from graphloss.training.fit import fit
 from graphloss.training.model import GraphModel
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.settings import LOSSES, TrainSettings
 
@@ -150,7 +151,8 @@ def trained(encoder: Path, toy: Toy, folder: Path, callbacks: list[Any] | None =
     """What a training leaves, as plain tensors and numbers."""
     settings = TrainSettings(**(QUICK | {"predictor": "mix"} | given))
     loaded = load(str(encoder), max_length=settings.max_length, device="cpu")
-    fitted = fit(loaded, *parts_of(toy), settings, folder=folder, callbacks=callbacks)
+    checked = preflight(check_settings(settings, *parts_of(toy)), loaded)
+    fitted = fit(loaded, checked, folder=folder, callbacks=callbacks)
     solved = (
         settings.mode == "standalone" or settings.corpus_graph == "auto"
     )  # a head fitted after training, to a tolerance

@@ -6,6 +6,7 @@ import gc
 import re
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_what_is_free_is_what_the_machine_and_its_container_say(tmp_path: Path) 
 def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: None)
     settings = TrainSettings(graph_size=10**6)
-    memory_estimate.check(settings, load(str(tiny_encoder)), [], labeled=100_000, unlabeled=20_000, classes=9)
+    memory_estimate.check_loss(settings, load(str(tiny_encoder)), labeled=100_000, unlabeled=20_000, classes=9)
 
 
 @pytest.mark.parametrize(
@@ -138,26 +139,25 @@ def test_what_does_not_fit_is_refused_with_what_would(
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
-        memory_estimate.check(settings, encoder, [], labeled=counts[0], unlabeled=counts[1], classes=300)
+        memory_estimate.check_loss(settings, encoder, labeled=counts[0], unlabeled=counts[1], classes=300)
 
 
 def test_a_graph_hides_no_more_documents_than_there_are(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
     settings, encoder = TrainSettings(hidden=100_000, corpus_graph="off"), load(str(tiny_encoder))
-    memory_estimate.check(settings, encoder, [], labeled=500, unlabeled=50, classes=9)
+    memory_estimate.check_loss(settings, encoder, labeled=500, unlabeled=50, classes=9)
     with pytest.raises(InputError, match=r"graph of 90,064 documents .* give a smaller --hidden"):
-        memory_estimate.check(settings, encoder, [], labeled=500, unlabeled=90_000, classes=9)
+        memory_estimate.check_loss(settings, encoder, labeled=500, unlabeled=90_000, classes=9)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
-    memory_estimate.check(
-        TrainSettings(graph_size=50_000), load(str(tiny_encoder)), [], labeled=3000, unlabeled=0, classes=9
+    memory_estimate.check_loss(
+        TrainSettings(graph_size=50_000), load(str(tiny_encoder)), labeled=3000, unlabeled=0, classes=9
     )
-    memory_estimate.check(
+    memory_estimate.check_loss(
         TrainSettings(loss="ce", graph_size=50_000),
         load(str(tiny_encoder)),
-        [],
         labeled=90_000,
         unlabeled=0,
         classes=9,
@@ -169,11 +169,11 @@ def test_without_the_index_a_very_large_corpus_graph_is_refused(
 ) -> None:
     monkeypatch.setattr(memory_estimate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"130,000 documents, more than 120,000, .* pip install 'graphloss\[large\]'"):
-        memory_estimate.check(
-            TrainSettings(), load(str(tiny_encoder)), [], labeled=30_000, unlabeled=100_000, classes=9
+        memory_estimate.check_loss(
+            TrainSettings(), load(str(tiny_encoder)), labeled=30_000, unlabeled=100_000, classes=9
         )
     settings = TrainSettings(corpus_graph="off")
-    memory_estimate.check(settings, load(str(tiny_encoder)), [], labeled=30_000, unlabeled=100_000, classes=9)
+    memory_estimate.check_loss(settings, load(str(tiny_encoder)), labeled=30_000, unlabeled=100_000, classes=9)
 
 
 def texts_of(lengths: list[int]) -> list[str]:
@@ -218,19 +218,20 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], said: str
 ) -> None:
     encoder, texts = load(str(tiny_encoder), max_length=32, device="cpu"), texts_of([40] * 300)
-    counts = {"labeled": 300, "unlabeled": 100, "classes": 4}
+    trial = memory_estimate.try_texts(encoder, texts, 0)
     weights = memory_estimate.OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters())
     free = weights + int(50 * memory_estimate.SPARE * memory_estimate.of_activations(encoder, texts[:1]))
     monkeypatch.setattr(memory_estimate, "available", lambda device: free)
     settings = TrainSettings(corpus_graph="off", **values)
     with pytest.raises(InputError, match=said) as refused:
-        memory_estimate.check(settings, encoder, texts, **counts)
+        memory_estimate.check_batch(settings, encoder, trial, 300)
     remedy = dict(re.findall(r"--(graph-size|batch-size) (\d+)", str(refused.value).split("; give ")[1]))
     following = {name.replace("-", "_"): int(value) for name, value in remedy.items()}
-    memory_estimate.check(TrainSettings(**(vars(settings) | following)), encoder, texts, **counts)
-    monkeypatch.setattr(memory_estimate, "of_activations", lambda encoder, texts: 2**40)
+    memory_estimate.check_batch(TrainSettings(**(vars(settings) | following)), encoder, trial, 300)
+    assert trial.seconds > 0
+    trial = replace(trial, memory=2.0**40)
     with pytest.raises(InputError, match="give a smaller --max-length, --freeze, or a smaller encoder"):
-        memory_estimate.check(settings, encoder, texts, **counts)
+        memory_estimate.check_batch(settings, encoder, trial, 300)
 
 
 def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,4 +244,4 @@ def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypat
     assert memory_estimate.available(CPU) == 2_000_000
     encoder = load(str(tiny_encoder), device="cpu")
     with pytest.raises(InputError, match="are free on cpu for each of 4 processes"):
-        memory_estimate.check(TrainSettings(batch_size=300), encoder, [], labeled=900, unlabeled=0, classes=4)
+        memory_estimate.check_loss(TrainSettings(batch_size=300), encoder, labeled=900, unlabeled=0, classes=4)

@@ -30,6 +30,7 @@ from graphloss.training.blend import Blend, untied
 from graphloss.training.checkpoints import complete, last_whole, step_of
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.model import GraphModel, start_model
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import LOSSES, TrainSettings
 from graphloss.training.sizes import (
     batch_size_for,
@@ -65,7 +66,8 @@ def run(encoder: Path, parts: Any, folder: Path, callbacks: list[Any] | None = N
     documents, validation, label_names = parts
     chosen = TrainSettings(**(QUICK | settings))
     loaded = load(str(encoder), max_length=chosen.max_length)
-    return fit(loaded, documents, validation, label_names, chosen, folder=folder, callbacks=callbacks)
+    checked = preflight(check_settings(chosen, documents, validation, label_names), loaded)
+    return fit(loaded, checked, folder=folder, callbacks=callbacks)
 
 
 def same(a: Fitted, b: Fitted) -> None:

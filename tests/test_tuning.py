@@ -259,13 +259,15 @@ def test_the_curve_is_that_of_a_plain_training(
 ) -> None:
     from graphloss.text.encoder import load
     from graphloss.training.fit import fit
+    from graphloss.training.preflight import check_settings, preflight
 
     settings = settings_of(tiny_encoder, loss=loss, mode=mode, learning_rate=1e-3)
     made = folds_of(*parts, seed=0)[:2]
     curves = []
     for number, fold in enumerate(made):
         encoder = load(str(tiny_encoder), max_length=32)
-        history = fit(encoder, fold.train, fold.judged, toy.names, settings, folder=tmp_path / str(number)).history
+        checked = preflight(check_settings(settings, fold.train, fold.judged, toy.names), encoder)
+        history = fit(encoder, checked, folder=tmp_path / str(number)).history
         curves.append(Curve(len(fold.judged), [row["score"] for row in history], [-row["log_loss"] for row in history]))
     found = try_settings(settings, made, toy.names, encoder_source=str(tiny_encoder), objective="log_loss")
     assert found == worth(curves)

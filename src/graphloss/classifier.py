@@ -164,7 +164,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         from graphloss.text.encoder import load
         from graphloss.text.encoder_source import check_length, resolve
         from graphloss.training.fit import fit
-        from graphloss.training.preflight import unused_warning
+        from graphloss.training.preflight import check_settings, preflight
         from graphloss.training.progress import Screen
 
         settings, source = self.settings(), resolve(self.model)
@@ -185,17 +185,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = inputs.held_out(train, label_names, share, settings.seed)
-        if unused := unused_warning(len(train) - train.known, settings):
-            warnings.warn(unused, UserWarning, stacklevel=2)
-        distributed.join()
+        checked = check_settings(settings, train, held, label_names)
+        for line in checked.warnings:
+            warnings.warn(line, UserWarning, stacklevel=2)
+        encoder = load(source, max_length=self.max_length)
+        ready = preflight(checked, encoder)
         with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
             folder = distributed.on_first(lambda: own)
             fitted = fit(
-                load(source, max_length=self.max_length),
-                train,
-                held,
-                label_names,
-                settings,
+                encoder,
+                ready,
                 folder=Path(folder),
                 callbacks=[Screen().watch()] if self.verbose else None,
                 progress=self.verbose,

@@ -3,110 +3,71 @@
 from __future__ import annotations
 
 import statistics
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
 from graphloss import distributed
 from graphloss.text.corpus import Corpus
-from graphloss.text.encoder import encode
-from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import batch_size_for, epochs_for, format_graphs, graph_size_for, steps_of_epoch
+from graphloss.training.preflight import Preflight
+from graphloss.training.sizes import format_graphs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is about to be done, for the first lines that a training prints."""
-
-    corpus: Corpus
-    settings: TrainSettings
-    folder: Path
-    encoder: str
-    dimension: int | None
-    max_length: int | None
-    device: str
-    batch_size: int
-    graph_size: int
-    processes: int
-    epochs: int
-    steps: int
-    minutes: float
-
-
-def estimate_time(corpus: Corpus, settings: TrainSettings, folder: Path, encoder: SentenceTransformer) -> Plan:
-    """Size up the work by encoding a few documents: a step costs some 3.6 times as much as encoding its texts.
+def estimate_minutes(checked: Preflight, scored: int) -> float:
+    """How long a training may take: a step costs some 3.6 times as much as embedding its texts.
 
     A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it.
+
+    Args:
+        checked: the training, with the time that a text took.
+        scored: documents that the model is scored on at the end.
     """
-    texts = corpus.train.texts
-    tried = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:64]]
-    encode(encoder, tried[:4])
-    began = time.perf_counter()
-    encode(encoder, tried)
-    each = (time.perf_counter() - began) / len(tried)
-    count = corpus.train.known
-    epochs, steps = epochs_for(count, settings), steps_of_epoch(count, settings)
-    judged = len(corpus.test or corpus.validation)
-    batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
-    world = distributed.world()
-    step = 4.6 if batch_size < min(graph_size, count) / world else 3.6
-    hidden = min(settings.hidden, len(texts) - count) * steps * settings.accumulate
-    taught = len(texts) if settings.corpus_graph == "auto" and count < len(texts) else 0
-    passes = epochs * (step * (count + hidden) + len(corpus.validation)) + 2 * (judged + count) + taught
-    return Plan(
-        corpus=corpus,
-        settings=settings,
-        folder=folder,
-        encoder=Path(settings.model).name if settings.model else "all-MiniLM-L6-v2",
-        dimension=encoder.get_embedding_dimension(),
-        max_length=encoder.max_seq_length,
-        device=str(encoder.device),
-        batch_size=batch_size,
-        graph_size=graph_size,
-        processes=world,
-        epochs=epochs,
-        steps=steps,
-        minutes=passes * each / 60 / world,
-    )
+    settings, sizes, count = checked.settings, checked.sizes, checked.documents.known
+    unlabeled, world = len(checked.documents) - count, distributed.world()
+    step = 4.6 if sizes.batch < min(sizes.graph, count) / world else 3.6
+    hidden = min(settings.hidden, unlabeled) * sizes.steps * settings.accumulate
+    pseudo_labeled = len(checked.documents) if settings.corpus_graph == "auto" and unlabeled else 0
+    passes = sizes.epochs * (step * (count + hidden) + len(checked.validation)) + 2 * (scored + count) + pseudo_labeled
+    return passes * checked.trial.seconds / 60 / world
 
 
-def show_plan(plan: Plan, console: Console) -> None:
+def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: SentenceTransformer, console: Console) -> None:
     """What is about to be done."""
-    corpus, settings = plan.corpus, plan.settings
-    sizes: dict[str, int] = {}
+    settings, sizes = checked.settings, checked.sizes
+    minutes = estimate_minutes(checked, len(corpus.test or corpus.validation))
+    name = Path(settings.model).name if settings.model else "all-MiniLM-L6-v2"
+    classes: dict[str, int] = {}
     for label in corpus.train.labels:
         if label is not None:
-            sizes[label] = sizes.get(label, 0) + 1
+            classes[label] = classes.get(label, 0) + 1
     words = [len(text.split()) for text in corpus.train.texts]
-    shared = f" shared by {plan.processes} processes" if plan.processes > 1 else ""
-    hidden = len(corpus.train) - sum(sizes.values())
-    documents = [f"{sum(sizes.values()):,} labeled", f"{hidden:,} unlabeled" if hidden else ""]
+    world = distributed.world()
+    shared = f" shared by {world} processes" if world > 1 else ""
+    hidden = len(corpus.train) - sum(classes.values())
+    documents = [f"{sum(classes.values()):,} labeled", f"{hidden:,} unlabeled" if hidden else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labeled "
+        "classes": f"{len(corpus.label_names)}, {min(classes.values()):,} to {max(classes.values()):,} labeled "
         "documents each",
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
-        f"read up to {plan.max_length} tokens",
-        "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",
-        "training": f"{settings.loss} {settings.mode}, up to {plan.epochs} epochs of {plan.steps:,} "
-        f"{'step' if plan.steps == 1 else 'steps'}, "
-        f"{format_graphs(plan.graph_size, plan.batch_size)}{shared}, seed {settings.seed}",
-        "time": f"about {plan.minutes:.1f} minutes, less if training stops early",
-        "run folder": str(plan.folder),
+        f"read up to {encoder.max_seq_length} tokens",
+        "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers a text, on {encoder.device}",
+        "training": f"{settings.loss} {settings.mode}, up to {sizes.epochs} epochs of {sizes.steps:,} "
+        f"{'step' if sizes.steps == 1 else 'steps'}, "
+        f"{format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}",
+        "time": f"about {minutes:.1f} minutes, less if training stops early",
+        "run folder": str(folder),
     }
     console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(corpus.name)}[/bold]")
-    for name, value in rows.items():
-        console.print(f"  [dim]{name:<11}[/dim]", end="")
+    for row, value in rows.items():
+        console.print(f"  [dim]{row:<11}[/dim]", end="")
         console.print(value, markup=False)
     console.print()
 

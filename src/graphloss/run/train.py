@@ -21,6 +21,7 @@ from graphloss.training.validate import make
 
 if TYPE_CHECKING:
     from graphloss.training.fitted import Fitted
+    from graphloss.training.preflight import CheckedSettings, Preflight
     from graphloss.training.progress import Screen
 
 PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it hardly gains
@@ -32,9 +33,9 @@ class Work:
 
     source: str
     data: DataSettings
-    settings: TrainSettings
     corpus: Corpus
     encoder: str
+    checked: CheckedSettings
 
 
 def train(
@@ -57,8 +58,9 @@ def train(
     Raises:
         InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
     """
-    from graphloss.run.plan import estimate_time, show_plan
+    from graphloss.run.plan import show_plan
     from graphloss.text.encoder import load
+    from graphloss.training.preflight import preflight
 
     work = distributed.on_first(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / storage.INFO).is_file():
@@ -68,29 +70,25 @@ def train(
             screen.say(f"{out} has finished already; nothing is left to do")
             return info | {"run": str(out)}
 
-    encoder = distributed.on_all(lambda: load(work.encoder, max_length=work.settings.max_length))
-    from graphloss.training.preflight import check
-
-    train = work.corpus.train
-    counts = {"labeled": train.known, "unlabeled": len(train) - train.known}
-    classes = len(work.corpus.label_names)
-    # before the folder is claimed, and by one process, for each finds another part of the memory free
-    distributed.on_first(lambda: check(work.settings, encoder, train.texts, **counts, classes=classes))
+    settings = work.checked.settings
+    encoder = distributed.on_all(lambda: load(work.encoder, max_length=settings.max_length))
+    checked = preflight(work.checked, encoder)  # before the folder is claimed
     folder, begun = distributed.on_first(
-        lambda: start.begin(out, work.source, work.corpus, work.data, work.settings, resume=resume)
+        lambda: start.begin(out, work.source, work.corpus, work.data, settings, resume=resume)
     )
     with contextlib.ExitStack() as work_in_it:
         distributed.on_first(lambda: work_in_it.enter_context(start.alone(folder)))
         if distributed.first():
-            show_plan(estimate_time(work.corpus, work.settings, folder, encoder), screen.console)
-        fitted = _fit(work.corpus, work.settings, encoder, folder, screen)
+            show_plan(work.corpus, checked, folder, encoder, screen.console)
+        fitted = _fit(checked, encoder, folder, screen)
         return _conclude(folder, begun, work, fitted, screen)
 
 
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
+    from graphloss.text.documents import Documents
     from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check_hidden, check_processes, unused_warning
+    from graphloss.training.preflight import check_settings
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
@@ -113,31 +111,22 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             f"{source}: no document is left to score the model on, neither for validation nor for a test; "
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
-    check_processes(corpus.train.known, settings)
-    check_hidden(unlabeled := len(corpus.train) - corpus.train.known, settings)
-    if unused := unused_warning(unlabeled, settings):
-        screen.warn(unused)
-    return Work(source, data, settings, corpus, encoder_source)
+    train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
+    checked = check_settings(settings, train, held, corpus.label_names)
+    for line in checked.warnings:
+        screen.warn(line)
+    return Work(source, data, corpus, encoder_source, checked)
 
 
-def _fit(corpus: Corpus, settings: TrainSettings, encoder: Any, folder: Path, screen: Screen) -> Fitted:
-    from graphloss.text.documents import Documents
+def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
     from graphloss.training.fit import fit
 
-    split = {
-        name: Documents(part.texts, corpus.indices(part))
-        for name, part in (("train", corpus.train), ("validation", corpus.validation))
-    }
-    where = folder / storage.CHECKPOINTS
     return fit(
         encoder,
-        split["train"],
-        split["validation"],
-        corpus.label_names,
-        settings,
-        folder=where,
+        checked,
+        folder=folder / storage.CHECKPOINTS,
         callbacks=[screen.watch(lambda history: storage.write_metrics(folder, history))] if distributed.first() else [],
-        progress=screen.shows(len(corpus.train)),
+        progress=screen.shows(len(checked.documents)),
     )
 
 
@@ -148,18 +137,16 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     from graphloss.report.card import model_card
     from graphloss.report.page import write_report
     from graphloss.report.predictions import write_predictions
-    from graphloss.text.documents import Documents
     from graphloss.text.encoder import encode, load
 
     corpus, model = work.corpus, fitted.model
     name, judged = ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
-    truth, train = np.array(corpus.indices(judged)), Documents(corpus.train.texts, corpus.indices(corpus.train))
-    known = train.labeled(PROBE_DOCUMENTS)
+    truth, known = np.array(corpus.indices(judged)), work.checked.documents.labeled(PROBE_DOCUMENTS)
     screen.stage(
         f"Scoring {len(judged):,} {name} documents, by the model and by a linear probe of the untouched encoder"
     )
     tuned = model.encode(judged.texts, progress=screen.draws, shared=True)
-    untouched = load(work.encoder, max_length=work.settings.max_length)
+    untouched = load(work.encoder, max_length=work.checked.settings.max_length)
     before = encode(untouched, judged.texts, progress=screen.shows(len(judged)), shared=True)
     start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
     if not distributed.first():
@@ -168,7 +155,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     probabilities = model.probabilities(tuned).numpy()
     info = (
         begun
-        | fitted.info(work.settings)
+        | fitted.info(work.checked.settings)
         | {
             "status": "finished",
             "metrics": {

@@ -18,16 +18,15 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from graphloss import distributed
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
 from graphloss.training.blend import Blend
 from graphloss.training.fitted import Fitted
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.model import predictor_of, start_model
-from graphloss.training.preflight import check
+from graphloss.training.preflight import Preflight
 from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import blend_for, epochs_for, graph_size_for, steps_of_epoch
+from graphloss.training.sizes import Sizes
 from graphloss.training.trainer import GraphTrainer
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluat
 
 def fit(
     encoder: SentenceTransformer,
-    documents: Documents,
-    validation: Documents,
-    label_names: list[str],
-    settings: TrainSettings,
+    checked: Preflight,
     *,
     folder: Path,
     callbacks: list[TrainerCallback] | None = None,
@@ -54,31 +50,23 @@ def fit(
 
     Args:
         encoder: a sentence-transformers model; it is changed in place.
-        documents: the training documents, labeled or not.
-        validation: labeled documents that choose the best epoch; may be empty, then the last epoch is kept.
-        label_names: names of the C classes.
-        settings: how to train.
+        checked: what to train on and how, and the proof that it can be done.
         folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
         callbacks: further callbacks of the trainer, for example a progress bar.
         progress: draw a bar while the training documents are embedded, before and after training.
 
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
-
-    Raises:
-        InputError: see `check`.
     """
     began = time.perf_counter()
-    distributed.join()
-    counts = {"labeled": documents.known, "unlabeled": len(documents) - documents.known}
-    distributed.on_first(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
+    settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
+        trainer = _trainer(encoder, checked, folder, callbacks or [], progress)
         step = _train(trainer, settings, folder)
         trainer.blend.keep()
         predictor = predictor_of(
-            trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
+            trainer.module, documents, checked.validation, len(label_names), settings.predictor, progress=progress
         )
         taught = None
         if settings.corpus_graph == "auto" and (rest := documents.unlabeled().texts):
@@ -95,33 +83,23 @@ def fit(
 
 
 def _trainer(
-    encoder: SentenceTransformer,
-    documents: Documents,
-    validation: Documents,
-    label_names: list[str],
-    settings: TrainSettings,
-    folder: Path,
-    callbacks: list[TrainerCallback],
-    progress: bool,
+    encoder: SentenceTransformer, checked: Preflight, folder: Path, callbacks: list[TrainerCallback], progress: bool
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
+    settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
         # by each process, for any document may come to it
         encode(encoder, (documents if settings.hidden else documents.labeled()).texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress, shared=True)
-    share = blend_for(documents.known, settings)
-    judged = len(validation) > 0
+    judged = len(checked.validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
     trainer = GraphTrainer(
         start_model(encoder, start, sample, documents, len(label_names), settings),
-        _arguments(settings, folder, encoder.device, count=documents.known, judged=judged),
-        documents=documents,
-        validation=validation,
-        label_names=label_names,
+        _arguments(settings, checked.sizes, folder, encoder.device, judged=judged),
+        checked=checked,
         sample=sample,
-        blend=Blend(encoder, share),
-        settings=settings,
+        blend=Blend(encoder, checked.sizes.blend),
         callbacks=[*callbacks, *early],
     )
     trainer.remove_callback(PrinterCallback)
@@ -144,17 +122,17 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
 
 
 def _arguments(
-    settings: TrainSettings, folder: Path, device: torch.device, *, count: int, judged: bool
+    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, judged: bool
 ) -> TrainingArguments:
     """The trainer's own settings; `score` is what judges an epoch."""
-    often = "epoch" if steps_of_epoch(count, settings) <= EVALUATE_EVERY else "steps"
+    often = "epoch" if sizes.steps <= EVALUATE_EVERY else "steps"
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=epochs_for(count, settings),
-        per_device_train_batch_size=graph_size_for(count, settings),
+        num_train_epochs=sizes.epochs,
+        per_device_train_batch_size=sizes.graph,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",

@@ -66,13 +66,9 @@ def frozen(encoder: SentenceTransformer, count: int, *, most_bytes: int = MOST_B
 
     Args:
         encoder: a sentence-transformers model; on leaving it is as before, but for what was learned above.
-        count: layers, fewer than there are; 0 changes nothing.
+        count: layers, as `check_freeze` allows; 0 changes nothing.
         most_bytes: of the memory for results.
-
-    Raises:
-        InputError: the encoder has no such layers.
     """
-    check_freeze(encoder, count)
     found = layers_of(encoder) if count else None
     if found is None:
         yield None

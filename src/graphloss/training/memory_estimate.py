@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from graphloss.errors import InputError
 from graphloss.inference import nearest_neighbors
 from graphloss.inference.corpus_graph import K
 from graphloss.system import format_free, gib
-from graphloss.text.encoder import embed, tokenize
+from graphloss.text.encoder import embed, encode, tokenize
 from graphloss.training.build_loss import check_memory
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.settings import TrainSettings
@@ -31,28 +32,53 @@ PLAIN, SOLVED = 7, 13
 COPIES, ALONE = 5, 3
 """Of the embeddings of all documents, while a corpus graph teaches a head; and of the labeled ones without it."""
 
-MEASURED, SPARE = 16, 1.2
-"""Texts that say what a text's activations take, and how much more than their mean a batch may have."""
+MEASURED, SPARE, TIMED = 16, 1.2, 64
+"""Texts that say what a text's activations take, how much more than their mean a batch may have, and texts timed."""
 
 OF_A_WEIGHT = 16
 """Bytes beside each weight that learns: its gradient, AdamW's two means, and the untouched weight of a blend."""
 
 
-def check(
+@dataclass(frozen=True)
+class Trial:
+    """What a text costs, by a trial on a few of the training texts.
+
+    Attributes:
+        memory: bytes of the activations that a text leaves for the way back; 0 on a GPU, which says itself when it is
+            full, where a process that takes too much of a CPU's memory is killed.
+        seconds: to embed a text.
+    """
+
+    memory: float
+    seconds: float
+
+
+def try_texts(encoder: SentenceTransformer, texts: Sequence[str], freeze: int) -> Trial:
+    """Embed a few texts: some as batches, timed, and on a CPU fewer one after another, for their activations."""
+    timed, measured = (list(texts[:: max(1, len(texts) // most)][:most]) for most in (TIMED, MEASURED))
+    encode(encoder, timed[:4])  # what only the first texts cost
+    began = time.perf_counter()
+    encode(encoder, timed)
+    seconds = (time.perf_counter() - began) / len(timed)
+    if encoder.device.type != "cpu":
+        return Trial(memory=0.0, seconds=seconds)
+    with frozen(encoder, freeze):
+        return Trial(memory=SPARE * of_activations(encoder, measured) / len(measured), seconds=seconds)
+
+
+def check_loss(
     settings: TrainSettings,
     encoder: SentenceTransformer,
-    texts: Sequence[str],
     *,
     labeled: int,
     unlabeled: int,
     classes: int,
 ) -> None:
-    """Refuse settings whose memory, graphs, batches or corpus graph would not fit, before any work is done.
+    """Refuse settings whose memory, graphs or corpus graph would not fit, before any work is done.
 
     Args:
         settings: how to train.
         encoder: says the dimensions of an embedding and the device.
-        texts: of the training documents; a few are embedded to see what a batch will hold.
         labeled: training documents with a label.
         unlabeled: and those without.
         classes: C.
@@ -68,8 +94,36 @@ def check(
         _check_corpus_graph(labeled + unlabeled, dimensions, classes)
     else:
         _check_embeddings(labeled, dimensions)
-    if encoder.device.type == "cpu":  # a GPU that is full says so; a process that takes too much here is killed
-        _check_batch(settings, encoder, texts, labeled)
+
+
+def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int) -> None:
+    """Refuse a batch whose activations would not fit beside the weights that learn.
+
+    Raises:
+        InputError: what is needed, what is free, and what would fit.
+    """
+    free = available(encoder.device)
+    if free is None or not trial.memory:
+        return
+    each = max(1.0, trial.memory)
+    with frozen(encoder, settings.freeze):
+        weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
+    own = math.ceil((min(graph, labeled) + settings.hidden) / distributed.world())
+    count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
+    if (needed := int(count * each) + weights) <= free:
+        return
+    fits = min(math.floor((free - weights) / each), graph)
+    remedy = (
+        f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
+        "or a smaller --max-length, or --freeze"
+        if fits >= 2
+        else "give a smaller --max-length, --freeze, or a smaller encoder"
+    )
+    raise InputError(
+        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {format_free(free)}; "
+        + remedy
+    )
 
 
 def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int) -> int:
@@ -136,32 +190,6 @@ def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, cl
         f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
         f"{format_free(free, device.type)}; "
         + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
-    )
-
-
-def _check_batch(settings: TrainSettings, encoder: SentenceTransformer, texts: Sequence[str], labeled: int) -> None:
-    some = texts[:: max(1, len(texts) // MEASURED)][:MEASURED]
-    free = available(encoder.device)
-    if free is None or not some:
-        return
-    with frozen(encoder, settings.freeze):
-        each = max(1.0, SPARE * of_activations(encoder, some) / len(some))
-        weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-    graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
-    own = math.ceil((min(graph, labeled) + settings.hidden) / distributed.world())
-    count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
-    if (needed := int(count * each) + weights) <= free:
-        return
-    fits = min(math.floor((free - weights) / each), graph)
-    remedy = (
-        f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
-        "or a smaller --max-length, or --freeze"
-        if fits >= 2
-        else "give a smaller --max-length, --freeze, or a smaller encoder"
-    )
-    raise InputError(
-        f"--batch-size {size}: training on {count:,} texts at once needs about {gib(needed)}, and {format_free(free)}; "
-        + remedy
     )
 
 

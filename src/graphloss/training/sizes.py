@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from graphloss.training.settings import TrainSettings
 
 LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
 FEW_LABELS, BLEND = 2048, 0.5
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of one training.
+
+    Attributes:
+        batch: documents embedded at once.
+        graph: documents of one graph and one gradient.
+        epochs: passes over the labeled documents.
+        steps: optimizer steps an epoch.
+        blend: share of the fine-tuned weights that is kept.
+    """
+
+    batch: int
+    graph: int
+    epochs: int
+    steps: int
+    blend: float
+
+    @classmethod
+    def of(cls, labeled: int, settings: TrainSettings) -> Sizes:
+        """The sizes for so many labeled documents."""
+        return cls(
+            batch=batch_size_for(labeled, settings),
+            graph=graph_size_for(labeled, settings),
+            epochs=epochs_for(labeled, settings),
+            steps=steps_of_epoch(labeled, settings),
+            blend=blend_for(labeled, settings),
+        )
 
 
 def batch_size_for(count: int, settings: TrainSettings) -> int:

@@ -26,9 +26,9 @@ from graphloss.training import checkpoints
 from graphloss.training.batches import Collator, Rows
 from graphloss.training.blend import Blend, untied
 from graphloss.training.model import GraphModel
+from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
-from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import FEW_LABELS, graph_size_for, steps_of_epoch
+from graphloss.training.sizes import FEW_LABELS
 
 STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
@@ -56,17 +56,15 @@ class GraphTrainer(Trainer):
         model: GraphModel,
         args: TrainingArguments,
         *,
-        documents: Documents,
-        validation: Documents,
-        label_names: list[str],
+        checked: CheckedSettings,
         sample: Documents,
         blend: Blend,
-        settings: TrainSettings,
         callbacks: list[TrainerCallback],
     ) -> None:
-        self.documents, self.validation, self.class_names = documents, validation, label_names
-        self.sample, self.blend, self.settings = sample, blend, settings
-        self.few = documents.known <= FEW_LABELS
+        self.documents, self.validation, self.class_names = checked.documents, checked.validation, checked.label_names
+        self.sizes, self.settings = checked.sizes, checked.settings
+        self.sample, self.blend = sample, blend
+        self.few = checked.documents.known <= FEW_LABELS
         self.clock, self.processor_clock = time.perf_counter(), time.process_time()
         # every process remembers the same embeddings by itself: nothing need be sent before a step
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
@@ -74,8 +72,8 @@ class GraphTrainer(Trainer):
             model,
             args,
             data_collator=Collator(model.encoder),
-            train_dataset=Rows(documents),
-            eval_dataset=Rows(validation),
+            train_dataset=Rows(checked.documents),
+            eval_dataset=Rows(checked.validation),
             callbacks=[*callbacks, *([Rebuild(model)] if model.soft else [])],
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
@@ -94,10 +92,9 @@ class GraphTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by class, this process's part of each; every labeled document once an epoch."""
-        size = graph_size_for(self.documents.known, self.settings)
         sampler = ClassAwareBatchSampler(
             self.documents.labels,
-            size,
+            self.sizes.graph,
             seed=self.settings.seed,
             hidden=self.settings.hidden,
             part=distributed.part(),
@@ -125,7 +122,7 @@ class GraphTrainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The library's linear schedule, or the published step down to a tenth (paper, section 4)."""
         if self.settings.schedule == "step" and self.lr_scheduler is None:
-            down = STEP_DOWN_EPOCH * steps_of_epoch(self.documents.known, self.settings)
+            down = STEP_DOWN_EPOCH * self.sizes.steps
             optimizer = optimizer or self.create_optimizer()
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < down else 0.1)
         return super().create_scheduler(num_training_steps, optimizer)

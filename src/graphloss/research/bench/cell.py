@@ -155,29 +155,22 @@ def _result(task: Task) -> dict[str, Any]:
 def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Any, Any, dict[str, Any]]:
     """Fine-tune the encoder in place: embeddings of the labeled documents, the head, and how it went."""
     from graphloss.training.fit import fit
-    from graphloss.training.sizes import batch_size_for, epochs_for, graph_size_for, steps_of_epoch
+    from graphloss.training.preflight import check_settings, preflight
 
     clock = PROCESSOR if encoder.device.type == "cpu" else WALL
     writing = writing_clock(clock)
-    fitted = fit(
-        encoder,
-        documents,
-        validation,
-        task.corpus.label_names,
-        task.settings,
-        folder=task.folder,
-        callbacks=[writing, *task.callbacks],
-    )
-    count, settings = documents.known, task.settings
+    checked = check_settings(task.settings, documents, validation, task.corpus.label_names)
+    ready, sizes = preflight(checked, encoder), checked.sizes
+    fitted = fit(encoder, ready, folder=task.folder, callbacks=[writing, *task.callbacks])
     told = {
         "curve": curve_of(fitted.history, writing.seconds, clock),
         "clock": clock,
-        "epochs": epochs_for(count, settings),
+        "epochs": sizes.epochs,
         "steps": fitted.history[-1]["step"],
         "best_epoch": fitted.best_epoch,
-        "batch_size": batch_size_for(count, settings),
-        "graph_size": graph_size_for(count, settings),
-        "steps_an_epoch": steps_of_epoch(count, settings),
+        "batch_size": sizes.batch,
+        "graph_size": sizes.graph,
+        "steps_an_epoch": sizes.steps,
         "graph_share": fitted.model.predictor.graph_share,
         "sigma": fitted.model.predictor.sigma,
     }

@@ -12,7 +12,6 @@ from graphloss.errors import InputError
 from graphloss.research.bench.grid import Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.splits import Split
-from graphloss.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -77,10 +76,3 @@ def read_draws(
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two data sets go by the name {', '.join(sorted(twice))}; rename one of them")
     return drawn, fingerprints
-
-
-def steps_of(settings: TrainSettings, count: int) -> int:
-    """Optimizer steps that a cell of `count` training documents will take."""
-    from graphloss.training.sizes import epochs_for, steps_of_epoch
-
-    return epochs_for(count, settings) * steps_of_epoch(count, settings)

@@ -17,7 +17,7 @@ from graphloss.errors import InputError
 from graphloss.research.bench import storage as place
 from graphloss.research.bench import tuned_settings
 from graphloss.research.bench.cell import Task, run_cell
-from graphloss.research.bench.draws import Draw, corpus_of, judged_of, read_draws, steps_of
+from graphloss.research.bench.draws import Draw, corpus_of, judged_of, read_draws
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
 from graphloss.research.bench.notes import said
 from graphloss.research.bench.page import write_page
@@ -25,6 +25,7 @@ from graphloss.research.bench.tables import arm_name, group_name
 from graphloss.text.corpus import Corpus
 
 if TYPE_CHECKING:
+    from graphloss.training.preflight import Preflight
     from graphloss.training.progress import Screen
 
 POLL = 2.0  # seconds between two looks at cells that other processes work on
@@ -71,12 +72,12 @@ def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
         for cell in grid.cells()
         if place.read_cell(out, grid, cell, tuned_settings.found(out, grid, cell)) is not None
     }
-    _check_trainings(asked, drawn, encoder)
+    checked = _check_trainings(asked, drawn, encoder)
     grid = place.claim(out, grid, fingerprints)
     todo = [cell for cell in asked.cells() if cell not in done]
     work = _Work(out, grid, encoder, screen, drawn)
     if todo:
-        _say_plan(work, asked, todo)
+        _say_plan(work, asked, todo, checked)
     else:
         screen.say(f"{out}: all {len(done)} cells are there; only tables and page are written anew")
     try:
@@ -206,30 +207,27 @@ class _Work:
         """Optimizer steps of a cell, by its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
-        return steps_of(self.grid.settings_of(cell), self.drawn[cell.source, cell.shots].train.known)
+        from graphloss.training.sizes import Sizes
+
+        sizes = Sizes.of(self.drawn[cell.source, cell.shots].train.known, self.grid.settings_of(cell))
+        return sizes.epochs * sizes.steps
 
 
-def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
+def _say_plan(work: _Work, asked: Grid, todo: list[Cell], checked: Mapping[Draw, Preflight]) -> None:
     """What is about to be done, and how long it may take, before it begins."""
-    from graphloss.run.plan import estimate_time
-    from graphloss.text.encoder import load
+    from graphloss.run.plan import estimate_minutes
     from graphloss.training.sizes import format_graphs
 
     screen, total = work.screen, sum(1 for _ in asked.cells())
     minutes: dict[Draw, float] = {}
     lines = []
     for (source, shots), corpus in work.drawn.items():
-        cell = next(
-            cell for cell in asked.cells() if cell.loss != UNTOUCHED and (cell.source, cell.shots) == (source, shots)
-        )
-        settings = asked.settings_of(cell)
-        encoder = load(work.encoder, max_length=settings.max_length)
-        plan = estimate_time(corpus, settings, work.out, encoder)
-        minutes[source, shots] = plan.minutes
+        sizes = checked[source, shots].sizes
+        minutes[source, shots] = estimate_minutes(checked[source, shots], len(judged_of(corpus)[1]))
         name = group_name(slug(source), format_shots(shots))
         lines.append(
-            f"{name}: {len(corpus.train):,} training documents, {plan.epochs} epochs of {plan.steps} "
-            f"{'step' if plan.steps == 1 else 'steps'}, {format_graphs(plan.graph_size, plan.batch_size)}; "
+            f"{name}: {len(corpus.train):,} training documents, {sizes.epochs} epochs of {sizes.steps} "
+            f"{'step' if sizes.steps == 1 else 'steps'}, {format_graphs(sizes.graph, sizes.batch)}; "
             f"{len(judged_of(corpus)[1]):,} {judged_of(corpus)[0]} documents scored"
         )
     trained = [cell for cell in todo if cell.loss != UNTOUCHED]
@@ -254,23 +252,28 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell]) -> None:
     screen.console.print()
 
 
-def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> None:
-    """Refuse what a training would refuse, for each data set and loss, while the folder is still as it was."""
-    from graphloss.text.encoder import load
-    from graphloss.training.preflight import check
+def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> dict[Draw, Preflight]:
+    """Refuse what a training would refuse, for each data set and loss, while the folder is still as it was.
 
-    encoder = None
-    for (name, shots), corpus in drawn.items():
-        train = corpus.train
-        texts = train.texts  # what a batch of them holds is measured once: the losses do not change it
+    Returns:
+        Of each draw what was found for the first loss: the sizes and the time of a text are alike for all.
+    """
+    from graphloss.text.documents import Documents
+    from graphloss.text.encoder import load
+    from graphloss.training.preflight import check_settings, preflight
+
+    encoder, found = None, dict[Draw, Preflight]()
+    for draw, corpus in drawn.items():
+        train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
         for cell in asked.cells():
-            if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != (name, shots):
+            if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != draw:
                 continue
-            settings = asked.settings_of(cell)
-            encoder = encoder or load(source, max_length=settings.max_length)
-            counts = {"labeled": train.known, "unlabeled": len(train) - train.known}
-            check(settings, encoder, texts, **counts, classes=len(corpus.label_names))
-            texts = []
+            checked = check_settings(asked.settings_of(cell), train, held, corpus.label_names)
+            encoder = encoder or load(source, max_length=checked.settings.max_length)
+            trial = found[draw].trial if draw in found else None  # the losses do not change what a batch holds
+            ready = preflight(checked, encoder, trial=trial)
+            found.setdefault(draw, ready)
+    return found
 
 
 def _check_tuning() -> None:

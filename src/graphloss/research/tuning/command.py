@@ -66,9 +66,10 @@ def tune_corpus(
             trained then.
     """
     from graphloss.research.tuning.storage import check_url, library, open_storage
+    from graphloss.text.documents import Documents
     from graphloss.text.encoder import load
     from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check
+    from graphloss.training.preflight import check_settings, preflight
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
@@ -84,9 +85,13 @@ def tune_corpus(
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    train = corpus.train
-    counts = {"labeled": train.known, "unlabeled": len(train) - train.known, "classes": len(corpus.label_names)}
-    check(settings, load(encoder_source, max_length=settings.max_length), train.texts, **counts)
+    learned, judging = (
+        Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
+    )  # the test documents stay behind here
+    checked = check_settings(settings, learned, judging, corpus.label_names)
+    for line in checked.warnings:
+        screen.warn(line)
+    preflight(checked, load(encoder_source, max_length=settings.max_length))
     name = study or f"{corpus.name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
     folder = out or Path("runs") / f"tune-{name}"
     _check_free(folder)
@@ -99,11 +104,7 @@ def tune_corpus(
     from graphloss.research.tuning.folds import FIGURES, folds_of, natural
     from graphloss.research.tuning.progress import TrialLines
     from graphloss.research.tuning.search import tune as search
-    from graphloss.text.documents import Documents
 
-    learned, judging = (
-        Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
-    )  # the test documents stay behind here
     folds = folds_of(learned, judging, seed=settings.seed)
     screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
     screen.stage(

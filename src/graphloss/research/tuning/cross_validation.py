@@ -29,6 +29,7 @@ from transformers import TrainerCallback
 from graphloss.research.tuning.folds import Fold, natural
 from graphloss.text.encoder import load
 from graphloss.training.fit import fit
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 
@@ -89,15 +90,10 @@ def try_settings(
         curves.append(Curve(len(fold.judged)))
         watch = _Watch(curves, objective, partial(report, number))
         with TemporaryDirectory(prefix="graphloss-") as place, suppress(_Over):
-            fit(
-                load(encoder_source, max_length=settings.max_length),
-                fold.train,
-                fold.judged,
-                label_names,
-                settings,
-                folder=Path(place),
-                callbacks=[watch],
-            )
+            checked = check_settings(settings, fold.train, fold.judged, label_names)
+            encoder = load(encoder_source, max_length=settings.max_length)
+            fit(encoder, preflight(checked, encoder), folder=Path(place), callbacks=[watch])
+        del encoder
         if watch.ended:
             break
     else:
