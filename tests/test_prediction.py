@@ -118,7 +118,7 @@ def test_each_kind_answers_as_it_says(predictor: Predictor, z: torch.Tensor) -> 
     assert torch.equal(predictor.by("graph").probabilities(z), predictor.graph(z))
     assert predictor.by(None) is predictor
     assert torch.equal(predictor.by("graph").by("mix").probabilities(z), predictor.probabilities(z))
-    with pytest.raises(ValueError, match="'vote'; choose one of head"):
+    with pytest.raises(ValueError, match="'vote'; choose one of mix"):
         predictor.by("vote")
 
 

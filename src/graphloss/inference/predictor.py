@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from graphloss.inference.corpus_graph import SIGMA
+from graphloss.inference.predictors import PREDICTORS
 
 ROWS = 1024  # new documents at once: 1,024 by 100,000 similarities are 0.4 GB
 NEIGHBORS = 10  # of knn, and of the mix with unlabeled documents
@@ -81,8 +82,8 @@ class Predictor:
         """
         if kind is None:
             return self
-        if kind not in ("head", "graph", "knn", "mix"):
-            raise ValueError(f"unknown predictor {kind!r}; choose one of head, graph, knn, mix")
+        if kind not in PREDICTORS:
+            raise ValueError(f"unknown predictor {kind!r}; choose one of {', '.join(PREDICTORS)}")
         return replace(self, kind=kind)
 
     @property

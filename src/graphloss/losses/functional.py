@@ -23,11 +23,8 @@ from torch.nn import functional
 from graphloss.losses.graph import MASKED, components, log_affinity, log_share, no_autocast, unit
 from graphloss.losses.memory_bank import Boundary, log_mass
 from graphloss.losses.propagation import frequencies, hidden_log_kernel, loo_log_kernel, one_hot
+from graphloss.losses.sigma import LEAST_SIGMA
 from graphloss.losses.solvers import absorb, paper_walk
-
-LEAST_SIGMA = 1e-3
-"""Below it, the squares of 1 / sigma leave what float32 and `graph.MASKED` can hold, and nothing is gained: at this
-temperature the nearest neighbor has all the weight already."""
 
 
 class GLossResult(NamedTuple):

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from graphloss.losses.sigma import RULES
+
 MASKED = -1e30
 """Log-similarity of "no edge": finite, so that a row without any edge has a gradient of zero and not NaN."""
 
 MIN_SIGMA, MAX_SIGMA = 1e-2, 10.0
 """Every rule answers inside this interval: duplicates would send it to 0, too few neighbors to infinity."""
 
-RULES = ("root", "mst", "median", "perplexity")
 _SAMPLE = 2048  # documents a rule looks at: 2 million pairs settle a median
 
 

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from graphloss.losses import graph
 from graphloss.losses.functional import (
-    LEAST_SIGMA,
     GLossResult,
     check_memory_options,
     check_sigma,
@@ -22,6 +21,7 @@ from graphloss.losses.functional import (
 )
 from graphloss.losses.graph import no_autocast, unit, working
 from graphloss.losses.memory_bank import Memory
+from graphloss.losses.sigma import AUTO_SIGMA, LEAST_SIGMA, RULES, SIGMAS
 
 __all__ = [
     "AUTO_SIGMA",
@@ -37,11 +37,6 @@ __all__ = [
     "gloss",
     "paper_loss",
 ]
-
-AUTO_SIGMA = 0.3
-"""What `sigma="auto"` stands for."""
-
-SIGMAS = ("auto", *graph.RULES, "learned")
 
 
 class CombinedResult(NamedTuple):
@@ -137,7 +132,7 @@ class GLoss(nn.Module):
         self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
         start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
         self.register_buffer("sigma_value", torch.tensor(start))
-        self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in graph.RULES))
+        self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in RULES))
         self.register_buffer("class_weights", class_weights)
         # a uint8 tensor, which safetensors keeps: an exact resume needs it
         self.register_buffer("rng_state", torch.Generator().manual_seed(seed).get_state())
@@ -161,7 +156,7 @@ class GLoss(nn.Module):
         Returns:
             The bandwidth in use afterward.
         """
-        if isinstance(self.sigma, str) and self.sigma in graph.RULES:
+        if isinstance(self.sigma, str) and self.sigma in RULES:
             self._by_rule(unit(embeddings), labels)
         return self.bandwidth
 

@@ -12,9 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from graphloss.errors import InputError
-
-PREDICTORS = ("mix", "head", "graph", "knn")
-SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
+from graphloss.inference.predictors import PREDICTORS
+from graphloss.losses.sigma import LEAST_SIGMA, SIGMAS
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -76,7 +75,7 @@ class TrainSettings:
     )
     weight: float = setting(0.5, "λ, the share of the loss beside cross-entropy in combined mode.", least=0, most=1)
     sigma: float | str = setting(
-        "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, least=1e-3
+        "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMAS, least=LEAST_SIGMA
     )
     perplexity: float = setting(15.0, "Neighbors that count, with --sigma perplexity.", above=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)

@@ -91,7 +91,7 @@ def remaining(space: Space, given: Collection[str]) -> dict[str, Range | Choices
 
 def start_of(space: Space, settings: TrainSettings) -> dict[str, Any]:
     """Where the search begins: the settings as they are, those beyond the bounds at the nearest one."""
-    from graphloss.losses.modules import AUTO_SIGMA
+    from graphloss.losses.sigma import AUTO_SIGMA
 
     values = {name: getattr(settings, name) for name in space}
     if values.get("sigma") == "auto":
