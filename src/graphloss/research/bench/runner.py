@@ -262,7 +262,8 @@ def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> 
     from graphloss.text.encoder import load
     from graphloss.training.preflight import check_settings, preflight
 
-    encoder, found = None, dict[Draw, Preflight]()
+    encoder = None
+    found: dict[Draw, Preflight] = {}
     for draw, corpus in drawn.items():
         train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
         for cell in asked.cells():
