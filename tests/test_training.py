@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -519,6 +520,18 @@ def test_the_published_settings_train_every_loss(tiny_encoder: Path, parts: Any,
     fitted = run(tiny_encoder, parts, tmp_path, **given)
     assert given["class_weights"] == "balanced" and len(fitted.history) == 1
     assert np.isfinite(fitted.history[0]["loss"]) and fitted.model.predictor.weight.abs().sum() > 0
+
+
+def test_one_step_moves_the_encoder_by_every_schedule(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    schedules = next(item for item in fields(TrainSettings) if item.name == "schedule").metadata["choices"]
+    untouched = load(str(tiny_encoder)).state_dict()
+    for schedule in schedules:
+        options = {"epochs": 1, "batch_size": 48, "weight_decay": 0.0, "schedule": schedule}
+        fitted = run(tiny_encoder, parts, tmp_path / schedule, **options)
+        assert fitted.history[-1]["step"] == 1
+        moved = [not torch.equal(x, untouched[name]) for name, x in fitted.model.encoder.state_dict().items()]
+        assert sum(moved) > 20, schedule
+    assert len(schedules) == 2
 
 
 def test_the_published_schedule_steps_down_once_and_resumes_alike(

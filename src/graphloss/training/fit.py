@@ -135,8 +135,6 @@ def _arguments(
         per_device_train_batch_size=sizes.graph,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=0.1,
         max_grad_norm=1.0 if settings.mode == "combined" else 5.0,
         eval_strategy=often,
         save_strategy=often,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -29,6 +30,9 @@ from graphloss.training.model import GraphModel
 from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.sizes import FEW_LABELS
+
+WARMUP = 0.1
+"""Share of the steps over which `schedule="linear"` rises to its peak; then it falls to zero."""
 
 STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
@@ -120,12 +124,22 @@ class GraphTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """The library's linear schedule, or the published step down to a tenth (paper, section 4)."""
-        if self.settings.schedule == "step" and self.lr_scheduler is None:
+        """One of the two schedules; no step, the first and the last included, has a rate of 0."""
+        if self.lr_scheduler is None:
             down = STEP_DOWN_EPOCH * self.sizes.steps
-            optimizer = optimizer or self.create_optimizer()
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < down else 0.1)
-        return super().create_scheduler(num_training_steps, optimizer)
+            warmup = math.ceil(WARMUP * num_training_steps)
+
+            def linear(step: int) -> float:
+                if step < warmup:
+                    return (step + 1) / (warmup + 1)
+                return max(0.0, (num_training_steps - step) / max(1, num_training_steps - warmup))
+
+            def steps_down(step: int) -> float:
+                return 1.0 if step < down else 0.1
+
+            chosen = steps_down if self.settings.schedule == "step" else linear
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), chosen)
+        return self.lr_scheduler
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation documents as a user would see them, and say how training went since the last time."""
