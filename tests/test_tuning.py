@@ -662,7 +662,6 @@ def test_ctrl_c_leaves_the_best_so_far(
         (["--model", "/no/such/encoder"], "no such folder"),
         (["--preset", "papper"], "no preset 'papper'"),
         (["--out", "."], "holds other files"),
-        (["--hidden", 8, "--out", "tuned"], "hidden 8: asks for unlabeled documents"),
         (["--precision", "fp16", "--out", "tuned"], "fp16: needs a GPU"),
         (["--freeze", 9, "--out", "tuned"], "freeze 9: this encoder has"),
     ],

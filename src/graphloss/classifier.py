@@ -27,11 +27,10 @@ from graphloss.training.validate import make
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled
-    document: after training, the graph of all documents teaches the head (`corpus_graph`), and in training some can
-    join each batch as hidden nodes (`hidden`). All arguments are keywords and named like the options of
-    `graphloss train`; `validation` is the share of the labeled documents held out to choose the best epoch (0: the
-    last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
+    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document: after
+    training, the graph of all documents teaches the head (`corpus_graph`). All arguments are keywords and named like
+    the options of `graphloss train`; `validation` is the share of the labeled documents held out to choose the best
+    epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
@@ -62,8 +61,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
-        hidden: int = TrainSettings.hidden,
-        soft_weight: float = TrainSettings.soft_weight,
         corpus_graph: str = TrainSettings.corpus_graph,
         memory: int = TrainSettings.memory,
         memory_warmup: int = TrainSettings.memory_warmup,
@@ -100,8 +97,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.alpha = alpha
         self.q = q
         self.k = k
-        self.hidden = hidden
-        self.soft_weight = soft_weight
         self.corpus_graph = corpus_graph
         self.memory = memory
         self.memory_warmup = memory_warmup

@@ -58,9 +58,8 @@ def estimate_time(corpus: Corpus, settings: TrainSettings, folder: Path, encoder
     batch_size, graph_size = batch_size_for(count, settings), graph_size_for(count, settings)
     world = distributed.world()
     step = 4.6 if batch_size < min(graph_size, count) / world else 3.6
-    hidden = min(settings.hidden, len(texts) - count) * steps * settings.accumulate
     taught = len(texts) if settings.corpus_graph == "auto" and count < len(texts) else 0
-    passes = epochs * (step * (count + hidden) + len(corpus.validation)) + 2 * (judged + count) + taught
+    passes = epochs * (step * count + len(corpus.validation)) + 2 * (judged + count) + taught
     return Plan(
         corpus=corpus,
         settings=settings,

@@ -90,7 +90,7 @@ def train(
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
     from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check_hidden, check_processes, unused_warning
+    from graphloss.training.preflight import check_processes, unused_warning
 
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
@@ -114,7 +114,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             "give --validation a share above 0, at least two documents a class, or a folder with a test file"
         )
     check_processes(corpus.train.known, settings)
-    check_hidden(unlabeled := len(corpus.train) - corpus.train.known, settings)
+    unlabeled = len(corpus.train) - corpus.train.known
     if unused := unused_warning(unlabeled, settings):
         screen.warn(unused)
     return Work(source, data, settings, corpus, encoder_source)

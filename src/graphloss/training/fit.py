@@ -108,7 +108,7 @@ def _trainer(
     sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
         # by each process, for any document may come to it
-        encode(encoder, (documents if settings.hidden else documents.labeled()).texts, progress=progress)
+        encode(encoder, documents.labeled().texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress, shared=True)
     share = blend_for(documents.known, settings)
     judged = len(validation) > 0
@@ -116,7 +116,7 @@ def _trainer(
     trainer = GraphTrainer(
         start_model(encoder, start, sample, documents, len(label_names), settings),
         _arguments(settings, folder, encoder.device, count=documents.known, judged=judged),
-        documents=documents,
+        documents=documents.labeled(),
         validation=validation,
         label_names=label_names,
         sample=sample,

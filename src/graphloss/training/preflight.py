@@ -34,25 +34,12 @@ def check_processes(count: int, settings: TrainSettings) -> None:
         )
 
 
-def check_hidden(unlabeled: int, settings: TrainSettings) -> None:
-    """Refuse hidden documents in a batch where none is unlabeled.
-
-    Raises:
-        InputError: there is nothing to hide.
-    """
-    if settings.hidden and not unlabeled:
-        raise InputError(
-            f"hidden {settings.hidden}: asks for unlabeled documents in each batch, and every document is labeled; "
-            "give some (--unlabeled FILE, --keep-unlabeled, fit(unlabeled=...)), or leave --hidden away"
-        )
-
-
 def unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
     """What is said where unlabeled documents are there that the settings leave out of the answers; else None."""
-    if not unlabeled or settings.hidden:
+    if not unlabeled:
         return None
     if settings.corpus_graph == "off":
-        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off, and hidden is 0"
+        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"
     if settings.predictor in ("graph", "knn"):
         return (
             f"{unlabeled:,} unlabeled documents teach the head, which predictor '{settings.predictor}' does not ask; "
@@ -81,12 +68,10 @@ def check(
         classes: C.
 
     Raises:
-        InputError: there are more processes than a graph has documents, documents are to be hidden where all are
-            labeled, the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
-            ask for would not fit into memory.
+        InputError: there are more processes than a graph has documents, the encoder has no such layers to freeze, half
+            precision is asked of a CPU, or what the settings ask for would not fit into memory.
     """
     check_processes(labeled, settings)
-    check_hidden(unlabeled, settings)
     check_freeze(encoder, settings.freeze)
     check_precision(encoder, settings.precision)
     memory_estimate.check(settings, encoder, texts, labeled=labeled, unlabeled=unlabeled, classes=classes)

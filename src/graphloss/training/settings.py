@@ -103,20 +103,9 @@ class TrainSettings:
         "Documents that pass through the encoder at once (default: 32 to 128, by their number).",
         least=2,
     )
-    hidden: int = setting(
-        0,
-        "Unlabeled documents drawn into each graph beside the labeled ones, as nodes that labels flow over.",
-        least=0,
-    )
-    soft_weight: float = setting(
-        0.0,
-        "With --hidden: weight of the hidden documents' cross-entropy against what the corpus graph says of them, "
-        "rebuilt and raised from epoch to epoch.",
-        least=0,
-    )
     corpus_graph: str = setting(
         "auto",
-        "auto: a graph of all documents teaches the head where some are unlabeled; off: they are for --hidden alone.",
+        "auto: a graph of all documents teaches the head where some are unlabeled; off: these are ignored.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
@@ -182,10 +171,6 @@ class TrainSettings:
                 "memory_warmup and leave_out 'batch' belong to a memory; give --memory N, the documents remembered of "
                 "each class, or leave them out"
             )
-        if self.soft_weight and not self.hidden:
-            raise InputError("soft_weight: weighs hidden documents, and no batch has any; give --hidden N as well")
-        if self.soft_weight and self.mode == "standalone":
-            raise InputError("soft_weight: asks the head, which standalone mode has not; give --mode combined")
         if self.graph_size is not None and self.batch_size is not None and self.graph_size < self.batch_size:
             raise InputError(
                 f"graph_size {self.graph_size}: expected at least the batch_size, which is {self.batch_size}: a graph "

@@ -34,20 +34,6 @@ STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
 
 
-class Rebuild(TrainerCallback):
-    """Asks the corpus graph anew before each epoch."""
-
-    def __init__(self, model: GraphModel) -> None:
-        self.model = model
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Rebuild the soft targets on the encoder as it is now; within an epoch that is resumed they are there."""
-        assert self.model.soft is not None
-        epoch = state.epoch or 0
-        if epoch == int(epoch):
-            self.model.soft.rebuild(self.model.encoder, epoch / max(state.num_train_epochs, 1))
-
-
 class GraphTrainer(Trainer):
     """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
 
@@ -76,7 +62,7 @@ class GraphTrainer(Trainer):
             data_collator=Collator(model.encoder),
             train_dataset=Rows(documents),
             eval_dataset=Rows(validation),
-            callbacks=[*callbacks, *([Rebuild(model)] if model.soft else [])],
+            callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
 
@@ -95,13 +81,7 @@ class GraphTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches by class, this process's part of each; every labeled document once an epoch."""
         size = graph_size_for(self.documents.known, self.settings)
-        sampler = ClassAwareBatchSampler(
-            self.documents.labels,
-            size,
-            seed=self.settings.seed,
-            hidden=self.settings.hidden,
-            part=distributed.part(),
-        )
+        sampler = ClassAwareBatchSampler(self.documents.labels, size, seed=self.settings.seed, part=distributed.part())
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
         # as one process would: accelerate's own sharding deals out whole batches, and repeats documents to even them
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
