@@ -64,7 +64,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate 2e-4": {"learning_rate": 2e-4},
     "q 0.7": {"q": 0.7},
     "memory 16": {"memory": 16},
-    "memory 16, batch hidden": {"memory": 16, "leave_out": "batch"},
     "standalone": {"mode": "standalone"},
     "blend 0.5": {"blend": 0.5},
     "rate 2e-4, blend 0.5": {"learning_rate": 2e-4, "blend": 0.5},

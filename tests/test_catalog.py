@@ -25,8 +25,6 @@ OTHER = {
     "q": 0.6,
     "k": 2,
     "memory": 4,
-    "memory_warmup": 1,
-    "leave_out": "batch",
     "gamma": 0.4,
     "temperature": 0.4,
     "margin": 0.2,
@@ -36,8 +34,6 @@ OTHER = {
 PAIRS = [(name, setting) for name, own in LOSSES.items() for setting in own]
 GROUND: dict[str, dict[str, Any]] = {
     "perplexity": {"sigma": "perplexity"},
-    "memory_warmup": {"memory": 4},
-    "leave_out": {"memory": 4},
 }
 """What else must be set for a setting to matter."""
 
@@ -137,9 +133,9 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_a_memory_is_built_from_its_settings() -> None:
-    loss = build("gloss", settings(memory=5, memory_warmup=3, leave_out="batch"), num_classes=3, dimensions=16)
+    loss = build("gloss", settings(memory=5), num_classes=3, dimensions=16)
     assert isinstance(loss, GLoss) and loss.memory is not None
-    assert loss.memory.embeddings.shape == (3, 5, 16) and loss.memory.warmup == 3 and loss.leave_out == "batch"
+    assert loss.memory.embeddings.shape == (3, 5, 16)
     with pytest.raises(ValueError, match="needs to know the dimensions"):
         build("gloss", settings(memory=5), num_classes=3)
 

@@ -90,8 +90,8 @@ def same(a: Fitted, b: Fitted) -> None:
         ({"loss": "ce"}, 2),
         ({"freeze": 1}, 4),
         ({"class_weights": "balanced"}, 4),
-        ({"memory": 4, "leave_out": "batch", "sigma": "learned"}, 4),
-        ({"memory": 30, "memory_warmup": 2, "mode": "standalone", "accumulate": 2}, 2),
+        ({"memory": 4, "sigma": "learned"}, 4),
+        ({"memory": 30, "mode": "standalone", "accumulate": 2}, 2),
         ({"graph_size": 24, "freeze": 1}, 3),
     ],
 )
@@ -487,7 +487,6 @@ def test_a_checkpoint_holds_the_memory_and_every_document_once(tiny_encoder: Pat
     known = hidden.labeled().labels
     for label, ring in enumerate(found):
         assert sorted(ring[ring >= 0].tolist()) == [row for row, own in enumerate(known) if own == label]
-    assert int(tensors["objective.graph_loss.memory.calls"]) == 9
     plain = run(tiny_encoder, (hidden, *parts[1:]), tmp_path / "plain")
     assert [row["coverage"] for row in fitted.history][1:] == [1.0, 1.0]
     assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]

@@ -63,8 +63,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         k: int | None = TrainSettings.k,
         corpus_graph: str = TrainSettings.corpus_graph,
         memory: int = TrainSettings.memory,
-        memory_warmup: int = TrainSettings.memory_warmup,
-        leave_out: str = TrainSettings.leave_out,
         gamma: float = TrainSettings.gamma,
         temperature: float = TrainSettings.temperature,
         margin: float = TrainSettings.margin,
@@ -99,8 +97,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.k = k
         self.corpus_graph = corpus_graph
         self.memory = memory
-        self.memory_warmup = memory_warmup
-        self.leave_out = leave_out
         self.gamma = gamma
         self.temperature = temperature
         self.margin = margin

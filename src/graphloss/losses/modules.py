@@ -83,8 +83,6 @@ class GLoss(nn.Module):
         double_division: see `paper_loss`; paper only.
         memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
             added to it. The loss must then be told which document each row is. loo only.
-        leave_out: "one" document at a time, or the whole "batch", which shows the memory alone; before that has
-            anything to show, "one".
 
     Example:
         >>> loss = GLoss(sigma=0.3)
@@ -114,7 +112,6 @@ class GLoss(nn.Module):
         seed: int = 0,
         double_division: bool = False,
         memory: Memory | None = None,
-        leave_out: Literal["one", "batch"] = "one",
     ) -> None:
         super().__init__()
         if mode not in ("loo", "paper"):
@@ -129,12 +126,12 @@ class GLoss(nn.Module):
             raise ValueError('alpha, q and k belong to mode "loo"; the published loss has none of them')
         if mode == "loo" and double_division:
             raise ValueError('double_division belongs to mode "paper"')
-        if mode == "paper" and (memory is not None or leave_out != "one"):
-            raise ValueError('memory and leave_out belong to mode "loo"; the published loss has none of them')
-        check_memory_options(memory is not None, alpha, k, leave_out)
+        if mode == "paper" and memory is not None:
+            raise ValueError('a memory belongs to mode "loo"; the published loss has none')
+        check_memory_options(memory is not None, alpha, k)
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
         self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
-        self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
+        self.double_division, self.memory = double_division, memory
         start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
         self.register_buffer("sigma_value", torch.tensor(start))
         self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in graph.RULES))
@@ -197,7 +194,6 @@ class GLoss(nn.Module):
                 class_weights=self.class_weights,
                 num_classes=self.num_classes,
                 memory=shown,
-                leave_out="one" if shown is None else self.leave_out,
             )
         else:
             result = paper_loss(

@@ -77,7 +77,7 @@ def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int)
     """
     if settings.loss == "ce":
         return 0
-    solved = settings.alpha < 1 or settings.leave_out == "batch" or settings.loss in ("supcon", "triplet")
+    solved = settings.alpha < 1 or settings.loss in ("supcon", "triplet")
     remembered = 2 * classes * count * dimensions if settings.memory else 0
     return 4 * ((SOLVED if solved else PLAIN) * count**2 + remembered)
 

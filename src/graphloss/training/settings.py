@@ -18,7 +18,7 @@ SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k", "memory", "memory_warmup", "leave_out"),
+        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k", "memory"),
         "gloss-paper": ("weight", "sigma", "perplexity", "gamma"),
         "ce": (),
         "supcon": ("weight", "temperature"),
@@ -86,12 +86,6 @@ class TrainSettings:
     k: int | None = setting(None, "Keep the k nearest neighbors of each document alone (default: all).", least=1)
     memory: int = setting(
         0, "Documents of earlier batches that stand in the graph with their label, so many a class; 0: none.", least=0
-    )
-    memory_warmup: int = setting(0, "Batches that the memory passes over, while the encoder still moves fast.", least=0)
-    leave_out: str = setting(
-        "one",
-        "Whose labels the graph does not see: of one document at a time, or, with a memory, of the whole batch.",
-        choices=("one", "batch"),
     )
     gamma: float = setting(0.7, "γ of gloss-paper, the share of the labels that is shown.", above=0, below=1)
     temperature: float = setting(0.1, "Temperature of supcon and nca.", least=1e-3)
@@ -165,11 +159,6 @@ class TrainSettings:
             raise InputError(
                 f"a memory needs alpha 1 and no k, got alpha {self.alpha} and k {self.k}: both would need the edges "
                 "between remembered documents; leave them out, or the memory"
-            )
-        if not self.memory and (self.memory_warmup or self.leave_out != "one"):
-            raise InputError(
-                "memory_warmup and leave_out 'batch' belong to a memory; give --memory N, the documents remembered of "
-                "each class, or leave them out"
             )
         if self.graph_size is not None and self.batch_size is not None and self.graph_size < self.batch_size:
             raise InputError(
