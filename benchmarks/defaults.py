@@ -55,8 +55,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sigma root": {"sigma": "root"},
     "sigma 1": {"sigma": 1.0},
     "sigma mst": {"sigma": "mst"},
-    "sigma median": {"sigma": "median"},
-    "sigma perplexity": {"sigma": "perplexity"},
     "sigma learned": {"sigma": "learned"},
     "alpha 0.9": {"alpha": 0.9},
     "weight 0.8": {"weight": 0.8},

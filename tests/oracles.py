@@ -114,7 +114,7 @@ def bandwidth(embeddings: Tensor, labels: Tensor, rule: str) -> float:
     if rule == "mst":
         return min(length[i, j] for i, j in pairs if labels[i] != labels[j] and min(labels[i], labels[j]) >= 0) / 3
     median = sorted(length.values())[(len(pairs) - 1) // 2]
-    return median if rule == "median" else (median / 3) ** 0.5
+    return (median / 3) ** 0.5
 
 
 def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from strategies import Batch, batch, batches, quick
 from torch import Tensor
 
-from graphloss.losses import graph
 from graphloss.losses.graph import MASKED, unit
 from graphloss.losses.memory_bank import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
 from graphloss.losses.modules import Combined, GLoss, GLossResult, gloss
@@ -86,7 +85,7 @@ class TestOracles:
 
     def test_a_bandwidth_for_each_document(self) -> None:
         x, y, remembered, kinds = case()
-        sigma = graph.bandwidth(unit(x), y, "perplexity", 5)
+        sigma = torch.linspace(0.2, 0.6, len(x), dtype=x.dtype)
         f = oracles.with_memory(x, y, remembered, kinds, sigma, 4)
         result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4))
         p = f.gather(1, y.clamp_min(0)[:, None])[:, 0]
@@ -390,7 +389,7 @@ class TestModule:
         assert before.mean() < 0.9
         assert (after == 1.0).all() and len(after) > 90
 
-    @pytest.mark.parametrize("sigma", ["auto", "root", "mst", "median", "perplexity", "learned", 0.4])
+    @pytest.mark.parametrize("sigma", ["auto", "root", "mst", "learned", 0.4])
     def test_every_bandwidth(self, sigma: float | str) -> None:
         b = batch(48, 3, spread=1.5, unlabeled=0.2, dtype=torch.float32)
         loss = GLoss(sigma=sigma, memory=Memory(3, 6, 16))

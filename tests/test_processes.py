@@ -63,7 +63,7 @@ def objectives() -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, given in [(name, {}) for name in LOSSES] + [
         ("gloss", {"sigma": "learned", "memory": 2}),
-        ("gloss", {"sigma": "perplexity", "memory": 3}),
+        ("gloss", {"sigma": "root", "memory": 3}),
     ]:
         settings = vars(TrainSettings(loss=name, **given))
         loss = build(name, settings, num_classes=3, dimensions=6, class_weights=weights)

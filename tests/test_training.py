@@ -86,7 +86,7 @@ def same(a: Fitted, b: Fitted) -> None:
     [
         ({"sigma": "learned"}, 4),
         ({"sigma": "root", "accumulate": 2}, 3),
-        ({"mode": "standalone", "sigma": "perplexity"}, 7),
+        ({"mode": "standalone", "sigma": "mst"}, 7),
         ({"loss": "ce"}, 2),
         ({"freeze": 1}, 4),
         ({"class_weights": "balanced"}, 4),

@@ -57,7 +57,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         mode: str = TrainSettings.mode,
         weight: float = TrainSettings.weight,
         sigma: float | str = TrainSettings.sigma,
-        perplexity: float = TrainSettings.perplexity,
         alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
@@ -91,7 +90,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.mode = mode
         self.weight = weight
         self.sigma = sigma
-        self.perplexity = perplexity
         self.alpha = alpha
         self.q = q
         self.k = k

@@ -70,13 +70,12 @@ class GLoss(nn.Module):
     Args:
         mode: "loo" asks every labeled document; "paper" draws a random split of the labels, as published.
         sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
-            from the first batch ("perplexity": from each batch, per document); "learned", trained with the encoder and
+            from the first batch; "learned", trained with the encoder and
             never below `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
         k: see `gloss`; loo only.
         gamma: share of the labels that is shown; paper only.
-        perplexity: for the rule of that name.
         class_weights: (C,), for example `balanced_class_weights`.
         num_classes: C; give it in paper mode, where it enters the loss.
         seed: of the random split; paper only. Drawn on the CPU, so the same on every device.
@@ -106,7 +105,6 @@ class GLoss(nn.Module):
         q: float = 0.0,
         k: int | None = None,
         gamma: float = 0.7,
-        perplexity: float = 15.0,
         class_weights: Tensor | None = None,
         num_classes: int | None = None,
         seed: int = 0,
@@ -130,7 +128,7 @@ class GLoss(nn.Module):
             raise ValueError('a memory belongs to mode "loo"; the published loss has none')
         check_memory_options(memory is not None, alpha, k)
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
-        self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
+        self.gamma, self.num_classes, self.seed = gamma, num_classes, seed
         self.double_division, self.memory = double_division, memory
         start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
         self.register_buffer("sigma_value", torch.tensor(start))
@@ -143,7 +141,7 @@ class GLoss(nn.Module):
 
     @property
     def bandwidth(self) -> float:
-        """The sigma in use; for "perplexity" the median over the documents of the last batch."""
+        """The sigma in use."""
         learned = self._learned()
         return float(self.sigma_value if learned is None else learned.detach())
 
@@ -221,18 +219,13 @@ class GLoss(nn.Module):
     def _bandwidth_for(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if (learned := self._learned()) is not None:
             return learned
-        if self.sigma == "perplexity":
-            return self._by_rule(unit(embeddings.detach()), labels)
         if not bool(self.calibrated):
             self._by_rule(unit(embeddings.detach()), labels)
         return self.sigma_value
 
-    def _by_rule(self, z: Tensor, labels: Tensor) -> Tensor:
-        sigma = graph.bandwidth(z, labels, str(self.sigma), self.perplexity)
-        if sigma.numel():
-            self.sigma_value.copy_(sigma.median())
-            self.calibrated.fill_(True)
-        return sigma
+    def _by_rule(self, z: Tensor, labels: Tensor) -> None:
+        self.sigma_value.copy_(graph.bandwidth(z, labels, str(self.sigma)))
+        self.calibrated.fill_(True)
 
     def _draw(self, labels: Tensor) -> Tensor:
         """Show a random share gamma of the labels, at least one, and hide at least one.

@@ -14,12 +14,12 @@ from typing import Any
 from graphloss.errors import InputError
 
 PREDICTORS = ("mix", "head", "graph", "knn")
-SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
+SIGMA_RULES = ("auto", "root", "mst", "learned")
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k", "memory"),
-        "gloss-paper": ("weight", "sigma", "perplexity", "gamma"),
+        "gloss": ("weight", "sigma", "alpha", "q", "k", "memory"),
+        "gloss-paper": ("weight", "sigma", "gamma"),
         "ce": (),
         "supcon": ("weight", "temperature"),
         "triplet": ("weight", "margin"),
@@ -78,7 +78,6 @@ class TrainSettings:
     sigma: float | str = setting(
         "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMA_RULES, least=1e-3
     )
-    perplexity: float = setting(15.0, "Neighbors that count, with --sigma perplexity.", above=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
     q: float = setting(
         0.0, "0: likelihood; up to 1: generalized cross-entropy, robust to wrong labels.", least=0, most=1

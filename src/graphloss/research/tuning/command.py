@@ -73,7 +73,7 @@ def tune_corpus(
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
     settings = make(TrainSettings, dict(preset) | chosen)
-    space = remaining(space_for(settings.loss, settings.mode, settings.sigma, settings.memory), chosen)
+    space = remaining(space_for(settings.loss, settings.mode, settings.memory), chosen)
     library()
     if storage is not None:
         check_url(storage)
