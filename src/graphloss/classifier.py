@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
 
 from graphloss import distributed
 from graphloss.errors import InputError
@@ -125,6 +126,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             InputError: some setting cannot be used; all faults are listed.
         """
         return make(TrainSettings, {name: getattr(self, name) for name in names(TrainSettings)})
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say to scikit-learn that a document is a string, not a row of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.input_tags.string = True, False, True
+        return tags
 
     def fit(
         self,
