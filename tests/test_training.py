@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -496,3 +497,18 @@ def test_too_large_a_memory_is_refused_before_any_work(tiny_encoder: Path, parts
     with pytest.raises(InputError, match=r"--memory 3000000: .* remember at most 2,097,152 documents a class"):
         run(tiny_encoder, parts, tmp_path, memory=3_000_000)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_callers_random_states_stay_as_they_were(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    def states() -> tuple[Any, ...]:
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    documents, validation, label_names = parts
+    encoder = load(str(tiny_encoder), max_length=32)
+    settings = TrainSettings(epochs=1, batch_size=12, loss="gloss-paper", head_start="random")
+    random.seed(5)
+    np.random.seed(6)
+    torch.manual_seed(7)
+    before = states()
+    fit(encoder, documents, validation, label_names, settings, folder=tmp_path)
+    assert states() == before
