@@ -114,7 +114,7 @@ def bandwidth(embeddings: Tensor, labels: Tensor, rule: str) -> float:
     if rule == "mst":
         return min(length[i, j] for i, j in pairs if labels[i] != labels[j] and min(labels[i], labels[j]) >= 0) / 3
     median = sorted(length.values())[(len(pairs) - 1) // 2]
-    return median if rule == "median" else (median / 3) ** 0.5
+    return (median / 3) ** 0.5
 
 
 def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -177,7 +177,6 @@ def with_memory(
     remembered_labels: Tensor,
     sigma: float | Tensor,
     num_classes: int,
-    leave_out: str,
 ) -> Tensor:
     """F (n, C) of a batch in one graph with all that is remembered, which is always shown; sigma (n,): median there."""
     n, m = len(embeddings), len(remembered)
@@ -191,8 +190,6 @@ def with_memory(
     for i in range(n):
         shown = every >= 0
         shown[i] = False
-        if leave_out == "batch":
-            shown[:n] = False
         hidden = (~shown).nonzero()[:, 0].tolist()
         rows.append(harmonic(t, y, shown)[hidden.index(i)])
     return torch.stack(rows)

@@ -353,7 +353,6 @@ def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], c
         (["DATA", "--model", "./nowhere"], "no such folder"),
         (["DATA", "--model", "MODEL", "--max-length", "9999"], "reads at most"),
         (["DATA", "--model", "MODEL", "--freeze", "9"], "freeze 9: this encoder has"),
-        (["DATA", "--model", "MODEL", "--hidden", "8"], "hidden 8: asks for unlabeled documents"),
         (["DATA", "--model", "MODEL", "--precision", "fp16"], "fp16: needs a GPU"),
         (["DATA", "--model", "my models/bert"], "expected the folder of an encoder or a Hub name"),
         (["DATA", "--modes", "sideways"], "there is no mode"),

@@ -14,6 +14,7 @@ from conftest import Toy
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
+from sklearn.utils import get_tags
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
@@ -286,3 +287,10 @@ def test_unlabeled_text_that_no_answer_hears_of_is_warned_of(tiny_encoder: Path,
     model = TextClassifier(model=str(tiny_encoder), **(QUICK | {"epochs": 1, "corpus_graph": "off"}))
     with pytest.warns(UserWarning, match="1 unlabeled documents are not used"):
         model.fit(toy.texts, toy.labels, unlabeled=["the moon then"])
+
+
+def test_the_tags_tell_scikit_learn_that_documents_are_strings() -> None:
+    tags = get_tags(TextClassifier())
+    assert tags.estimator_type == "classifier" and tags.classifier_tags is not None and tags.target_tags.required
+    found = tags.input_tags
+    assert (found.one_d_array, found.two_d_array, found.string) == (True, False, True)

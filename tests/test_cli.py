@@ -368,7 +368,6 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (lambda folder: ["evaluate", folder], ["not a run folder"]),
         (_newer("evaluate"), ["upgrade"]),
         (_newer("predict"), ["upgrade"]),
-        (lambda folder: ["train", "builtin", "--hidden", 5], ["hidden 5", "--unlabeled FILE"]),
         (lambda folder: ["predict", folder], ["FILE"]),
         (lambda folder: ["data", "show", folder / "no.csv"], ["no.csv"]),
         (lambda folder: ["evaluate", folder, "--predictor", "vote"], ["--predictor", "mix, head, graph, knn"]),

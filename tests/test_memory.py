@@ -13,12 +13,9 @@ from safetensors.torch import load_file, save_file
 from strategies import Batch, batch, batches, quick
 from torch import Tensor
 
-from graphloss.losses import graph
 from graphloss.losses.graph import MASKED, unit
 from graphloss.losses.memory_bank import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
 from graphloss.losses.modules import Combined, GLoss, GLossResult, gloss
-
-WAYS = ["one", "batch"]
 
 
 def boundary(embeddings: Tensor, labels: Tensor, num_classes: int, each: int = 8, hidden: int = 2) -> Boundary:
@@ -48,21 +45,20 @@ def case(seed: int = 3, unlabeled: float = 0.4, dtype: torch.dtype = torch.float
 
 
 class TestOracles:
-    @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize("q", [0.0, 0.6])
     @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
     def test_one_graph_of_batch_and_memory(
-        self, leave_out: str, q: float, unlabeled: float, dtype: torch.dtype, tolerance: float
+        self, q: float, unlabeled: float, dtype: torch.dtype, tolerance: float
     ) -> None:
         x, y, remembered, kinds = case(unlabeled=unlabeled, dtype=dtype)
         weights = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
         leaf = x.double().clone().requires_grad_()
-        f = oracles.with_memory(leaf, y, remembered, kinds, 0.3, 4, leave_out)
+        f = oracles.with_memory(leaf, y, remembered, kinds, 0.3, 4)
         total, norm = leaf.new_zeros(()), 0.0
         asked = []
         for i, c in enumerate(y.tolist()):
-            others = (kinds == c).sum() + (0 if leave_out == "batch" else (y == c).sum() - 1)
+            others = (kinds == c).sum() + (y == c).sum() - 1
             asked.append(c >= 0 and int(others) > 0)
             if asked[-1]:
                 p, w = f[i, c], float(weights[c])
@@ -76,36 +72,33 @@ class TestOracles:
             q=q,
             class_weights=weights.to(dtype),
             memory=boundary(remembered, kinds, 4),
-            leave_out=leave_out,
         )
         result.loss.backward()
         assert result.asked.tolist() == asked
-        assert sum(asked) > 0 and (leave_out == "one" or sum(asked) < int((y >= 0).sum()))
+        assert sum(asked) > 0
         assert float(result.coverage) == pytest.approx(sum(asked) / int((y >= 0).sum()))
         assert float(result.loss.detach()) == pytest.approx(float((total / norm).detach()), rel=tolerance)
         assert expected.norm() > 0
         assert (mine.grad.double() - expected).norm() / expected.norm() < tolerance
-        if unlabeled or leave_out == "batch":  # hidden documents carry labels on, so they feel the loss too
+        if unlabeled:  # hidden documents carry labels on, so they feel the loss too
             assert (mine.grad.norm(dim=1) > 0).all()
 
-    @pytest.mark.parametrize("leave_out", WAYS)
-    def test_a_bandwidth_for_each_document(self, leave_out: str) -> None:
+    def test_a_bandwidth_for_each_document(self) -> None:
         x, y, remembered, kinds = case()
-        sigma = graph.bandwidth(unit(x), y, "perplexity", 5)
-        f = oracles.with_memory(x, y, remembered, kinds, sigma, 4, leave_out)
-        result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4), leave_out=leave_out)
+        sigma = torch.linspace(0.2, 0.6, len(x), dtype=x.dtype)
+        f = oracles.with_memory(x, y, remembered, kinds, sigma, 4)
+        result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4))
         p = f.gather(1, y.clamp_min(0)[:, None])[:, 0]
         assert sigma.std() > 0 and result.asked.any()
         assert torch.allclose(result.log_p[result.asked].exp(), p[result.asked], rtol=1e-8)
 
-    @pytest.mark.parametrize("leave_out", WAYS)
-    def test_gradients(self, leave_out: str) -> None:
+    def test_gradients(self) -> None:
         x, y, remembered, kinds = case()
         kept = boundary(remembered, kinds, 4)
         leaf, sigma = x[:8].clone().requires_grad_(), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
 
         def loss(z: Tensor, s: Tensor) -> Tensor:
-            return gloss(z, y[:8], sigma=s, memory=kept, leave_out=leave_out).loss
+            return gloss(z, y[:8], sigma=s, memory=kept).loss
 
         assert torch.autograd.gradcheck(loss, (leaf, sigma))
         loss(leaf, sigma).backward()
@@ -157,47 +150,43 @@ class TestOracles:
         order = torch.randperm(len(y), generator=b.generator)
         turn, _ = torch.linalg.qr(torch.randn(d, d, generator=b.generator, dtype=torch.float64))
         renamed = torch.where(y >= 0, rename[y.clamp_min(0)], -1)
-        for way in WAYS:
-            one = gloss(x, y, sigma=b.sigma, memory=boundary(remembered, kinds, b.num_classes, 40), leave_out=way)
-            kept = boundary((remembered @ turn).flip(0), rename[kinds].flip(0), b.num_classes, 40)
-            two = gloss((x @ turn)[order], renamed[order], sigma=b.sigma, memory=kept, leave_out=way)
-            assert torch.equal(one.asked[order], two.asked)
-            assert torch.allclose(one.log_p[order], two.log_p, rtol=1e-6, atol=1e-8)
+        one = gloss(x, y, sigma=b.sigma, memory=boundary(remembered, kinds, b.num_classes, 40))
+        kept = boundary((remembered @ turn).flip(0), rename[kinds].flip(0), b.num_classes, 40)
+        two = gloss((x @ turn)[order], renamed[order], sigma=b.sigma, memory=kept)
+        assert torch.equal(one.asked[order], two.asked)
+        assert torch.allclose(one.log_p[order], two.log_p, rtol=1e-6, atol=1e-8)
 
 
 class TestDegenerate:
-    @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize("unlabeled", [0.0, 0.4])
-    def test_an_empty_memory_is_the_plain_loss(self, leave_out: str, unlabeled: float) -> None:
+    def test_an_empty_memory_is_the_plain_loss(self, unlabeled: float) -> None:
         b = batch(20, 3, unlabeled=unlabeled, dtype=torch.float32)
         x, twin = b.embeddings.clone().requires_grad_(), b.embeddings.clone().requires_grad_()
         plain = GLoss(sigma=0.3)(x, b.labels)
-        loss = GLoss(sigma=0.3, memory=Memory(3, 4, 16), leave_out=leave_out)
+        loss = GLoss(sigma=0.3, memory=Memory(3, 4, 16))
         value = loss(twin, b.labels, torch.arange(20))
         plain.backward()
         value.backward()
         assert torch.equal(plain, value) and float(plain.detach()) > 0
         assert torch.equal(x.grad, twin.grad) and x.grad.norm() > 0
 
-    @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize(
         ("labels", "asked"),
         [([], 0), ([-1], 0), ([-1] * 5, 0), ([2], 0), ([0], 1), ([0, 1, 2], 2), ([0, -1, -1], 1)],
         ids=["n = 0", "n = 1, unlabeled", "all unlabeled", "class absent", "n = 1", "one a class", "one label"],
     )
-    def test_small_batches(self, leave_out: str, labels: list[int], asked: int) -> None:
+    def test_small_batches(self, labels: list[int], asked: int) -> None:
         x = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
         kept = boundary(torch.randn(9, 6), torch.tensor([0] * 5 + [1] * 4), 3)
-        result = gloss(x, torch.tensor(labels, dtype=torch.long), sigma=0.3, memory=kept, leave_out=leave_out)
+        result = gloss(x, torch.tensor(labels, dtype=torch.long), sigma=0.3, memory=kept)
         result.loss.backward()
         assert int(result.asked.sum()) == asked
         assert (float(result.loss.detach()) > 0) == (asked > 0)
         assert torch.isfinite(x.grad).all() and (x.grad.norm() > 0) == (asked > 0)
 
-    @pytest.mark.parametrize("leave_out", WAYS)
     @pytest.mark.parametrize("sigma", [1e-3, 0.05, 0.3, 5.0])
     @pytest.mark.parametrize("what", ["clusters", "duplicates", "zero vector", "remembered exactly"])
-    def test_answer_and_gradient_are_finite(self, leave_out: str, sigma: float, what: str) -> None:
+    def test_answer_and_gradient_are_finite(self, sigma: float, what: str) -> None:
         b = batch(48, 4, spread=0.3, unlabeled=0.3, dtype=torch.float32)
         x, y, remembered, kinds = parts(b, 24)
         x = x.clone()
@@ -210,32 +199,30 @@ class TestDegenerate:
         lost = int((y == 1).nonzero()[0, 0])
         y[lost] = 2  # a wrong label amid another class: p underflows, its gradient must not
         x.requires_grad_()
-        result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4, each=12), leave_out=leave_out)
+        result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4, each=12))
         result.loss.backward()
         assert torch.isfinite(result.loss) and torch.isfinite(x.grad).all()
         assert what != "clusters" or x.grad[lost].norm() > 0
 
     def test_the_gradient_lives_where_p_is_below_the_smallest_float32(self) -> None:
         kept = boundary(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), 2, each=1, hidden=0)
-        for way in WAYS:
-            x = torch.tensor([[1.0, 0.01]]).requires_grad_()
-            result = gloss(x, torch.tensor([1]), sigma=0.05, memory=kept, leave_out=way)
-            result.loss.backward()
-            assert float(result.loss.detach()) == pytest.approx(0.99 / 0.0025, rel=1e-2)
-            assert x.grad.norm() > 1
+        x = torch.tensor([[1.0, 0.01]]).requires_grad_()
+        result = gloss(x, torch.tensor([1]), sigma=0.05, memory=kept)
+        result.loss.backward()
+        assert float(result.loss.detach()) == pytest.approx(0.99 / 0.0025, rel=1e-2)
+        assert x.grad.norm() > 1
 
     def test_half_precision_and_autocast(self) -> None:
         x, y, remembered, kinds = case(dtype=torch.float32)
         kept = boundary(remembered, kinds, 4)
-        for way in WAYS:
-            leaf = x.bfloat16().requires_grad_()
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = gloss(leaf, y, sigma=0.3, memory=kept, leave_out=way).loss
-            loss.backward()
-            assert loss.dtype == torch.float32
-            exactly = gloss(x.bfloat16().float(), y, sigma=0.3, memory=kept, leave_out=way).loss
-            assert float(loss.detach()) == pytest.approx(float(exactly), rel=1e-6)
-            assert leaf.grad.float().norm() > 0
+        leaf = x.bfloat16().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = gloss(leaf, y, sigma=0.3, memory=kept).loss
+        loss.backward()
+        assert loss.dtype == torch.float32
+        exactly = gloss(x.bfloat16().float(), y, sigma=0.3, memory=kept).loss
+        assert float(loss.detach()) == pytest.approx(float(exactly), rel=1e-6)
+        assert leaf.grad.float().norm() > 0
 
 
 class TestRing:
@@ -273,14 +260,6 @@ class TestRing:
         assert labels.tolist() == [1] * 4
         torch.testing.assert_close(embeddings.sum(0), unit(z[-4:]).sum(0))
 
-    def test_the_warm_up_is_passed_over(self) -> None:
-        memory, labels = Memory(2, 4, 3, warmup=2), torch.tensor([0, 1])
-        for call in range(3):
-            assert memory.boundary(labels, torch.tensor([8, 9])) is None
-            memory.add(torch.randn(2, 3), labels, torch.tensor([2 * call, 2 * call + 1]))
-        assert memory.boundary(labels, torch.tensor([8, 9])) is not None
-        assert memory.documents[:, 0].tolist() == [4, 5] and len(memory.remembered()[1]) == 2
-
     def test_an_overflow_is_not_remembered(self) -> None:
         memory = Memory(2, 4, 3)
         z = torch.randn(4, 3)
@@ -294,7 +273,7 @@ class TestRing:
         documents = torch.arange(60)
 
         def fresh() -> GLoss:
-            return GLoss(sigma=0.3, memory=Memory(3, 5, 8, warmup=1), leave_out="batch")
+            return GLoss(sigma=0.3, memory=Memory(3, 5, 8))
 
         def steps(loss: GLoss, start: int) -> list[float]:
             picks = [torch.arange(i, i + 12) % 60 for i in range(start, start + 50, 7)]
@@ -337,8 +316,6 @@ class TestRing:
     def test_bad_batches(self, embeddings: Tensor, labels: Tensor, documents: Tensor, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             Memory(2, 3, 4).add(embeddings, labels, documents)
-        with pytest.raises(ValueError, match="warmup must be"):
-            Memory(2, 3, 4, warmup=-1)
 
 
 class TestIdentity:
@@ -358,14 +335,13 @@ class TestIdentity:
         shown = memory.boundary(torch.tensor([0, -1]), torch.tensor([6, 9])).shown
         assert shown.sum(dim=1).tolist() == [0, 2, 1]
 
-    @pytest.mark.parametrize("leave_out", WAYS)
-    def test_a_batch_sees_nothing_of_its_own_documents(self, leave_out: str) -> None:
+    def test_a_batch_sees_nothing_of_its_own_documents(self) -> None:
         b = batch(60, 3, unlabeled=0.2, spread=2.0)
         rows, others = torch.arange(20), torch.arange(20, 60)
         x, y = b.embeddings[:20], b.labels[:20]
 
         def result(memory: Memory, numbers: Tensor) -> GLossResult:
-            return gloss(x, y, sigma=0.3, memory=memory.boundary(y, numbers), leave_out=leave_out)
+            return gloss(x, y, sigma=0.3, memory=memory.boundary(y, numbers))
 
         whole = self.filled(b, b.labels, torch.arange(60))
         without = self.filled(b._replace(embeddings=b.embeddings[others]), b.labels[others], others)
@@ -413,11 +389,10 @@ class TestModule:
         assert before.mean() < 0.9
         assert (after == 1.0).all() and len(after) > 90
 
-    @pytest.mark.parametrize("leave_out", WAYS)
-    @pytest.mark.parametrize("sigma", ["auto", "root", "mst", "median", "perplexity", "learned", 0.4])
-    def test_every_bandwidth(self, sigma: float | str, leave_out: str) -> None:
+    @pytest.mark.parametrize("sigma", ["auto", "root", "mst", "learned", 0.4])
+    def test_every_bandwidth(self, sigma: float | str) -> None:
         b = batch(48, 3, spread=1.5, unlabeled=0.2, dtype=torch.float32)
-        loss = GLoss(sigma=sigma, memory=Memory(3, 6, 16), leave_out=leave_out)
+        loss = GLoss(sigma=sigma, memory=Memory(3, 6, 16))
         loss(b.embeddings[24:], b.labels[24:], torch.arange(24, 48))
         for p in loss.parameters():
             p.grad = None
@@ -460,9 +435,7 @@ class TestModule:
         [
             ({"alpha": 0.9}, "a memory needs alpha = 1 and no k"),
             ({"k": 5}, "a memory needs alpha = 1 and no k"),
-            ({"mode": "paper"}, 'memory and leave_out belong to mode "loo"'),
-            ({"memory": None, "leave_out": "batch"}, "shows the memory alone, and there is none"),
-            ({"leave_out": "two"}, 'leave_out must be "one" or "batch"'),
+            ({"mode": "paper"}, 'a memory belongs to mode "loo"'),
         ],
     )
     def test_bad_options(self, options: dict[str, object], message: str) -> None:

@@ -64,7 +64,7 @@ def objectives() -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, given in [(name, {}) for name in LOSSES] + [
         ("gloss", {"sigma": "learned", "memory": 2}),
-        ("gloss", {"sigma": "perplexity", "memory": 3, "leave_out": "batch"}),
+        ("gloss", {"sigma": "root", "memory": 3}),
     ]:
         settings = vars(TrainSettings(loss=name, **given))
         loss = build(name, settings, num_classes=3, dimensions=6, class_weights=weights)
@@ -121,11 +121,11 @@ def test_every_loss_has_the_gradients_and_weights_of_one_process(count: int, tmp
         assert moved >= 6, title
 
 
-REMEMBERING: dict[str, Any] = {"sigma": "learned", "memory": 3, "hidden": 5, "accumulate": 2, "corpus_graph": "off"}
+REMEMBERING: dict[str, Any] = {"sigma": "learned", "memory": 3, "accumulate": 2, "corpus_graph": "off"}
 RUNS: dict[str, dict[str, Any]] = {
-    "learned sigma, memory, hidden documents, accumulated": REMEMBERING | {"epochs": 2},
+    "learned sigma, memory, accumulated": REMEMBERING | {"epochs": 2},
     "alone, cached, frozen": {"mode": "standalone", "graph_size": 24, "batch_size": 5, "freeze": 1, "epochs": 2},
-    "drawn, softly taught": {"loss": "gloss-paper", "hidden": 3, "soft_weight": 0.5, "epochs": 2},
+    "drawn": {"loss": "gloss-paper", "epochs": 2},
 }
 FIRST = next(iter(RUNS))
 

@@ -44,7 +44,6 @@ def peak(work: Callable[[], Any]) -> int:
     [
         ({}, 0.0),
         ({"k": 5}, 0.0),
-        ({"hidden": 120}, 0.3),
         ({"alpha": 0.9}, 0.0),
         ({"loss": "gloss-paper"}, 0.0),
         ({"loss": "supcon"}, 0.0),
@@ -66,9 +65,9 @@ def test_the_loss_holds_what_was_estimated(values: dict[str, Any], unlabeled: fl
     assert x.grad is not None and x.grad.norm() > 0
 
 
-@pytest.mark.parametrize(("leave_out", "n", "classes"), [("one", 128, 200), ("one", 600, 4), ("batch", 600, 4)])
-def test_a_memory_holds_what_was_estimated(leave_out: str, n: int, classes: int) -> None:
-    settings, d = TrainSettings(memory=4, leave_out=leave_out), 64
+@pytest.mark.parametrize(("n", "classes"), [(128, 200), (600, 4)])
+def test_a_memory_holds_what_was_estimated(n: int, classes: int) -> None:
+    settings, d = TrainSettings(memory=4), 64
     generator = torch.Generator().manual_seed(0)
     loss = build(settings.loss, vars(settings), num_classes=classes, dimensions=d)
     assert isinstance(loss, GLoss) and loss.memory is not None
@@ -119,7 +118,6 @@ def test_without_a_word_of_the_system_nothing_is_refused(tiny_encoder: Path, mon
         ),
         ({"graph_size": 50_000}, (90_000, 0), r"give --graph-size 6192 or less"),
         ({"batch_size": 50_000}, (90_000, 0), r"--batch-size 50000: .* give --batch-size 6192 or less"),
-        ({"graph_size": 128, "hidden": 20_000}, (90_000, 30_000), r"20,128 documents .* give a smaller --hidden"),
         (
             {"memory": 9, "batch_size": 20_000},
             (90_000, 0),
@@ -140,14 +138,6 @@ def test_what_does_not_fit_is_refused_with_what_would(
     settings, encoder = TrainSettings(**values), load(str(tiny_encoder))
     with pytest.raises(InputError, match=said):
         memory_estimate.check_loss(settings, encoder, labeled=counts[0], unlabeled=counts[1], classes=300)
-
-
-def test_a_graph_hides_no_more_documents_than_there_are(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_estimate, "available", lambda device: 2**30)
-    settings, encoder = TrainSettings(hidden=100_000, corpus_graph="off"), load(str(tiny_encoder))
-    memory_estimate.check_loss(settings, encoder, labeled=500, unlabeled=50, classes=9)
-    with pytest.raises(InputError, match=r"graph of 90,064 documents .* give a smaller --hidden"):
-        memory_estimate.check_loss(settings, encoder, labeled=500, unlabeled=90_000, classes=9)
 
 
 def test_a_graph_is_no_larger_than_the_corpus(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +201,6 @@ def test_an_estimate_leaves_nothing_in_memory(tiny_encoder: Path) -> None:
             r"--batch-size 64: training on 64 texts .* give --graph-size 64 --batch-size \d\d: the same",
         ),
         ({"graph_size": 200, "batch_size": 64}, r"training on 64 texts .* give --graph-size 200 --batch-size \d\d:"),
-        ({"batch_size": 40, "hidden": 24}, r"training on 64 texts .* give --graph-size 40 --batch-size \d\d:"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_with_what_would(

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+import graphloss
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
+from graphloss.run import provenance
 from graphloss.text.encoder import encode, load
 
 
@@ -182,3 +184,15 @@ def test_damaged_training_texts_are_said(damage: str, run: Path) -> None:
         pq.write_table(pa.table({"text": ["u"]}), path)
     with pytest.raises(InputError, match=r"support\.parquet: damaged"):
         storage.read_model(run)
+
+
+def test_versions_are_known_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise provenance.PackageNotFoundError(name)
+
+    installed = provenance.versions()
+    monkeypatch.setattr(provenance, "version", missing)
+    found = provenance.versions()
+    assert found.pop("graphloss") == installed.pop("graphloss") == graphloss.__version__
+    assert len(found) >= 6 and set(found) == set(installed) and set(found.values()) == {"unknown"}
+    assert "unknown" not in installed.values()

@@ -139,28 +139,6 @@ def test_groups_of_a_class():
         assert expected - 1 <= np.median(counts) <= expected + 2
 
 
-@given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(0, 40), st.integers(0, 9), st.integers(4, 20))
-def test_hidden_documents_join_batches_of_labeled_ones(sizes, unlabeled, hidden, batch_size):
-    labels = np.array(labels_of(sizes, unlabeled))
-    sampler = ClassAwareBatchSampler(labels, batch_size, seed=3, hidden=hidden)
-    plain = ClassAwareBatchSampler(labels[labels >= 0], batch_size, seed=3)
-    batches = list(sampler)
-    assert len(batches) == len(sampler) == len(plain)  # an epoch is one over the labeled documents
-    known = [[row for row in batch if labels[row] >= 0] for batch in batches]
-    assert sorted(itertools.chain(*known)) == np.flatnonzero(labels >= 0).tolist()
-    for batch, own in zip(batches, known, strict=True):
-        assert len(set(batch)) == len(batch) == len(own) + min(hidden, unlabeled) and len(own) <= batch_size
-    assert batches == list(ClassAwareBatchSampler(labels, batch_size, seed=3, hidden=hidden))
-
-
-def test_hidden_documents_are_drawn_anew():
-    sampler = ClassAwareBatchSampler([0, 1] * 20 + [-1] * 200, 10, hidden=30)
-    seen = [set(batch) - set(range(40)) for epoch in (0, 1) for batch in (sampler.set_epoch(epoch), list(sampler))[1]]
-    assert len(seen) == 8 and len(set(map(frozenset, seen))) == 8 and len(set.union(*seen)) > 120
-    with pytest.raises(ValueError, match="hidden >= 0"):
-        ClassAwareBatchSampler([0, 1], 2, hidden=-1)
-
-
 @pytest.mark.parametrize("labels", [[], [0], [-1], [0, 0, 0, 0, 0], [-1] * 9, [0, 1], list(range(9))])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_corner_cases(labels, batch_size):

@@ -44,7 +44,7 @@ Make = Callable[[SentenceTransformer], BatchLoss]
 MAKE: dict[str, Make] = {
     "GLoss": lambda model: GLoss(model, sigma=0.5),
     "GLoss, learned": lambda model: GLoss(model, sigma="learned"),
-    "GLoss, spreading": lambda model: GLoss(model, sigma="median", alpha=0.9),
+    "GLoss, spreading": lambda model: GLoss(model, sigma="root", alpha=0.9),
     "PaperGLoss": lambda model: PaperGLoss(model, num_labels=4, sigma=0.5),
     "SupConLoss": SupConLoss,
     "NCALoss": NCALoss,

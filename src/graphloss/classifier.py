@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
 
 from graphloss import distributed
 from graphloss.errors import InputError
@@ -27,11 +28,10 @@ from graphloss.training.validate import make
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled
-    document: after training, the graph of all documents teaches the head (`corpus_graph`), and in training some can
-    join each batch as hidden nodes (`hidden`). All arguments are keywords and named like the options of
-    `graphloss train`; `validation` is the share of the labeled documents held out to choose the best epoch (0: the
-    last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
+    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document: after
+    training, the graph of all documents teaches the head (`corpus_graph`). All arguments are keywords and named like
+    the options of `graphloss train`; `validation` is the share of the labeled documents held out to choose the best
+    epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
@@ -58,16 +58,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         mode: str = TrainSettings.mode,
         weight: float = TrainSettings.weight,
         sigma: float | str = TrainSettings.sigma,
-        perplexity: float = TrainSettings.perplexity,
         alpha: float = TrainSettings.alpha,
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
-        hidden: int = TrainSettings.hidden,
-        soft_weight: float = TrainSettings.soft_weight,
         corpus_graph: str = TrainSettings.corpus_graph,
         memory: int = TrainSettings.memory,
-        memory_warmup: int = TrainSettings.memory_warmup,
-        leave_out: str = TrainSettings.leave_out,
         gamma: float = TrainSettings.gamma,
         temperature: float = TrainSettings.temperature,
         margin: float = TrainSettings.margin,
@@ -96,16 +91,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.mode = mode
         self.weight = weight
         self.sigma = sigma
-        self.perplexity = perplexity
         self.alpha = alpha
         self.q = q
         self.k = k
-        self.hidden = hidden
-        self.soft_weight = soft_weight
         self.corpus_graph = corpus_graph
         self.memory = memory
-        self.memory_warmup = memory_warmup
-        self.leave_out = leave_out
         self.gamma = gamma
         self.temperature = temperature
         self.margin = margin
@@ -136,6 +126,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             InputError: some setting cannot be used; all faults are listed.
         """
         return make(TrainSettings, {name: getattr(self, name) for name in names(TrainSettings)})
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say to scikit-learn that a document is a string, not a row of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.input_tags.string = True, False, True
+        return tags
 
     def fit(
         self,

@@ -179,7 +179,7 @@ class GLoss(BatchLoss):
     Args:
         model: a SentenceTransformer.
         sigma: a number, "auto", "learned", or a rule, which is computed from the first batch.
-        **options: alpha, q, k, perplexity, class_weights, num_classes of `graphloss.GLoss`. A memory is not among them:
+        **options: alpha, q, k, class_weights, num_classes of `graphloss.GLoss`. A memory is not among them:
             that trainer does not say which documents a batch holds.
         mini_batch_size: see `BatchLoss`.
     """
@@ -210,7 +210,7 @@ class PaperGLoss(BatchLoss):
         sigma: as in `GLoss`.
         gamma: share of the labels that is shown.
         mini_batch_size: see `BatchLoss`.
-        **options: perplexity, class_weights, seed, double_division of `graphloss.GLoss`.
+        **options: class_weights, seed, double_division of `graphloss.GLoss`.
     """
 
     def __init__(

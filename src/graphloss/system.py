@@ -83,6 +83,17 @@ def typed(name: str | Path) -> Path:
     return path
 
 
+def existing_run(folder: Path) -> Path:
+    """The run folder that was given, if it is there: asked before any heavy library is loaded.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not typed(folder).is_dir():
+        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
+    return typed(folder)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of a folder that is there, or of a file, which is made; False if another process holds it.

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from graphloss.inference.predictors import PREDICTORS
-from graphloss.system import typed
+from graphloss.system import existing_run, typed
 from graphloss.training.settings import DataSettings, TrainSettings
 from graphloss.training.validate import read_file
 
@@ -44,7 +44,7 @@ Predictor = Annotated[
         metavar="|".join(PREDICTORS),
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN", callback=place)]
+Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN", callback=existing_run)]
 Text = Annotated[
     str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
 ]

@@ -28,7 +28,7 @@ import torch
 from graphloss.errors import InputError
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
-from graphloss.system import typed, write_text
+from graphloss.system import existing_run, write_text
 
 FORMAT = 2  # 1 knew no pile, and its readers would answer without it
 INFO, METRICS, HEAD, SUPPORT, PILE, ENCODER = (
@@ -99,8 +99,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no run, it cannot be read or is damaged, or a newer graphloss wrote it.
     """
-    if not typed(folder).is_dir():
-        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
+    existing_run(folder)
     path = folder / INFO
     if not path.is_file():
         raise InputError(

@@ -4,8 +4,7 @@ Two modes (letters as in `graph` and `propagation`; Sharma, Agarwal, Kumar, arXi
 
     loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labeled document asked, nothing drawn
            loss = mean_i w(y_i) (1 - p_i^q) / q,  -log p_i for q = 0
-           with a memory its documents are ends of the walk like the labeled ones of the batch; or the whole batch is
-           hidden and they alone are shown:  p = rows of (I - P_UU)^-1 P_UL Y_L, U the batch, L the memory
+           with a memory its documents are ends of the walk like the labeled ones of the batch
     paper  F_U = (I - T_UU)^-1 T_UL Y_L, T = W with rows, columns, and rows again normalized (their section 3)
            loss = class-weighted cross-entropy of F_U used as logits
 
@@ -14,7 +13,7 @@ predicted by any graph; it leaves the mean, and `coverage` says which share of t
 With alpha = 1 and no unlabeled document, `loo` is exactly NCA at temperature sigma squared.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from torch.nn import functional
 
 from graphloss.losses.graph import MASKED, components, log_affinity, log_share, no_autocast, unit
 from graphloss.losses.memory_bank import Boundary, log_mass
-from graphloss.losses.propagation import frequencies, hidden_log_kernel, loo_log_kernel, one_hot
+from graphloss.losses.propagation import frequencies, loo_log_kernel, one_hot
 from graphloss.losses.sigma import LEAST_SIGMA
 from graphloss.losses.solvers import absorb, paper_walk
 
@@ -51,7 +50,6 @@ def gloss(
     class_weights: Tensor | None = None,
     num_classes: int | None = None,
     memory: Boundary | None = None,
-    leave_out: Literal["one", "batch"] = "one",
 ) -> GLossResult:
     """Leave-one-out G-Loss: each labeled document is predicted from all others.
 
@@ -68,8 +66,6 @@ def gloss(
         num_classes: C, only to check the labels against.
         memory: documents of earlier batches, see `memory.Memory.boundary`: constants whose label is shown. Needs
             alpha = 1 and every edge, for their edges among one another are never computed.
-        leave_out: "one" hides the label of one document at a time; "batch" those of the whole batch, so that only the
-            memory is shown and labels flow from it over all documents of the batch.
 
     Returns:
         `GLossResult`. The loss is 0 with a live gradient where no document can be asked.
@@ -89,7 +85,7 @@ def gloss(
         raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
     if not 0.0 < alpha <= 1.0:
         raise ValueError(f"alpha must lie in (0, 1], got {alpha}; 1 is harmonic, below 1 is label spreading")
-    check_memory_options(memory is not None, alpha, k, leave_out)
+    check_memory_options(memory is not None, alpha, k)
     if memory is not None:
         _check_boundary(memory, embeddings, labels)
     with no_autocast(embeddings):
@@ -100,17 +96,12 @@ def gloss(
         logw = log_affinity(z, sigma, k)  # (n, n)
         asked = _reachable(logw.detach() if k is not None else None, labels, alpha)[given]  # (l,)
         if memory is not None:
-            remembered = memory.shown.any(dim=1)[y]  # (l,)
-            asked = remembered if leave_out == "batch" else asked | remembered
+            asked = asked | memory.shown.any(dim=1)[y]  # (l,)
         if not bool(asked.any()):
             return _nothing(z, seen)
         ends = None if memory is None else log_mass(z, memory, sigma)  # (n, C), a column a class
-        kind = y if ends is None else torch.arange(ends.shape[1], device=y.device)  # (C,) class of each column
-        if ends is not None and leave_out == "batch":
-            logk = hidden_log_kernel(logw, ends)[given]  # (l, C)
-        else:
-            logk = loo_log_kernel(logw, labels, alpha, ends)  # (l, l) or (l, l + C)
-            kind = y if ends is None else torch.cat([y, kind])
+        logk = loo_log_kernel(logw, labels, alpha, ends)  # (l, l) or (l, l + C)
+        kind = y if ends is None else torch.cat([y, torch.arange(ends.shape[1], device=y.device)])  # of each column
         same = y[:, None] == kind[None, :]
         log_p = log_share(logk, same)  # (l,)
         log_p = torch.where(asked, log_p, 0.0)
@@ -196,21 +187,17 @@ def check_sigma(sigma: float | Tensor) -> None:
         raise ValueError(f"sigma must be at least {LEAST_SIGMA}, got {sigma}; good values lie between 0.1 and 0.5")
 
 
-def check_memory_options(memory: bool, alpha: float, k: int | None, leave_out: str) -> None:
-    """Refuse what a memory does not go with, and what does not go without one.
+def check_memory_options(memory: bool, alpha: float, k: int | None) -> None:
+    """Refuse what a memory does not go with.
 
     Raises:
         ValueError: with what to give instead.
     """
-    if leave_out not in ("one", "batch"):
-        raise ValueError(f'leave_out must be "one" or "batch", got {leave_out!r}')
     if memory and (alpha != 1.0 or k is not None):
         raise ValueError(
             "a memory needs alpha = 1 and no k: damped spreading and nearest neighbors of either end would need the "
             f"edges between remembered documents; got alpha = {alpha}, k = {k}"
         )
-    if not memory and leave_out == "batch":
-        raise ValueError('leave_out = "batch" shows the memory alone, and there is none; give one, or "one"')
 
 
 def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> None:

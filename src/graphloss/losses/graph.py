@@ -202,28 +202,23 @@ def distances(z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bandwidth(z: Tensor, labels: Tensor, rule: str, perplexity: float = 15.0) -> Tensor:
+def bandwidth(z: Tensor, labels: Tensor, rule: str) -> Tensor:
     """Choose sigma from the data, without gradient.
 
     `root`: square root of a third of the median pairwise distance. `mst`: a third of the smallest distance between two
     labeled documents of different classes (both rules: arXiv 2604.25853, section 4; `mst` answers as `root` where
-    fewer than two classes are present). `median`: the median pairwise distance. `perplexity`: per document, the sigma
-    at which the softmax of cos / sigma^2 over its neighbors has that perplexity (at most three quarters of them).
-    The scalar rules look at no more than 2,048 evenly spaced documents.
+    fewer than two classes are present). They look at no more than 2,048 evenly spaced documents.
 
     Args:
         z: (n, d) rows of unit length.
         labels: (n,) class indices, -1 for unlabeled.
         rule: one of `RULES`.
-        perplexity: effective number of neighbors, for the rule of that name.
 
     Returns:
-        0-d tensor, or (n,) for `perplexity`; always between `MIN_SIGMA` and `MAX_SIGMA`.
+        0-d tensor, always between `MIN_SIGMA` and `MAX_SIGMA`.
     """
     if rule not in RULES:
         raise ValueError(f"unknown bandwidth rule {rule!r}; choose one of {', '.join(RULES)}, or give a number")
-    if rule == "perplexity":
-        return _perplexity(z, perplexity)
     if z.shape[0] < 2:
         return z.new_tensor(1.0)
     step = -(-z.shape[0] // _SAMPLE)
@@ -235,28 +230,7 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str, perplexity: float = 15.0) ->
         if rivals.any():
             return (dist[rivals].min() / 3.0).clamp(MIN_SIGMA, MAX_SIGMA)
     i, j = torch.triu_indices(z.shape[0], z.shape[0], offset=1, device=z.device)
-    median = dist[i, j].median()
-    return (median if rule == "median" else (median / 3.0).sqrt()).clamp(MIN_SIGMA, MAX_SIGMA)
-
-
-def _perplexity(z: Tensor, perplexity: float) -> Tensor:
-    """Bisect log sigma_i, 40 halvings for all rows together; the entropy of a softmax grows with its temperature."""
-    if not perplexity > 0:
-        raise ValueError(f"perplexity must be a positive number of neighbors, got {perplexity}")
-    n = z.shape[0]
-    if n <= 2:  # the only neighbor has all the weight at any temperature
-        return z.new_ones(n)
-    cos = log_affinity(z, 1.0)  # (n, n), cos - 1
-    goal = torch.tensor(max(min(perplexity, 0.75 * (n - 1)), 1.0)).log()
-    low = z.new_full((n,), MIN_SIGMA).log()
-    high = z.new_full((n,), MAX_SIGMA).log()
-    for _ in range(40):
-        middle = (low + high) / 2
-        logp = torch.log_softmax(cos * (-2.0 * middle).exp()[:, None], dim=1)  # (n, n)
-        entropy = -torch.where(logp > MASKED / 1e10, logp.exp() * logp, torch.zeros_like(logp)).sum(dim=1)
-        warm = entropy > goal
-        high, low = torch.where(warm, middle, high), torch.where(warm, low, middle)
-    return ((low + high) / 2).exp()
+    return (dist[i, j].median() / 3.0).sqrt().clamp(MIN_SIGMA, MAX_SIGMA)
 
 
 @torch.no_grad()

@@ -110,8 +110,6 @@ class Memory(nn.Module):
         num_classes: C.
         each: r, the documents remembered of each class.
         dimensions: d of the embeddings.
-        warmup: calls of `add` that are not remembered: an encoder that still moves fast leaves embeddings that soon say
-            nothing of where its documents are.
 
     Raises:
         ValueError: a number that is too small, or a memory above `MOST_BYTES`.
@@ -127,19 +125,15 @@ class Memory(nn.Module):
     documents: Tensor
     filled: Tensor
     position: Tensor
-    calls: Tensor
 
-    def __init__(self, num_classes: int, each: int, dimensions: int, *, warmup: int = 0) -> None:
+    def __init__(self, num_classes: int, each: int, dimensions: int) -> None:
         super().__init__()
         check_size(num_classes, each, dimensions)
-        if warmup < 0:
-            raise ValueError(f"warmup must be a number of batches, 0 or more, got {warmup}")
-        self.num_classes, self.each, self.dimensions, self.warmup = num_classes, each, dimensions, warmup
+        self.num_classes, self.each, self.dimensions = num_classes, each, dimensions
         self.register_buffer("embeddings", torch.zeros(num_classes, each, dimensions))  # (C, r, d)
         self.register_buffer("documents", torch.full((num_classes, each), UNKNOWN))  # (C, r)
         self.register_buffer("filled", torch.zeros(num_classes, dtype=torch.long))  # (C,) places in use
         self.register_buffer("position", torch.zeros(num_classes, dtype=torch.long))  # (C,) place of the next newcomer
-        self.register_buffer("calls", torch.tensor(0))
 
     @torch.no_grad()
     def add(self, embeddings: Tensor, labels: Tensor, documents: Tensor) -> None:
@@ -160,9 +154,6 @@ class Memory(nn.Module):
             raise ValueError(
                 f"the memory takes embeddings ({len(labels)}, {self.dimensions}), got {tuple(embeddings.shape)}"
             )
-        self.calls += 1
-        if int(self.calls) <= self.warmup:
-            return
         twin = (documents[:, None] == documents[None, :]) & (documents != UNKNOWN)[:, None]  # (n, n)
         finite = embeddings.isfinite().all(dim=1)  # one overflow in half precision would spoil every batch to come
         kept = ((labels >= 0) & finite & ~twin.triu(1).any(dim=1)).nonzero()[:, 0]  # (l,)
@@ -210,7 +201,7 @@ class Memory(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the sizes in the module's repr."""
-        return f"{self.num_classes} classes x {self.each} documents x {self.dimensions}, warmup={self.warmup}"
+        return f"{self.num_classes} classes x {self.each} documents x {self.dimensions}"
 
     def _in_use(self) -> Tensor:
         return torch.arange(self.each, device=self.filled.device) < self.filled[:, None]  # (C, r)

@@ -65,21 +65,18 @@ class GLoss(nn.Module):
     Args:
         mode: "loo" asks every labeled document; "paper" draws a random split of the labels, as published.
         sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
-            from the first batch ("perplexity": from each batch, per document); "learned", trained with the encoder and
+            from the first batch; "learned", trained with the encoder and
             never below `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
         k: see `gloss`; loo only.
         gamma: share of the labels that is shown; paper only.
-        perplexity: for the rule of that name.
         class_weights: (C,), for example `balanced_class_weights`.
         num_classes: C; give it in paper mode, where it enters the loss.
         seed: of the random split; paper only. Drawn on the CPU, so the same on every device.
         double_division: see `paper_loss`; paper only.
         memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
             added to it. The loss must then be told which document each row is. loo only.
-        leave_out: "one" document at a time, or the whole "batch", which shows the memory alone; before that has
-            anything to show, "one".
 
     Example:
         >>> loss = GLoss(sigma=0.3)
@@ -103,13 +100,11 @@ class GLoss(nn.Module):
         q: float = 0.0,
         k: int | None = None,
         gamma: float = 0.7,
-        perplexity: float = 15.0,
         class_weights: Tensor | None = None,
         num_classes: int | None = None,
         seed: int = 0,
         double_division: bool = False,
         memory: Memory | None = None,
-        leave_out: Literal["one", "batch"] = "one",
     ) -> None:
         super().__init__()
         if mode not in ("loo", "paper"):
@@ -124,12 +119,12 @@ class GLoss(nn.Module):
             raise ValueError('alpha, q and k belong to mode "loo"; the published loss has none of them')
         if mode == "loo" and double_division:
             raise ValueError('double_division belongs to mode "paper"')
-        if mode == "paper" and (memory is not None or leave_out != "one"):
-            raise ValueError('memory and leave_out belong to mode "loo"; the published loss has none of them')
-        check_memory_options(memory is not None, alpha, k, leave_out)
+        if mode == "paper" and memory is not None:
+            raise ValueError('a memory belongs to mode "loo"; the published loss has none')
+        check_memory_options(memory is not None, alpha, k)
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
-        self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
-        self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
+        self.gamma, self.num_classes, self.seed = gamma, num_classes, seed
+        self.double_division, self.memory = double_division, memory
         start = AUTO_SIGMA if isinstance(sigma, str) else float(sigma)
         self.register_buffer("sigma_value", torch.tensor(start))
         self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in RULES))
@@ -141,7 +136,7 @@ class GLoss(nn.Module):
 
     @property
     def bandwidth(self) -> float:
-        """The sigma in use; for "perplexity" the median over the documents of the last batch."""
+        """The sigma in use."""
         learned = self._learned()
         return float(self.sigma_value if learned is None else learned.detach())
 
@@ -192,7 +187,6 @@ class GLoss(nn.Module):
                 class_weights=self.class_weights,
                 num_classes=self.num_classes,
                 memory=shown,
-                leave_out="one" if shown is None else self.leave_out,
             )
         else:
             result = paper_loss(
@@ -220,18 +214,13 @@ class GLoss(nn.Module):
     def _bandwidth_for(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if (learned := self._learned()) is not None:
             return learned
-        if self.sigma == "perplexity":
-            return self._by_rule(unit(embeddings.detach()), labels)
         if not bool(self.calibrated):
             self._by_rule(unit(embeddings.detach()), labels)
         return self.sigma_value
 
-    def _by_rule(self, z: Tensor, labels: Tensor) -> Tensor:
-        sigma = graph.bandwidth(z, labels, str(self.sigma), self.perplexity)
-        if sigma.numel():
-            self.sigma_value.copy_(sigma.median())
-            self.calibrated.fill_(True)
-        return sigma
+    def _by_rule(self, z: Tensor, labels: Tensor) -> None:
+        self.sigma_value.copy_(graph.bandwidth(z, labels, str(self.sigma)))
+        self.calibrated.fill_(True)
 
     def _draw(self, labels: Tensor) -> Tensor:
         """Show a random share gamma of the labels, at least one, and hide at least one.

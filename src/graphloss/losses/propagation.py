@@ -146,23 +146,6 @@ def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tenso
     return log_kernel.masked_fill(own, MASKED)
 
 
-def hidden_log_kernel(logw: Tensor, ends: Tensor) -> Tensor:
-    """Log of the law of the end at which a walk from each node arrives, all nodes of the batch being hidden.
-
-    This is log (I - P_UU)^-1 P_UL with U the batch and L the ends; where it underflows, as in `loo_log_kernel`.
-
-    Args:
-        logw: (n, n) log-similarity.
-        ends: (n, e) log-similarity with boundary nodes outside the batch.
-
-    Returns:
-        (n, e).
-    """
-    n = logw.shape[0]
-    nodes = torch.arange(n + ends.shape[1], device=logw.device)
-    return _first_met(torch.cat([logw, ends], dim=1), nodes[:n], nodes[:n], nodes[n:])
-
-
 def _first_met(rows: Tensor, start: Tensor, hidden: Tensor, ends: Tensor) -> Tensor:
     """Log of the law of the first of `ends` that a walk from `start` meets, passing `hidden` nodes only.
 

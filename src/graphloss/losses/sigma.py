@@ -1,6 +1,6 @@
 """What a bandwidth σ may be; without torch, for the settings say it as well."""
 
-RULES = ("root", "mst", "median", "perplexity")
+RULES = ("root", "mst")
 """By which `graph.bandwidth` chooses σ from the data."""
 
 SIGMAS = ("auto", *RULES, "learned")

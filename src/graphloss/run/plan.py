@@ -30,9 +30,8 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
     settings, sizes, count = checked.settings, checked.sizes, checked.documents.known
     unlabeled, world = len(checked.documents) - count, distributed.world()
     step = 4.6 if sizes.batch < min(sizes.graph, count) / world else 3.6
-    hidden = min(settings.hidden, unlabeled) * sizes.steps * settings.accumulate
     pseudo_labeled = len(checked.documents) if settings.corpus_graph == "auto" and unlabeled else 0
-    passes = sizes.epochs * (step * (count + hidden) + len(checked.validation)) + 2 * (scored + count) + pseudo_labeled
+    passes = sizes.epochs * (step * count + len(checked.validation)) + 2 * (scored + count) + pseudo_labeled
     return passes * checked.trial.seconds / 60 / world
 
 

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("graphloss", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
+from graphloss import __version__
+
+PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "datasets", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Versions of graphloss and of what its figures depend on; "unknown" where a package was not installed as one."""
+    found = {"graphloss": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
 
 
 def environment() -> dict[str, Any]:

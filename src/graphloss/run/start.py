@@ -7,13 +7,13 @@ import datetime
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from graphloss import __version__
 from graphloss.errors import InputError
 from graphloss.inference import storage
-from graphloss.run.provenance import PACKAGES, environment
+from graphloss.run.provenance import environment, versions
 from graphloss.system import locked
 from graphloss.text.corpus import Corpus
 from graphloss.text.sources import place_of
@@ -100,7 +100,7 @@ def begin(
     info = {
         "status": "running",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "graphloss": version("graphloss"),
+        "graphloss": __version__,
         "name": corpus.name,
         "labels": corpus.label_names,
         "settings": asdict(settings) | {"model": place_of(settings.model) if settings.model else None},
@@ -116,7 +116,7 @@ def begin(
                 "test": len(corpus.test) if corpus.test else 0,
             },
         },
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "environment": environment(),
     }
     try:

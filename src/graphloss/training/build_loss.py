@@ -54,10 +54,10 @@ def build(
         case "ce":
             return None
         case "gloss":
-            each, warmup = own.pop("memory"), own.pop("memory_warmup")
+            each = own.pop("memory")
             if each and dimensions is None:
                 raise ValueError("a memory needs to know the dimensions of the embeddings")
-            memory = Memory(num_classes, each, dimensions or 0, warmup=warmup) if each else None
+            memory = Memory(num_classes, each, dimensions or 0) if each else None
             return GLoss(mode="loo", class_weights=class_weights, num_classes=num_classes, memory=memory, **own)
         case "gloss-paper":
             return GLoss(mode="paper", class_weights=class_weights, num_classes=num_classes, seed=seed, **own)

@@ -8,10 +8,14 @@ checkpoints that appear whole or not at all (`trainer`).
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
@@ -36,6 +40,19 @@ SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Give the caller's random states back: Python's, numpy's, and torch's on every device."""
+    python, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)
+
+
+@_random_states_kept()
 def fit(
     encoder: SentenceTransformer,
     checked: Preflight,
@@ -90,7 +107,7 @@ def _trainer(
     sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
     if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
         # by each process, for any document may come to it
-        encode(encoder, (documents if settings.hidden else documents.labeled()).texts, progress=progress)
+        encode(encoder, documents.labeled().texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress, shared=True)
     judged = len(checked.validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []

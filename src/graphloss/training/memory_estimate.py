@@ -6,7 +6,7 @@ import importlib.util
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PLAIN, SOLVED = 7, 13
 """Float32 matrices n x n that a loss holds at its peak, a little too many: measured 4 to 6 where every label is given,
-9 to 13 where a system is solved (hidden documents, damping) and in SupCon."""
+9 to 13 where a system is solved (damping) and in SupCon."""
 
 COPIES, ALONE = 5, 3
 """Of the embeddings of all documents, while a corpus graph teaches a head; and of the labeled ones without it."""
@@ -87,10 +87,9 @@ def check_loss(
         InputError: what is needed, what is free, and what would fit.
     """
     dimensions = encoder.get_embedding_dimension() or 1
-    settings = replace(settings, hidden=min(settings.hidden, unlabeled))  # as many as the sampler finds
     check_memory(settings.memory, classes, dimensions)
     _check_graph(settings, encoder.device, labeled, classes, dimensions)
-    if unlabeled and (settings.corpus_graph == "auto" or settings.soft_weight):
+    if unlabeled and settings.corpus_graph == "auto":
         _check_corpus_graph(labeled + unlabeled, dimensions, classes)
     else:
         _check_embeddings(labeled, dimensions)
@@ -109,8 +108,8 @@ def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Tr
     with frozen(encoder, settings.freeze):
         weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
-    own = math.ceil((min(graph, labeled) + settings.hidden) / distributed.world())
-    count = min(own, size + (0 if settings.graph_size else settings.hidden))  # as `model.start_model` has it
+    own = math.ceil(min(graph, labeled) / distributed.world())
+    count = min(own, size)
     if (needed := int(count * each) + weights) <= free:
         return
     fits = min(math.floor((free - weights) / each), graph)
@@ -133,12 +132,7 @@ def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int)
     """
     if settings.loss == "ce":
         return 0
-    solved = (
-        settings.hidden > 0
-        or settings.alpha < 1
-        or settings.leave_out == "batch"
-        or settings.loss in ("supcon", "triplet")
-    )
+    solved = settings.alpha < 1 or settings.loss in ("supcon", "triplet")
     remembered = 2 * classes * count * dimensions if settings.memory else 0
     return 4 * ((SOLVED if solved else PLAIN) * count**2 + remembered)
 
@@ -179,17 +173,16 @@ def available(device: torch.device) -> int | None:
 
 def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, classes: int, dimensions: int) -> None:
     asked = graph_size_for(labeled, settings)
-    count = min(asked, labeled) + settings.hidden
+    count = min(asked, labeled)
     needed, free = of_graph(count, settings, classes, dimensions), available(device)
     if free is None or needed <= free:
         return
     power = 1.0 if settings.memory else 0.5  # what a memory needs goes with the size, the rest with its square
-    fits = math.floor(count * (free / needed) ** power) - settings.hidden
+    fits = math.floor(count * (free / needed) ** power)
     option = "--graph-size" if settings.graph_size else "--batch-size"
     raise InputError(
         f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
-        f"{format_free(free, device.type)}; "
-        + (f"give {option} {fits} or less" if fits >= 2 else "give a smaller --hidden")
+        f"{format_free(free, device.type)}; give {option} {max(2, fits)} or less"
     )
 
 

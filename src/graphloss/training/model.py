@@ -19,7 +19,6 @@ from graphloss.text.encoder import embed, encode
 from graphloss.training.build_loss import build
 from graphloss.training.settings import TrainSettings
 from graphloss.training.sizes import batch_size_for
-from graphloss.training.soft_targets import SoftTargets
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -33,7 +32,6 @@ class GraphModel(nn.Module):
         head: of the cross-entropy; None where the objective has none.
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
-        soft: targets for the unlabeled documents of a batch; needs a head.
 
     In several processes each embeds the documents that it is given, and the loss, the same on all of them, is that of
     the documents of all (`processes`).
@@ -45,14 +43,12 @@ class GraphModel(nn.Module):
         head: nn.Linear | None,
         objective: nn.Module,
         at_once: int | None = None,
-        soft: SoftTargets | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.objective = objective
         self.at_once = at_once
-        self.soft = soft
         self._keys_to_ignore_on_save = None  # the trainer asks where a checkpoint lacks a name: tied weights have one
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
 
@@ -69,9 +65,6 @@ class GraphModel(nn.Module):
                 logits = self.head(z)  # (n, C)
             result = self.objective(z, logits, labels, documents)
             parts = {"loss": result.loss, "ce": result.ce}
-            if self.soft is not None and documents is not None:
-                parts["soft"] = self.soft.loss(logits, labels, documents)
-                parts["loss"] = parts["loss"] + parts["soft"]
             if self.objective.graph_loss is not None:
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
@@ -119,7 +112,7 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    at_once = batch_size_for(documents.known, settings) + (0 if settings.graph_size else settings.hidden)
+    at_once = batch_size_for(documents.known, settings)
     loss = build(
         settings.loss,
         asdict(settings),
@@ -139,8 +132,7 @@ def start_model(
         with torch.no_grad():
             head.weight.copy_(probe.weight)
             head.bias.copy_(probe.bias)
-    soft = SoftTargets(documents, classes, settings.soft_weight) if settings.soft_weight else None
-    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once, soft)
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once)
 
 
 def predictor_of(

@@ -61,15 +61,13 @@ def check_settings(
         label_names: names of the C classes.
 
     Raises:
-        InputError: there are more processes than a graph has documents, or documents are to be hidden where all are
-            labeled.
+        InputError: there are more processes than a graph has documents.
     """
     distributed.join()
     labeled = documents.known
     unlabeled = len(documents) - labeled
     sizes = Sizes.of(labeled, settings)
     _check_processes(labeled, sizes.graph)
-    _check_hidden(unlabeled, settings)
     unused = _unused_warning(unlabeled, settings)
     return CheckedSettings(
         settings=settings,
@@ -124,21 +122,12 @@ def _check_processes(labeled: int, graph_size: int) -> None:
         )
 
 
-def _check_hidden(unlabeled: int, settings: TrainSettings) -> None:
-    """Refuse hidden documents in a batch where none is unlabeled."""
-    if settings.hidden and not unlabeled:
-        raise InputError(
-            f"hidden {settings.hidden}: asks for unlabeled documents in each batch, and every document is labeled; "
-            "give some (--unlabeled FILE, --keep-unlabeled, fit(unlabeled=...)), or leave --hidden away"
-        )
-
-
 def _unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
     """What to warn of where unlabeled documents are there that the settings leave out of the answers; else None."""
-    if not unlabeled or settings.hidden:
+    if not unlabeled:
         return None
     if settings.corpus_graph == "off":
-        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off, and hidden is 0"
+        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"
     if settings.predictor in ("graph", "knn"):
         return (
             f"{unlabeled:,} unlabeled documents teach the head, which predictor '{settings.predictor}' does not ask; "

@@ -8,7 +8,7 @@ Here the documents of a class travel in small groups:
 2. the groups of a class are spread evenly over the epoch, at random within their stretch of it, and the whole line is
    cut into batches of near-equal size, beside a group's edge where there is room;
 3. batches of a single class, and documents left alone by a cut, are mended by exchanging documents between two batches;
-4. unlabeled documents are dealt out evenly, or so many are drawn into each batch.
+4. unlabeled documents are dealt out evenly.
 """
 
 from bisect import bisect_right
@@ -52,15 +52,11 @@ class ClassAwareBatchSampler:
         batch_size: most documents in a batch.
         seed: of the shuffling.
         group_size: g; when None, a sixteenth of the labeled documents in a batch, but 2 to 8.
-        hidden: unlabeled documents, or all where there are fewer, drawn anew into each batch beside its labeled ones,
-            of which there are then `ceil(l / batch_size)` batches for l labeled documents: an epoch is one over these.
-            When None, every unlabeled document stands in one batch, and counts among its `batch_size`.
         part: (i, W): of every batch only the i-th of W parts, for the i-th of W processes. The parts of a batch make it
             up in their order, share no document, and differ in size by one at most.
 
     Raises:
-        ValueError: `batch_size` or `group_size` is below 1, `hidden` below 0, a label below -1, or there is no such
-            part.
+        ValueError: `batch_size` or `group_size` is below 1, a label below -1, or there is no such part.
 
     Example:
         >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, -1, -1], batch_size=5)
@@ -77,14 +73,11 @@ class ClassAwareBatchSampler:
         *,
         seed: int = 0,
         group_size: int | None = None,
-        hidden: int | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)  # (n,)
         if batch_size < 1 or (group_size is not None and group_size < 1):
             raise ValueError(f"expected batch_size and group_size >= 1, not {batch_size} and {group_size}")
-        if hidden is not None and hidden < 0:
-            raise ValueError(f"expected hidden >= 0 unlabeled documents a batch, not {hidden}")
         if self.labels.size and self.labels.min() < -1:
             raise ValueError(f"expected class indices, or -1 for an unlabeled document, not {self.labels.min()}")
         if not 0 <= part[0] < part[1]:
@@ -93,10 +86,8 @@ class ClassAwareBatchSampler:
         self.part = part
         self.seed = seed
         self.epoch = 0
-        self.hidden = hidden
         self._unlabeled = np.flatnonzero(self.labels < 0)
-        counted = len(self.labels) if hidden is None else len(self.labels) - len(self._unlabeled)
-        self.batches = -(-counted // batch_size)
+        self.batches = -(-len(self.labels) // batch_size)
         order = np.argsort(self.labels, kind="stable")[len(self._unlabeled) :]
         edges = np.flatnonzero(np.diff(self.labels[order])) + 1
         self._classes = np.split(order, edges) if len(order) else []
@@ -116,13 +107,8 @@ class ClassAwareBatchSampler:
         if not self.batches:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
-        if self.hidden is None:
-            labeled, unlabeled = self._labeled_batches(rng)
-            others = np.split(rng.permutation(self._unlabeled), np.cumsum(unlabeled)[:-1])
-        else:
-            labeled = self._arranged(np.full(self.batches, self.batch_size), rng)
-            share = min(self.hidden, len(self._unlabeled))
-            others = [rng.choice(self._unlabeled, share, replace=False) for _ in labeled]
+        labeled, unlabeled = self._labeled_batches(rng)
+        others = np.split(rng.permutation(self._unlabeled), np.cumsum(unlabeled)[:-1])
         for batch, more in zip(labeled, others, strict=True):
             documents = np.array([*chain.from_iterable(batch.values()), *more], dtype=np.int64)
             yield rng.permutation(documents)[distributed.share(len(documents), *self.part)].tolist()

@@ -17,8 +17,8 @@ from graphloss.losses.sigma import LEAST_SIGMA, SIGMAS
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "gloss": ("weight", "sigma", "perplexity", "alpha", "q", "k", "memory", "memory_warmup", "leave_out"),
-        "gloss-paper": ("weight", "sigma", "perplexity", "gamma"),
+        "gloss": ("weight", "sigma", "alpha", "q", "k", "memory"),
+        "gloss-paper": ("weight", "sigma", "gamma"),
         "ce": (),
         "supcon": ("weight", "temperature"),
         "triplet": ("weight", "margin"),
@@ -77,7 +77,6 @@ class TrainSettings:
     sigma: float | str = setting(
         "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMAS, least=LEAST_SIGMA
     )
-    perplexity: float = setting(15.0, "Neighbors that count, with --sigma perplexity.", above=1)
     alpha: float = setting(1.0, "Below 1: label spreading with this damping; 1: harmonic functions.", above=0, most=1)
     q: float = setting(
         0.0, "0: likelihood; up to 1: generalized cross-entropy, robust to wrong labels.", least=0, most=1
@@ -85,12 +84,6 @@ class TrainSettings:
     k: int | None = setting(None, "Keep the k nearest neighbors of each document alone (default: all).", least=1)
     memory: int = setting(
         0, "Documents of earlier batches that stand in the graph with their label, so many a class; 0: none.", least=0
-    )
-    memory_warmup: int = setting(0, "Batches that the memory passes over, while the encoder still moves fast.", least=0)
-    leave_out: str = setting(
-        "one",
-        "Whose labels the graph does not see: of one document at a time, or, with a memory, of the whole batch.",
-        choices=("one", "batch"),
     )
     gamma: float = setting(0.7, "γ of gloss-paper, the share of the labels that is shown.", above=0, below=1)
     temperature: float = setting(0.1, "Temperature of supcon and nca.", least=1e-3)
@@ -102,20 +95,9 @@ class TrainSettings:
         "Documents that pass through the encoder at once (default: 32 to 128, by their number).",
         least=2,
     )
-    hidden: int = setting(
-        0,
-        "Unlabeled documents drawn into each graph beside the labeled ones, as nodes that labels flow over.",
-        least=0,
-    )
-    soft_weight: float = setting(
-        0.0,
-        "With --hidden: weight of the hidden documents' cross-entropy against what the corpus graph says of them, "
-        "rebuilt and raised from epoch to epoch.",
-        least=0,
-    )
     corpus_graph: str = setting(
         "auto",
-        "auto: a graph of all documents teaches the head where some are unlabeled; off: they are for --hidden alone.",
+        "auto: a graph of all documents teaches the head where some are unlabeled; off: these are ignored.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
@@ -176,15 +158,6 @@ class TrainSettings:
                 f"a memory needs alpha 1 and no k, got alpha {self.alpha} and k {self.k}: both would need the edges "
                 "between remembered documents; leave them out, or the memory"
             )
-        if not self.memory and (self.memory_warmup or self.leave_out != "one"):
-            raise InputError(
-                "memory_warmup and leave_out 'batch' belong to a memory; give --memory N, the documents remembered of "
-                "each class, or leave them out"
-            )
-        if self.soft_weight and not self.hidden:
-            raise InputError("soft_weight: weighs hidden documents, and no batch has any; give --hidden N as well")
-        if self.soft_weight and self.mode == "standalone":
-            raise InputError("soft_weight: asks the head, which standalone mode has not; give --mode combined")
         if self.graph_size is not None and self.batch_size is not None and self.graph_size < self.batch_size:
             raise InputError(
                 f"graph_size {self.graph_size}: expected at least the batch_size, which is {self.batch_size}: a graph "

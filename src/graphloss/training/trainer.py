@@ -38,20 +38,6 @@ STEP_DOWN_EPOCH = 30
 """With `schedule="step"` the rates fall to a tenth after so many epochs."""
 
 
-class Rebuild(TrainerCallback):
-    """Asks the corpus graph anew before each epoch."""
-
-    def __init__(self, model: GraphModel) -> None:
-        self.model = model
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Rebuild the soft targets on the encoder as it is now; within an epoch that is resumed they are there."""
-        assert self.model.soft is not None
-        epoch = state.epoch or 0
-        if epoch == int(epoch):
-            self.model.soft.rebuild(self.model.encoder, epoch / max(state.num_train_epochs, 1))
-
-
 class GraphTrainer(Trainer):
     """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
 
@@ -65,7 +51,8 @@ class GraphTrainer(Trainer):
         blend: Blend,
         callbacks: list[TrainerCallback],
     ) -> None:
-        self.documents, self.validation, self.class_names = checked.documents, checked.validation, checked.label_names
+        self.documents, self.validation = checked.documents.labeled(), checked.validation
+        self.class_names = checked.label_names
         self.sizes, self.settings = checked.sizes, checked.settings
         self.sample, self.blend = sample, blend
         self.few = checked.documents.known <= FEW_LABELS
@@ -76,9 +63,9 @@ class GraphTrainer(Trainer):
             model,
             args,
             data_collator=Collator(model.encoder),
-            train_dataset=Rows(checked.documents),
-            eval_dataset=Rows(checked.validation),
-            callbacks=[*callbacks, *([Rebuild(model)] if model.soft else [])],
+            train_dataset=Rows(self.documents),
+            eval_dataset=Rows(self.validation),
+            callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
 
@@ -97,11 +84,7 @@ class GraphTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches by class, this process's part of each; every labeled document once an epoch."""
         sampler = ClassAwareBatchSampler(
-            self.documents.labels,
-            self.sizes.graph,
-            seed=self.settings.seed,
-            hidden=self.settings.hidden,
-            part=distributed.part(),
+            self.documents.labels, self.sizes.graph, seed=self.settings.seed, part=distributed.part()
         )
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
         # as one process would: accelerate's own sharding deals out whole batches, and repeats documents to even them

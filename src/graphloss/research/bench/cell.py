@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
         "peak_memory": peak,
         "asked": dict(asked),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in provenance.PACKAGES},
+        "versions": provenance.versions(),
         "environment": provenance.environment(),
     }
 

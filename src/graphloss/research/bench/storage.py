@@ -14,11 +14,10 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from graphloss import system
+from graphloss import __version__, system
 from graphloss.errors import InputError
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
 from graphloss.system import write_text
@@ -104,7 +103,7 @@ def claim(folder: Path, asked: Grid, fingerprints: Mapping[str, str]) -> Grid:
                 raise InputError(f"{folder}: holds a comparison on other documents of {', '.join(other)}")
             found = {
                 "format": FORMAT,
-                "graphloss": version("graphloss"),
+                "graphloss": __version__,
                 "sources": seen | dict(fingerprints),
                 "losses": grid.losses,
                 "modes": grid.modes,

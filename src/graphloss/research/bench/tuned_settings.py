@@ -106,5 +106,5 @@ def _space(grid: Grid, cell: Cell) -> Mapping[str, Any]:
     from graphloss.research.tuning.space import space_for
 
     settings = grid.settings_of(cell)
-    space = space_for(cell.loss, cell.mode, settings.sigma, settings.memory)
+    space = space_for(cell.loss, cell.mode, settings.memory)
     return {name: bounds for name, bounds in space.items() if name not in grid.settings}

@@ -15,10 +15,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphloss import __version__
 from graphloss.errors import InputError
 from graphloss.research.tuning.space import remaining, space_for
 from graphloss.text.corpus import Corpus, load_corpus
@@ -74,7 +74,7 @@ def tune_corpus(
     data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
     chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
     settings = make(TrainSettings, dict(preset) | chosen)
-    space = remaining(space_for(settings.loss, settings.mode, settings.sigma, settings.memory), chosen)
+    space = remaining(space_for(settings.loss, settings.mode, settings.memory), chosen)
     library()
     if storage is not None:
         check_url(storage)
@@ -173,7 +173,7 @@ def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings)
 
     done = tuned.count("complete") + tuned.count("pruned")
     head = (
-        f"The best of {done} trials ({tuned.count('pruned')} of them cut short) by graphloss {version('graphloss')}.",
+        f"The best of {done} trials ({tuned.count('pruned')} of them cut short) by graphloss {__version__}.",
         f"Data: {' '.join(source.split())}, {len(corpus.label_names)} classes.",
         f"{FIGURES[tuned.objective]} on documents that were not trained on: {tuned.value:.4f}",
         f"Searched: {', '.join(tuned.best)}",

@@ -43,7 +43,6 @@ BOUNDS: Space = MappingProxyType(
         "learning_rate": Range(2e-5, 3e-4, log=True),
         "weight": Range(0.1, 0.9),
         "sigma": Range(0.1, 1.0, log=True),
-        "perplexity": Range(3.0, 30.0, log=True),  # the smallest graph has 32 documents
         "alpha": Choices((1.0, 0.9, 0.7)),  # 1 is another method than anything below it, and no range would ever hit it
         "gamma": Range(0.3, 0.9),
         "temperature": Range(0.03, 0.7, log=True),
@@ -52,13 +51,12 @@ BOUNDS: Space = MappingProxyType(
 )
 
 
-def space_for(loss: str, mode: str, sigma: float | str = "auto", memory: int = 0) -> dict[str, Range | Choices]:
+def space_for(loss: str, mode: str, memory: int = 0) -> dict[str, Range | Choices]:
     """The settings worth searching: the learning rate, and those of the loss itself.
 
     Args:
         loss: one of `config.LOSSES`.
         mode: "combined" or "standalone", which has no weight λ.
-        sigma: with "perplexity" the perplexity is searched, otherwise σ itself.
         memory: a memory leaves no choice of α.
 
     Raises:
@@ -66,9 +64,7 @@ def space_for(loss: str, mode: str, sigma: float | str = "auto", memory: int = 0
     """
     if loss not in LOSSES:
         raise InputError(f"there is no loss '{loss}'; there are {', '.join(LOSSES)}")
-    left_out = {"sigma" if sigma == "perplexity" else "perplexity"}
-    if mode == "standalone":
-        left_out.add("weight")
+    left_out = {"weight"} if mode == "standalone" else set()
     if memory:
         left_out.add("alpha")
     own = {"learning_rate", *LOSSES[loss]} - left_out
