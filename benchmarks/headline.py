@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from result_table import FOLDER, ResultTable
 
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
@@ -54,7 +55,7 @@ from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 from graphloss.training.validate import make
 
-RESULTS = Path(__file__).parent / "results" / "headline"
+RESULTS = ResultTable(FOLDER / "headline.jsonl", ("task", "shots", "seed", "method"))
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"
 TOKENS = {"banking77": 32, "r8": 48, "mr": 48, "ohsumed": 96}
 UNLABELED = {"banking77": 5000, "r8": 3000, "mr": 3000, "ohsumed": 2000}
@@ -69,7 +70,7 @@ SETFIT_CUT = {("banking77", 8), ("banking77", 16), ("ohsumed", 8), ("ohsumed", 1
 SETFIT_DRAWS = {("banking77", 4): 3, ("ohsumed", 4): 3}
 SEEDS = 5
 PILES = (1, 5, 20, 100, 400, 1000)
-PILES_FILE = RESULTS.parent / "few_unlabeled.json"
+PILES_FILE = FOLDER / "few_unlabeled.json"
 
 
 def drawn(task: str, shots: int, seed: int) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def by_setfit(task: str, shots: int, cell: dict[str, Any], seed: int, python: st
 
 
 def run(task: str, shots: int, seed: int, method: str, python: str | None) -> None:
-    """One cell in this process, written to its file."""
+    """One cell in this process, written down."""
     torch.set_num_threads(1)
     cell, kept = drawn(task, shots, seed), WORK / "embeddings" / f"{task}-{shots}-{seed}.pt"
     loss = method.removesuffix(WITH_TEXT)
@@ -195,34 +196,28 @@ def run(task: str, shots: int, seed: int, method: str, python: str | None) -> No
 
 
 def note(cell: dict[str, Any], task: str, shots: int, seed: int, method: str, result: dict[str, Any]) -> None:
-    """Write the result of a cell to its file."""
+    """Write down the result of a cell."""
     about = {"task": task, "shots": shots, "seed": seed, "method": method, "labeled": len(cell["texts"])}
     about |= {"unlabeled": len(cell["unlabeled"]), "test": len(cell["test"]), "tokens": TOKENS[task]}
     about["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    write_json(file_of(task, shots, seed, method), about | result)
+    RESULTS.put(about | result)
     name = f"{task}-{shots}-{seed} {method}"
     print(
         f"{name}: {100 * result['accuracy']:.1f} {100 * result['macro_f1']:.1f}, {result['seconds']:.0f} s", flush=True
     )
 
 
-def file_of(task: str, shots: int, seed: int, method: str) -> Path:
-    """Where the result of a cell lies."""
-    return RESULTS / f"{task}-{shots}-{seed}-{method}.json"
-
-
 def teach_anew() -> None:
     """The results with unlabeled text once more, on the embeddings that are kept; memory is that of the training."""
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")
-        if not file_of(task, int(shots), int(seed), "gloss").exists():
+        alone = RESULTS.find(task, shots, seed, "gloss")
+        if alone is None:
             continue
-        alone = json.loads(file_of(task, int(shots), int(seed), "gloss").read_text())
-        path, cell = file_of(task, int(shots), int(seed), "gloss" + WITH_TEXT), drawn(task, int(shots), int(seed))
-        before = json.loads(path.read_text()) if path.exists() else {}
-        note(cell, task, int(shots), int(seed), "gloss" + WITH_TEXT, taught(cell, kept, alone))
-        peak = max(before.get("peak_mib", 0), alone["peak_mib"])
-        write_json(path, json.loads(path.read_text()) | {"peak_mib": peak})
+        before = RESULTS.find(task, shots, seed, "gloss" + WITH_TEXT) or {}
+        cell = drawn(task, int(shots), int(seed))
+        result = taught(cell, kept, alone) | {"peak_mib": max(before.get("peak_mib", 0), alone["peak_mib"])}
+        note(cell, task, int(shots), int(seed), "gloss" + WITH_TEXT, result)
 
 
 def teach_few() -> None:
@@ -265,13 +260,12 @@ def main() -> None:
     if given.stage == "page":
         from headline_page import write
 
-        write(RESULTS, PILES_FILE)
+        write(RESULTS.rows(), PILES_FILE)
         return
     if given.stage in ("teach", "piles"):
         teach_anew() if given.stage == "teach" else teach_few()
         return
-    for folder in (RESULTS, WORK / ".locks"):
-        folder.mkdir(parents=True, exist_ok=True)
+    (WORK / ".locks").mkdir(parents=True, exist_ok=True)
     fork = multiprocessing.get_context("fork")  # the libraries are loaded once, and each cell has its own peak
     for seed in range(given.seeds):
         for shots in SHOTS:
@@ -283,7 +277,7 @@ def main() -> None:
                         continue
                     name = f"{task}-{shots}-{seed}-{method}"
                     with locked(WORK, name) as mine:
-                        if mine and not file_of(task, shots, seed, method).exists():
+                        if mine and RESULTS.find(task, shots, seed, method) is None:
                             process = fork.Process(target=guarded, args=(task, shots, seed, method, given.setfit))
                             process.start()
                             process.join()

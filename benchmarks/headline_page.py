@@ -6,15 +6,15 @@ Every figure comes from the result files. A difference is paired: the same label
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
 
-PAGE = Path(__file__).parent.parent / "docs" / "few_labels.md"
-RESULTS_PAGE = PAGE.with_name("results.md")
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, RESULTS_PAGE = DOCS / "few_labels.md", DOCS / "results.md"
 README = Path(__file__).parent.parent / "README.md"
 MARK, SHORT = "<!-- tables -->", "<!-- few labels -->"
 NAMES = {
@@ -31,11 +31,10 @@ Key = tuple[str, int, int]  # task, shots, seed
 Cells = dict[str, dict[Key, dict[str, Any]]]
 
 
-def read(results: Path) -> Cells:
-    """Result files by method and cell."""
+def read(results: Sequence[dict[str, Any]]) -> Cells:
+    """Results by method and cell."""
     found: Cells = {name: {} for name in (*NAMES, *BEHIND_OTHERS)}
-    for path in sorted(results.glob("*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
+    for cell in results:
         found[cell["method"]][cell["task"], cell["shots"], cell["seed"]] = cell
     return found
 
@@ -240,7 +239,7 @@ def write_between(page: Path, mark: str, lines: list[str]) -> None:
     page.write_text(f"{before}{mark}\n\n" + "\n".join(lines) + f"\n\n{mark}{after}", encoding="utf-8")
 
 
-def write(results: Path, piles: Path) -> None:
+def write(results: Sequence[dict[str, Any]], piles: Path) -> None:
     """Write the tables between the marks of the page, the means in the README, those with differences in results.md."""
     found = read(results)
     cells = compared(found)

@@ -2,12 +2,12 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py tune    three trials a loss, on a draw that is never scored
     GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py run     train what is missing; processes may share the work
-    python benchmarks/losses.py page                          write docs/results.md from the result files
+    python benchmarks/losses.py page                          write docs/results.md from the results
 
 Every cell is one of `graphloss bench` (`bench.cell`), with settings of its own: those that its loss did best with in
 three trials on draws of r8 and mr with the seed 1,000, judged by the log-loss of their validation documents. The first
 trial has the loss's own defaults, the second another learning rate, the third another setting of the loss at the better
-rate; cross-entropy and standalone cosine, which have none, get a third rate. One result file a cell, without the
+rate; cross-entropy and standalone cosine, which have none, get a third rate. One row a cell, without the
 documents' texts.
 
 To fit this on two cores, texts are read up to 48 tokens, the embeddings and the lower three of the six layers stay as
@@ -17,22 +17,23 @@ they are (`--freeze 3`), and 300 test documents are scored, the same for every c
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_table import FOLDER, ResultTable
 
 from graphloss.research.bench import cell as cells
 from graphloss.research.bench.draws import corpus_of
 from graphloss.research.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
-from graphloss.research.bench.storage import asked_of, locked, write_json
+from graphloss.research.bench.storage import asked_of, locked
 from graphloss.text.encoder_source import resolve
 from graphloss.training.settings import LOSSES
 
-RESULTS = Path(__file__).parent / "results" / "losses"
+RESULTS = ResultTable(FOLDER / "losses.jsonl", ("data", "shots", "loss", "mode", "seed"))
+TUNED = ResultTable(FOLDER / "losses_tuned.jsonl", ("loss", "mode"))
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-losses"
 DATA = {"banking77": (4, 3), "ohsumed": (4, 4), "r8": (8, 5), "mr": (32, 5)}  # name: labels a class, epochs
 TUNED_ON = ("r8", "mr")
@@ -101,31 +102,27 @@ def main() -> None:
     if given.stage == "page":
         from losses_page import write
 
-        write(RESULTS)
+        write(RESULTS.rows(), TUNED.rows())
         return
     cells.MAP_DOCUMENTS = 0  # a map would hold texts, which are not ours to copy
-    for folder in (RESULTS / "tuned", RESULTS / "cells", WORK / ".locks"):
-        folder.mkdir(parents=True, exist_ok=True)
+    (WORK / ".locks").mkdir(parents=True, exist_ok=True)
     for loss, mode in ARMS:
-        path = RESULTS / "tuned" / f"{loss}-{mode}.json"
-        with locked(WORK, path.stem, wait=given.stage == "run") as mine:
-            if mine and not path.exists():
-                write_json(path, tune(loss, mode))
-                print(path.stem, json.loads(path.read_text())["best"], flush=True)
+        with locked(WORK, f"{loss}-{mode}", wait=given.stage == "run") as mine:
+            if mine and TUNED.find(loss, mode) is None:
+                TUNED.put(found := tune(loss, mode))
+                print(f"{loss}-{mode}", found["best"], flush=True)
     if given.stage == "tune":
         return
     for seed in range(SEEDS):
         for data in DATA:
             for loss, mode in [(UNTOUCHED, NO_MODE), *ARMS]:
                 cell = Cell(data, DATA[data][0], loss, mode, seed)
-                path = RESULTS / "cells" / f"{cell.name}.json"
                 with locked(WORK, cell.name) as mine:
-                    if not mine or path.exists():
+                    if not mine or RESULTS.find(data, DATA[data][0], loss, mode, seed):
                         continue
-                    tuned = RESULTS / "tuned" / f"{loss}-{mode}.json"
-                    best = json.loads(tuned.read_text())["best"] if tuned.exists() else {}
+                    best = (TUNED.find(loss, mode) or {"best": {}})["best"]
                     result = train(data, loss, mode, seed, best)
-                    write_json(path, result | {"map": None})
+                    RESULTS.put(result | {"map": None})
                     score = result["scores"]["head"]["macro_f1"]
                     print(f"{cell.name}: macro-F1 {score:.3f}, {result['seconds']:.0f} s", flush=True)
 

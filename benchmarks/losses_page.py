@@ -5,11 +5,10 @@ python benchmarks/losses.py page
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import headline
 import headline_page
 import numpy as np
 
@@ -19,12 +18,11 @@ from graphloss.research.bench.notes import HOW, facts_of
 from graphloss.research.bench.statistics import estimate
 from graphloss.research.bench.summary import OVERALL, summarize
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 Cell = Mapping[str, Any]
 
 TOP = """# Which loss is best where labels are few?
 
-Written by `python benchmarks/losses.py page` from the files in `benchmarks/results/losses`, one a training; `tune`
+Written by `python benchmarks/losses.py page` from `benchmarks/results/losses.jsonl`, a row a training; `tune`
 and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md).
 
 ## With unlabeled text, and beside SetFit
@@ -45,16 +43,14 @@ cores: they can neither confirm nor refute the published figures, and say what s
 """
 
 
-def write(results: Path) -> None:
+def write(results: Sequence[Cell], tuned: Sequence[Mapping[str, Any]]) -> None:
     """Write the page."""
-    cells = [json.loads(path.read_text()) for path in sorted((results / "cells").glob("*.json"))]
-    cells.sort(key=lambda cell: (cell["data"], cell["seed"]))
-    tuned = [json.loads(path.read_text()) for path in sorted((results / "tuned").glob("*.json"))]
+    cells = sorted(results, key=lambda cell: (cell["data"], cell["seed"]))
     rows = summarize(cells)
     parts = [TOP, _claims(cells, rows), _method(cells, tuned)]
     parts.append(tables.markdown([*tables.score_tables(rows), *tables.comparison_tables(rows)]))
-    PAGE.write_text("\n".join(parts), encoding="utf-8")
-    headline_page.write(results.parent / "headline", results.parent / "few_unlabeled.json")
+    headline_page.RESULTS_PAGE.write_text("\n".join(parts), encoding="utf-8")
+    headline_page.write(headline.RESULTS.rows(), headline.PILES_FILE)
 
 
 def _claims(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -303,7 +303,7 @@ def test_tables_say_means_intervals_and_differences() -> None:
     assert [row[0] for row in table.rows] == ["cross-entropy", "supcon, standalone"]
     assert table.rows[0][1] == "50.0 ± 10.0" and table.rows[1][1] == "60.0"
     assert (1, 1) in table.strong and (0, 1) not in table.strong
-    assert len(compared) == 5 and compared[0].rows[0][1:] == ["−1.20", "+40.00 to +60.00", "0.030", "0.060", "2"]
+    assert len(compared) == 7 and compared[0].rows[0][1:] == ["−1.20", "+40.00 to +60.00", "0.030", "0.060", "2"]
     text = markdown([table, *compared])
-    assert "| supcon, standalone | **60.0** |" in text and text.count("\n## ") == 5
+    assert "| supcon, standalone | **60.0** |" in text and text.count("\n## ") == 7
     assert p_value(None) == "–" and p_value(0.0004) == "<0.001"

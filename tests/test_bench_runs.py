@@ -22,10 +22,13 @@ from graphloss.errors import InputError
 from graphloss.research.bench import runner, tuned_settings
 from graphloss.research.bench import storage as place
 from graphloss.research.bench.grid import Cell, Grid, ask
+from graphloss.research.bench.notes import facts_of
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.runner import Outcome
 from graphloss.research.bench.runner import run as run_bench
 from graphloss.research.bench.storage import read_cells
+from graphloss.research.bench.summary import summarize
+from graphloss.research.bench.tables import score_tables
 from graphloss.training.progress import Screen
 
 QUIET = Screen(quiet=True)
@@ -131,6 +134,40 @@ def test_the_head_without_a_head_is_the_probe(cells: list[dict[str, Any]]) -> No
     alike = [cell["scores"]["head"]["accuracy"] == cell["scores"]["probe"]["accuracy"] for cell in cells]
     bare = [cell["loss"] == "untouched" or cell["mode"] == "standalone" for cell in cells]
     assert sum(bare) == 4 and all(same for same, without in zip(alike, bare, strict=True) if without)
+
+
+@pytest.fixture(scope="module")
+def with_text(data: Path, given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Three losses with two labels a class, and the other documents as unlabeled text."""
+    out = tmp_path_factory.mktemp("bench") / "with_text"
+    options = given | {"keep_unlabeled": True}
+    run_bench(ask([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, given=options), out=out, screen=QUIET)
+    return read_cells(out)
+
+
+def test_every_loss_learns_from_unlabeled_text(
+    with_text: list[dict[str, Any]], data: Path, given: dict[str, Any], tmp_path: Path
+) -> None:
+    """Head and default predictor are those after self-training; without it the same training has others."""
+    assert [cell["loss"] for cell in with_text] == ["untouched", "ce", "supcon", "gloss"]
+    options = given | {"keep_unlabeled": True, "corpus_graph": "off"}
+    grid = ask([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, given=options)
+    run_bench(grid, out=tmp_path / "out", screen=QUIET)
+    for mine, plain in zip(with_text, read_cells(tmp_path / "out"), strict=True):
+        assert mine["sizes"]["train"] > 2 * mine["sizes"]["labeled"]
+        same = [mine["scores"][who] == plain["scores"][who] for who in ("head", "default", "probe")]
+        assert same == ([True] * 3 if mine["loss"] == "untouched" else [False, False, True])
+
+
+def test_the_default_predictor_stands_beside_the_head(with_text: list[dict[str, Any]]) -> None:
+    rows = summarize(with_text)
+    heads = score_tables(rows)[0].heads
+    assert heads.count("default") == 2 and rows[1]["scores"]["default_macro_f1"]["seeds"] == 1
+    old = [cell | {"scores": {who: cell["scores"][who] for who in place.SCORED}} for cell in with_text]
+    assert "default" not in score_tables(summarize(old))[0].heads
+    assert "default" in facts_of(with_text) and "default" not in facts_of(old)
+    differ = [cell["scores"]["head"]["ece"] != cell["scores"]["default"]["ece"] for cell in with_text]
+    assert differ == [False, True, True, True]
 
 
 def test_the_untouched_encoder_is_scored_as_it_came(

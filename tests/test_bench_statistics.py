@@ -99,7 +99,7 @@ def cell(data: str, shots: str, loss: str, mode: str, seed: int, base: float) ->
     rng = np.random.default_rng([seed, len(data), len(shots), len(loss), len(mode)])
     scores = {
         who: {what: base + rng.normal(0, 0.02) for what in ("accuracy", "macro_f1", "ece")}
-        for who in ("head", "probe", "knn")
+        for who in ("head", "probe", "knn", "default")
     }
     return {
         "data": data,
@@ -199,7 +199,7 @@ def test_p_values_are_corrected_over_all_rows_of_a_score(cells: list[dict[str, A
         found = [row["against_ce"][name] for row in rows]
         assert [one["p_holm"] for one in found] == pytest.approx(literal_holm([one["p"] for one in found]))
         assert {one["comparisons"] for one in found} == {20}
-    assert len(COMPARED) == 8 and len(SCORES) == 11
+    assert len(COMPARED) == 10 and len(SCORES) == 13
 
 
 def test_seeds_that_are_missing_on_one_side_are_left_out_of_the_pairs(cells: list[dict[str, Any]]) -> None:

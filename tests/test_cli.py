@@ -450,7 +450,10 @@ def test_no_two_trainings_work_in_one_folder(call: Call, table: Path, quick: lis
     (folder := tmp_path / "run").mkdir()
     with start.alone(folder):
         code, _, error = call("train", table, "--out", folder, *quick)
-    assert code == 2 and "another training is at work there" in error
+    assert code == 2 and "another training is at work there" in error and not (folder / start.LOCK).exists()
+    (killed := tmp_path / "killed").mkdir()
+    (killed / start.LOCK).touch()
+    start.check_free(killed, resume=False)
     assert call("train", table, "--out", folder, "--resume", *quick)[0] == 0
 
 

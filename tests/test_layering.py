@@ -49,12 +49,13 @@ DOORS = {
     "typer": {"cli.application", "cli.datasets", "cli.learning", "cli.options", "cli.using"},
     "plotly": {
         "report.figures",
-        "report.page",
         "report.sections",
         "research.bench.figures",
-        "research.bench.page",
     },
     "optuna": {"research.tuning.sampler", "research.tuning.storage", "research.tuning.study"},
+    "jinja2": {"report.sections"},
+    "filelock": {"system"},
+    "psutil": {"system"},
     "faiss": {"inference.nearest_neighbors"},
     "pytorch_metric_learning": {"losses.baselines"},
 }

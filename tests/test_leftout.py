@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from graphloss.inference.linear_probe import FOLDS, _deal, cross_fitted, linear_probe
+from graphloss.inference.linear_probe import FOLDS, cross_fitted, linear_probe
 from graphloss.inference.mixture import best_share, share_for
 from graphloss.inference.predictor import Predictor
 from graphloss.losses.graph import unit
+from graphloss.text.selection import deal
 
 
 def clusters(n: int, classes: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,7 +24,8 @@ def clusters(n: int, classes: int, noise: float, seed: int = 0) -> tuple[torch.T
 def test_each_fold_is_answered_by_a_probe_of_the_others() -> None:
     z, y = clusters(40, 4, 0.5)
     told: list[int] = []
-    found, part = cross_fitted(z, y, 4, seed=1, on_fold=lambda: told.append(1)), _deal(y.numpy(), 1)
+    found = cross_fitted(z, y, 4, seed=1, on_fold=lambda: told.append(1))
+    part = deal(y.numpy(), FOLDS, np.random.default_rng([1, 4]))
     for fold in range(FOLDS):
         rest = part != fold
         expected = linear_probe(z[rest], y[rest], 4).probabilities(z[~rest])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +11,10 @@ from graphloss import distributed
 from graphloss.errors import InputError
 
 
-def free() -> int | None:
-    """Bytes free for this process beside the others on this machine; None where the system does not say."""
-    said = [_of_machine(Path("/proc/meminfo")), _of_container(Path("/sys/fs/cgroup"))]
-    known = [count for count in said if count is not None]
-    return min(known) // distributed.on_this_machine() if known else None
+def free() -> int:
+    """Bytes free for this process beside the others on this machine, within the limit of a container."""
+    machine, container = _of_machine(), _of_container(Path("/sys/fs/cgroup"))
+    return (machine if container is None else min(machine, container)) // distributed.on_this_machine()
 
 
 def format_free(count: int, device: str = "") -> str:
@@ -30,15 +29,10 @@ def gib(count: int) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def _of_machine(meminfo: Path) -> int | None:
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:  # no word of what is free: what there is at all
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+def _of_machine() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def _of_container(group: Path) -> int | None:
@@ -94,28 +88,26 @@ def existing_run(folder: Path) -> Path:
     return typed(folder)
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a folder that is there, or of a file, which is made; False if another process holds it.
+    """Hold a lock file; False if another process holds it. It is released at the end, also of a killed process.
 
     Args:
-        path: of the folder or file.
+        path: of the lock file, which is made here and stays.
         wait: until the other process has ended its work.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: one process at a time is the user's to see to
-        yield True
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        mine = True
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks: as on Windows
-            pass
-        yield True
-    finally:
-        os.close(handle)
+            held.enter_context(FileLock(path).acquire(blocking=wait))
+        except Timeout:
+            mine = False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:  # on a file system without locks the user sees to one process at a time
+                raise
+        yield mine

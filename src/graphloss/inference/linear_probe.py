@@ -21,6 +21,7 @@ from torch import Tensor
 
 from graphloss.inference.arrays import as_classes, as_matrix, unit_rows
 from graphloss.losses.graph import unit
+from graphloss.text.selection import deal
 
 if TYPE_CHECKING:
     from graphloss.inference.arrays import Array
@@ -192,7 +193,7 @@ def cross_fitted(
     Returns:
         (n, C), float32; the label frequencies where there is nothing to fit on.
     """
-    part = _deal(labels.numpy(), seed)  # (n,) the fold of each document
+    part = deal(labels.numpy(), FOLDS, np.random.default_rng([seed, 4]))  # (n,) the fold of each document
     found = torch.empty(len(z), classes)
     for fold in range(FOLDS):
         inside, outside = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
@@ -202,16 +203,6 @@ def cross_fitted(
             found[inside] = torch.bincount(labels, minlength=classes).float() / len(labels)
         on_fold()
     return found
-
-
-def _deal(y: np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each document: classes one after another, each dealt on from where the one before ended."""
-    rng, part, dealt = np.random.default_rng([seed, 4]), np.empty(len(y), dtype=np.int64), 0
-    for label in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        part[rows] = (dealt + np.arange(len(rows))) % FOLDS
-        dealt += len(rows)
-    return part
 
 
 def regression_on(z: Tensor, y: Tensor, given: Tensor) -> Probe:

@@ -1,7 +1,6 @@
 """A run folder -> one HTML file that opens from a disk, without a network and without graphloss.
 
-It is made from `graphloss.json`, `metrics.jsonl` and `predictions.parquet` alone. plotly's script stands in it once,
-and a content policy forbids it to load anything. Every text of the user's is escaped.
+It is made from `graphloss.json`, `metrics.jsonl` and `predictions.parquet` alone. Every text of the user's is escaped.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import html
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +62,6 @@ def render(
     Returns:
         A whole HTML document.
     """
-    from plotly.offline import get_plotlyjs
-
     labels = [str(label) for label in info["labels"]]
     metrics, split = info["metrics"], str(info["metrics"]["split"])
     page = Page()
@@ -87,19 +83,8 @@ def render(
             tables.suspects(suspects[:SUSPECTS]),
         )
     page.section("Settings and environment", "", tables.details(info))
-    assets = files("graphloss.report") / "assets"
-    return _TEMPLATE.format(
-        title=html.escape(f"{info['name']} · graphloss"),
-        css=(assets / "report.css").read_text(encoding="utf-8"),
-        head=head,
-        nav="".join(f'<a href="#{anchor}">{html.escape(title)}</a>' for anchor, title in page.titles.items()),
-        body="\n".join(page.parts),
-        footer=html.escape(
-            f"Written by graphloss {info.get('graphloss', '')}. This file needs no network and no other file."
-        ),
-        data="\n".join(page.data),
-        plotly=get_plotlyjs(),
-        js=(assets / "report.js").read_text(encoding="utf-8"),
+    return page.render(
+        title=f"{info['name']} · graphloss", head=head, footer=f"Written by graphloss {info.get('graphloss', '')}."
     )
 
 
@@ -199,27 +184,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline'; img-src data: blob:">
-<title>{title}</title>
-<style>{css}</style>
-</head>
-<body>
-<main>
-<header>{head}<nav>{nav}</nav></header>
-{body}
-<footer>{footer}</footer>
-</main>
-{data}
-<script>{plotly}</script>
-<script>{js}</script>
-</body>
-</html>
-"""

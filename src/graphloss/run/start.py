@@ -20,7 +20,8 @@ from graphloss.text.sources import place_of
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
 
-UNBORN = f".{storage.INFO}.writing"  # all that a kill in the first moment leaves
+LOCK = ".lock"
+UNBORN = (f".{storage.INFO}.writing", LOCK)  # all that a kill in the first moment leaves
 
 
 def _new_folder(name: str, settings: TrainSettings) -> Path:
@@ -45,7 +46,7 @@ def check_free(folder: Path, *, resume: bool) -> None:
                 else f"go on with `graphloss train --resume --out {folder}`"
             )
             raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
-    elif folder.exists() and (not folder.is_dir() or any(path.name != UNBORN for path in folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(path.name not in UNBORN for path in folder.iterdir())):
         raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
 
 
@@ -136,7 +137,11 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process is at work there.
     """
-    with locked(folder) as mine:
+    with locked(folder / LOCK) as mine:
         if not mine:
             raise InputError(f"{folder}: another training is at work there; wait for its end, or choose another --out")
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file
+                (folder / LOCK).unlink()

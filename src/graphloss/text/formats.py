@@ -71,7 +71,7 @@ def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
         InputError: with what is needed and what is free; `where` names the table.
     """
     left, needed = system.free(), size * in_memory
-    if left is not None and needed > left:
+    if needed > left:
         raise InputError(
             f"{where}: its {system.gib(size)} need about {system.gib(needed)} in memory, and "
             f"{system.format_free(left)}; give a part of it, about {left / needed:.0%} would fit."

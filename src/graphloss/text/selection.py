@@ -1,6 +1,8 @@
-"""Which documents are set aside for validation, and which keep their label when only a few a class may.
+"""Which documents are set aside for validation, which keep their label, and how they are dealt out to parts by class.
 
-Both are functions of the labels and a seed alone, the same on every machine.
+All are functions of the labels and a seed alone, the same on every machine. They are not scikit-learn's stratified
+splits because a few labels a class are the usual case here: `StratifiedKFold` refuses more parts than the largest class
+has documents, and `StratifiedShuffleSplit` promises no class two documents that stay behind.
 """
 
 from collections.abc import Sequence
@@ -61,3 +63,24 @@ def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
     for members in by_class(labels).values():
         chosen += [members[place] for place in rng.permutation(len(members))[:shots]]
     return sorted(chosen)
+
+
+def deal(labels: np.ndarray, parts: int, rng: np.random.Generator, *, least: int = 1) -> np.ndarray:
+    """Deal documents out by class: classes one after another, each dealt on from where the one before ended.
+
+    Args:
+        labels: (n,) classes; -1 is unlabeled.
+        parts: how many.
+        rng: shuffles each class.
+        least: documents that a class needs to be dealt out.
+
+    Returns:
+        (n,) int64, the part of each document from 0; -1 for those that are in none.
+    """
+    part, dealt = np.full(len(labels), -1, dtype=np.int64), 0
+    for label in np.unique(labels[labels >= 0]):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) >= least:
+            part[rows] = (dealt + np.arange(len(rows))) % parts
+            dealt += len(rows)
+    return part

@@ -164,8 +164,8 @@ def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
     return total
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes free on a device for this process, beside the others; None where the system does not say."""
+def available(device: torch.device) -> int:
+    """Bytes free on a device for this process, beside the others."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return system.free()
@@ -175,7 +175,7 @@ def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, cl
     asked = graph_size_for(labeled, settings)
     count = min(asked, labeled)
     needed, free = of_graph(count, settings, classes, dimensions), available(device)
-    if free is None or needed <= free:
+    if needed <= free:
         return
     power = 1.0 if settings.memory else 0.5  # what a memory needs goes with the size, the rest with its square
     fits = math.floor(count * (free / needed) ** power)
@@ -194,7 +194,7 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
             "away, or give --corpus-graph off"
         )
     needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
-    if free is not None and needed > free:
+    if needed > free:
         raise InputError(
             f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {format_free(free)}: about "
             f"{int(count * free / needed):,} documents would fit; leave unlabeled documents away, or give "
@@ -204,7 +204,7 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
 
 def _check_embeddings(count: int, dimensions: int) -> None:
     needed, free = 4 * ALONE * count * dimensions, available(torch.device("cpu"))
-    if free is not None and needed > free:
+    if needed > free:
         raise InputError(
             f"the embeddings of {count:,} labeled documents need about {gib(needed)}, and {format_free(free)}: about "
             f"{int(count * free / needed):,} documents would fit; give fewer"

@@ -1,7 +1,9 @@
-"""One cell: train once, score the encoder three ways, and say how it learned.
+"""One cell: train once, score the model four ways, and say how it learned.
 
     head     the classifier that the model comes with: its linear head in combined mode, a linear probe in standalone
              mode and for the untouched encoder
+    default  the model as `graphloss predict` answers, by the predictor of its settings: with unlabeled documents, which
+             train the head further after the fine-tuning by any loss, head, graph and neighbors together
     probe    a logistic regression on the embeddings of the labeled training documents (`evaluation.linear_probe`)
     knn      the 5 most similar labeled training documents by cosine, votes weighted by 1 / distance
 
@@ -31,6 +33,7 @@ from graphloss.text.splits import Split
 from graphloss.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from graphloss.inference.predictor import Predictor
     from graphloss.text.documents import Documents
 
 NEIGHBORS = 5
@@ -112,14 +115,16 @@ def _result(task: Task) -> dict[str, Any]:
     if task.cell.loss == UNTOUCHED:
         known = documents.labeled()
         support = encode(encoder, known.texts)
-        head, told = None, {"curve": start_of_curve(encoder, support, known, validation, classes)}
+        head, default, told = None, None, {"curve": start_of_curve(encoder, support, known, validation, classes)}
     else:
-        support, head, told = _train(task, encoder, documents, validation)
+        predictor, told = _train(task, encoder, documents, validation)
+        support, head, default = predictor.support, predictor.head, predictor.probabilities
     known_labels = documents.labeled().labels
     z = encode(encoder, judged.texts)  # (m, d)
     probe = linear_probe(support, known_labels, len(classes)).probabilities(z).numpy()
     answers = {
         "head": probe if head is None else head(z).numpy(),
+        "default": probe if default is None else default(z).numpy(),
         "probe": probe,
         "knn": neighbors(support.numpy(), known_labels, z.numpy(), len(classes)),
     }
@@ -151,8 +156,8 @@ def _result(task: Task) -> dict[str, Any]:
     }
 
 
-def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Any, Any, dict[str, Any]]:
-    """Fine-tune the encoder in place: embeddings of the labeled documents, the head, and how it went."""
+def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Predictor, dict[str, Any]]:
+    """Fine-tune the encoder in place: what predicts from its embeddings, and how it went."""
     from graphloss.training.fit import fit
     from graphloss.training.preflight import check_settings, preflight
 
@@ -173,7 +178,7 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
         "graph_share": fitted.model.predictor.graph_share,
         "sigma": fitted.model.predictor.sigma,
     }
-    return fitted.model.predictor.support, fitted.model.predictor.head, told
+    return fitted.model.predictor, told
 
 
 def neighbors(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes: int) -> np.ndarray:

@@ -49,6 +49,8 @@ def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
         mine = [one for one in asked if one["loss"] == loss]
         if own := {name: mine[0][name] for name in LOSSES.get(loss, ()) if name in mine[0] and _alike(mine, name)}:
             facts[f"settings of {tables.arm_name(loss, NO_MODE)}"] = said(own)
+    if any("default" in cell["scores"] for cell in trained):
+        facts["default"] = "the model as `graphloss predict` answers, by the predictor of its settings"
     facts["encoder"] = Path(asked[0].get("model") or "all-MiniLM-L6-v2").name
     if any(cell.get("tuned") for cell in trained):
         facts["tuned"] = "; ".join(

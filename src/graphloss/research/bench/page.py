@@ -1,14 +1,12 @@
 """A comparison as one HTML file that opens from a disk, without a network: tables, differences, curves, maps.
 
-It wears the style of a run's report. Every text of the user's is escaped, and a content policy forbids
-loading anything.
+It has the style of a run's report. Every text of the user's is escaped.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +45,6 @@ def results_markdown(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -
 
 def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     """The page, a whole HTML document."""
-    from plotly.offline import get_plotlyjs
-
     page = Page()
     arms = list(dict.fromkeys((row["loss"], row["mode"]) for row in rows))
     colors = figures.arm_colors(arms)
@@ -61,15 +57,8 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
         for name, value in facts_of(cells).items()
     )
     page.section("How it was measured", HOW, f"<table><tbody>{facts}</tbody></table>")
-    assets = files("graphloss.report") / "assets"
-    return _TEMPLATE.format(
-        css=(assets / "report.css").read_text(encoding="utf-8") + _CSS,
-        head=_head(rows, cells),
-        nav="".join(f'<a href="#{anchor}">{html.escape(title)}</a>' for anchor, title in page.titles.items()),
-        body="\n".join(page.parts),
-        data="\n".join(page.data),
-        plotly=get_plotlyjs(),
-        js=(assets / "report.js").read_text(encoding="utf-8"),
+    return page.render(
+        title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench.", css=_CSS
     )
 
 
@@ -189,27 +178,4 @@ _CSS = """
 .block tbody th { font-size: 13px; min-width: 104px; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 12px 22px; }
 .maps > div { min-width: 0; }
-"""
-
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline'; img-src data: blob:">
-<title>Losses compared · graphloss</title>
-<style>{css}</style>
-</head>
-<body>
-<main>
-<header>{head}<nav>{nav}</nav></header>
-{body}
-<footer>Written by graphloss bench. This file needs no network and no other file.</footer>
-</main>
-{data}
-<script>{plotly}</script>
-<script>{js}</script>
-</body>
-</html>
 """

@@ -11,13 +11,13 @@ One seed has neither an interval nor a p-value, and none is made up: they are No
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # of a subtraction, at fractions of one
 
 
 class Estimate(NamedTuple):
@@ -55,10 +55,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(x.mean())
     if len(x) == 1:
         return Estimate(mean, None, None, 1)
-    from scipy.stats import t
+    if _same(x):
+        return Estimate(mean, mean, mean, len(x))
+    from scipy.stats import ttest_1samp
 
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Estimate(mean, mean - half, mean + half, len(x))
+    low, high = ttest_1samp(x, 0.0).confidence_interval(CONFIDENCE)
+    return Estimate(mean, float(low), float(high), len(x))
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
@@ -73,13 +75,15 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     mean, low, high, count = estimate(d.tolist())
     if count == 1:
         return Difference(mean, None, None, None, 1)
-    spread = float(d.std(ddof=1))
-    if spread <= 1e-12:  # the rounding of subtraction, at fractions of one
-        return Difference(mean, low, high, 1.0 if abs(mean) <= 1e-12 else None, count)
-    from scipy.stats import t
+    if _same(d):
+        return Difference(mean, low, high, 1.0 if abs(mean) <= ROUNDING else None, count)
+    from scipy.stats import ttest_rel
 
-    p = 2 * float(t.sf(abs(mean) / (spread / math.sqrt(count)), count - 1))
-    return Difference(mean, low, high, p, count)
+    return Difference(mean, low, high, float(ttest_rel(ours, theirs).pvalue), count)
+
+
+def _same(x: np.ndarray) -> bool:
+    return float(x.std(ddof=1)) <= ROUNDING
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

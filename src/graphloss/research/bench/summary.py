@@ -21,12 +21,14 @@ Arm = tuple[str, str]  # loss, mode
 
 
 def _of(who: str, what: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda cell: cell["scores"][who][what]
+    return lambda cell: cell["scores"].get(who, {}).get(what)
 
 
 SCORES: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
     "head_accuracy": _of("head", "accuracy"),
     "head_macro_f1": _of("head", "macro_f1"),
+    "default_accuracy": _of("default", "accuracy"),
+    "default_macro_f1": _of("default", "macro_f1"),
     "probe_accuracy": _of("probe", "accuracy"),
     "probe_macro_f1": _of("probe", "macro_f1"),
     "knn_accuracy": _of("knn", "accuracy"),

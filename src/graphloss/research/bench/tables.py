@@ -17,9 +17,11 @@ Row = Mapping[str, Any]
 
 SCORE_COLUMNS = (  # score, head of its column, unit
     ("head_macro_f1", "macro-F1, head", "percent"),
+    ("default_macro_f1", "default", "percent"),
     ("probe_macro_f1", "probe", "percent"),
     ("knn_macro_f1", "kNN", "percent"),
     ("head_accuracy", "accuracy, head", "percent"),
+    ("default_accuracy", "default", "percent"),
     ("probe_accuracy", "probe", "percent"),
     ("knn_accuracy", "kNN", "percent"),
     ("macro_silhouette", "silhouette", "plain"),
@@ -29,6 +31,8 @@ SCORE_COLUMNS = (  # score, head of its column, unit
 COMPARED_COLUMNS = (
     ("head_macro_f1", "Macro-F1 of the head", "percent"),
     ("head_accuracy", "Accuracy of the head", "percent"),
+    ("default_macro_f1", "Macro-F1 of the default predictor", "percent"),
+    ("default_accuracy", "Accuracy of the default predictor", "percent"),
     ("probe_macro_f1", "Macro-F1 of the probe", "percent"),
     ("knn_macro_f1", "Macro-F1 of the nearest neighbors", "percent"),
     ("macro_silhouette", "Macro silhouette", "plain"),
@@ -183,11 +187,16 @@ def inline(text: str) -> str:
 
 def _score_table(group: tuple[str, str], rows: Sequence[Row]) -> Table:
     lines, strong = [], set()
+    columns = [  # a cell of an older comparison has no score of the default predictor
+        column
+        for column in SCORE_COLUMNS
+        if "default" not in column[0] or any(row["scores"][column[0]] for row in rows)
+    ]
     for row in rows:
         line = [arm_name(row["loss"], row["mode"])]
-        line += [_estimate(row["scores"][name], unit) for name, _, unit in SCORE_COLUMNS]
+        line += [_estimate(row["scores"][name], unit) for name, _, unit in columns]
         lines.append([*line, str(len(row["seeds"]))])
-    for column, (name, _, unit) in enumerate(SCORE_COLUMNS, 1):
+    for column, (name, _, unit) in enumerate(columns, 1):
         means = {place: round(found["mean"], SHOWN) for place, row in enumerate(rows) if (found := row["scores"][name])}
         if unit != "time" and len(means) > 1:
             strong |= {(place, column) for place, mean in means.items() if mean == max(means.values())}
@@ -196,7 +205,7 @@ def _score_table(group: tuple[str, str], rows: Sequence[Row]) -> Table:
         if any(row["split"] == "validation" for row in rows)
         else ""
     )
-    heads = ["", *(head for _, head, _ in SCORE_COLUMNS), "seeds"]
+    heads = ["", *(head for _, head, _ in columns), "seeds"]
     return Table(group_name(*group), validation.strip(), heads, lines, frozenset(strong))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphloss.errors import InputError
 from graphloss.text.documents import Documents
+from graphloss.text.selection import deal
 from graphloss.training.sizes import FEW_LABELS
 
 LOG_LOSS, MACRO_F1 = "log_loss", "macro_f1"
@@ -47,7 +48,8 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     if len(validation) >= ENOUGH:
         return [Fold(train, validation)]
     texts, labels = train.texts + validation.texts, train.labels + validation.labels
-    part = _deal(labels, seed)  # (n,) the part of each document, -1 for those that always stay
+    # (n,) the part of each document, -1 for those that always stay
+    part = deal(np.asarray(labels, dtype=np.int64), FOLDS, np.random.default_rng([seed, 3]), least=2)
     sizes = [int((part == number).sum()) for number in range(FOLDS)]
     used = [number for number in range(FOLDS) if sizes[number] and sum(sizes[:number]) < ENOUGH]
     if not used:
@@ -74,15 +76,3 @@ def objective_for(labeled: int) -> str:
 def natural(objective: str, score: float) -> float:
     """A score, higher is better, as the figure that people know, and back: a log-loss has its sign turned."""
     return -score if objective == LOG_LOSS else score
-
-
-def _deal(labels: list[int], seed: int) -> np.ndarray:
-    """The part of each document: classes one after another, each dealt on from where the one before ended."""
-    y, rng = np.asarray(labels, dtype=np.int64), np.random.default_rng([seed, 3])
-    part, dealt = np.full(len(y), -1), 0
-    for label in np.unique(y[y >= 0]):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        if len(rows) > 1:
-            part[rows] = (dealt + np.arange(len(rows))) % FOLDS
-            dealt += len(rows)
-    return part

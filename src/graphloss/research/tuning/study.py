@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
+from graphloss.report.figures import GRID
+from graphloss.report.sections import Page
 from graphloss.research.tuning.sampler import pruner, sampler
 from graphloss.research.tuning.space import Range, Space
 from graphloss.research.tuning.storage import GRACE, first_line, library, open_storage
@@ -24,6 +26,12 @@ __all__ = ["FailedTrialError", "Row", "Study", "Trial", "open_storage"]
 
 IDENTITY, VALUES, ERROR = "graphloss", "settings", "error"
 """Names of the attributes that study and trials keep."""
+
+LAYOUT = {
+    **{"title": None, "template": "none", "height": 380, "paper_bgcolor": "rgba(0,0,0,0)"},
+    **{"plot_bgcolor": "rgba(0,0,0,0)", "margin": {"l": 60, "r": 16, "t": 16, "b": 60}},
+}
+AXIS = {"gridcolor": GRID, "zeroline": False}
 
 
 @dataclass(frozen=True)
@@ -164,12 +172,16 @@ class Study:
         """
         draw, options = self.optuna.visualization, {"target": lambda trial: value(trial.value), "target_name": axis}
         with self._calm():
-            figures = [draw.plot_optimization_history(self.study, **options), draw.plot_slice(self.study, **options)]
-        parts = [
-            figure.update_layout(title=html.escape(title)).to_html(full_html=False, include_plotlyjs=number == 0)
-            for number, figure in enumerate(figures)
-        ]
-        return f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n{"".join(parts)}\n'
+            figures = {
+                "Trials over time": draw.plot_optimization_history(self.study, **options),
+                "Trials by setting": draw.plot_slice(self.study, **options),
+            }
+        page = Page()
+        for name, figure in figures.items():
+            figure.update_layout(LAYOUT).update_xaxes(AXIS).update_yaxes(AXIS)
+            page.section(name, "", page.figure(figure))
+        head = f'<div class="kicker">graphloss tune</div><h1>{html.escape(title)}</h1>'
+        return page.render(title=f"{title} · graphloss", head=head, footer="Written by graphloss tune.")
 
     def _claim(self, identity: Mapping[str, Any]) -> None:
         kept = self.study.user_attrs.get(IDENTITY)
