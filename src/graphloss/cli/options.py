@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from graphloss.inference.integrity import PREDICTORS
 from graphloss.system import typed
-from graphloss.training.settings import PREDICTORS, DataSettings, TrainSettings
+from graphloss.training.settings import DataSettings, TrainSettings
 from graphloss.training.validate import read_file
 
 

@@ -59,7 +59,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
-    if taught := info.get("unlabeled"):
+    if taught := info.get("self_training"):
         trained += f", and its head taught by {taught['documents']:,} unlabeled documents,"
     own = [
         key
@@ -144,7 +144,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
 
         said.append(
             "The neighbors are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
-            f"of `pile.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
+            f"of `unlabeled.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
     return "\n".join([*said, unit])
 

@@ -44,7 +44,7 @@ def audit(
         documents = load_split(source, "train", text=text, label=label)
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")
-    elif (folder / storage.TEXTS).exists():
+    elif info["status"] != "finished" or storage.TEXTS in info["files"]:
         documents = None
     else:
         documents = _training_documents(folder, info)

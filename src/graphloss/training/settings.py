@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.inference.integrity import PREDICTORS
 
-PREDICTORS = ("mix", "head", "graph", "knn")
 SIGMA_RULES = ("auto", "root", "mst", "median", "perplexity", "learned")
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(

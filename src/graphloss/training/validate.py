@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from graphloss.errors import InputError
-from graphloss.training.settings import PREDICTORS, DataSettings, TrainSettings, names
+from graphloss.inference.integrity import PREDICTORS
+from graphloss.training.settings import DataSettings, TrainSettings, names
 
 S = typing.TypeVar("S", DataSettings, TrainSettings)
 
