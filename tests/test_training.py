@@ -474,12 +474,15 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_run(tiny_encoder: Path,
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(7)])
     last = complete(tmp_path / "cut")[-1]
-    for name in ("optimizer.pt", "model.safetensors", "trainer_state.json"):
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors", "trainer_state.json"):
         kept = (last / name).read_bytes()
         (last / name).write_bytes(kept[: len(kept) // 2])
         assert last_whole(tmp_path / "cut") != last
+        (last / name).unlink()
+        assert last_whole(tmp_path / "cut") != last
         (last / name).write_bytes(kept)
-    (last / "optimizer.pt").write_bytes(b"")
+    assert last_whole(tmp_path / "cut") == last
+    (last / "rng_state.pth").unlink()
     same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
 
 
