@@ -14,6 +14,8 @@ from graphloss.losses import graph
 from graphloss.losses.functional import (
     LEAST_SIGMA,
     GLossResult,
+    check_batch,
+    check_class_weights,
     check_memory_options,
     check_sigma,
     gloss,
@@ -55,9 +57,9 @@ class CombinedResult(NamedTuple):
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
     """Class weights n / (C n_c) of the labeled documents, float32 (C,); a class that is absent has weight 0."""
+    if labels.numel() and int(labels.max()) >= num_classes:
+        raise ValueError(f"labels go up to {int(labels.max())}, but num_classes is {num_classes}")
     count = torch.bincount(labels[labels >= 0], minlength=num_classes).float()  # (C,)
-    if count.numel() > num_classes:
-        raise ValueError(f"labels go up to {count.numel() - 1}, but num_classes is {num_classes}")
     return torch.where(count > 0, count.sum() / (num_classes * count.clamp_min(1)), torch.zeros_like(count))
 
 
@@ -132,6 +134,9 @@ class GLoss(nn.Module):
         if mode == "paper" and (memory is not None or leave_out != "one"):
             raise ValueError('memory and leave_out belong to mode "loo"; the published loss has none of them')
         check_memory_options(memory is not None, alpha, k, leave_out)
+        check_class_weights(class_weights)
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+            raise ValueError(f"k must be a whole number of at least 1 neighbor per document, or None, got {k!r}")
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
         self.gamma, self.perplexity, self.num_classes, self.seed = gamma, perplexity, num_classes, seed
         self.double_division, self.memory, self.leave_out = double_division, memory, leave_out
@@ -177,7 +182,7 @@ class GLoss(nn.Module):
         Raises:
             ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
         """
-        shown = None
+        labels, shown = check_batch(embeddings, labels), None
         if self.memory is not None:
             if documents is None:
                 raise ValueError(
@@ -280,6 +285,7 @@ class Combined(nn.Module):
         super().__init__()
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"weight must lie between 0 (cross-entropy alone) and 1 (graph loss alone), got {weight}")
+        check_class_weights(class_weights)
         self.graph_loss, self.weight = graph_loss, 0.0 if graph_loss is None else weight
         # its own copy: safetensors refuses a checkpoint in which two names share memory
         self.register_buffer("class_weights", None if class_weights is None else class_weights.clone())
