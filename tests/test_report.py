@@ -325,3 +325,10 @@ def test_suspected_label_errors_are_shown_once_there_was_an_audit(run: Path) -> 
     (run / "audit.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"audit\.jsonl: damaged"):
         write_report(run)
+
+
+def test_the_card_says_what_texts_are_there_and_no_path_of_the_machine(run: Path) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    card = model_card(info | {"encoder": info["encoder"] | {"name": "/home/somebody/models/mine"}})
+    assert "/home" not in card and "`mine`, fine-tuned" in card
+    assert "support.parquet" in card and "texts that can be read" in card

@@ -112,8 +112,6 @@ def audit(
                 print(line)
     if not as_json and len(rows) > limit:
         screen.say(f"{limit} of {len(rows):,}; all of them with --out FILE.csv, --json or --limit {len(rows)}")
-    elif not rows:
-        screen.say("no label is contradicted")
 
 
 def report(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from graphloss.training.settings import LOSSES, TrainSettings
@@ -28,6 +29,8 @@ def model_card(info: Mapping[str, Any]) -> str:
 
     metrics, labels = info["metrics"], [str(label) for label in info["labels"]]
     name, encoder = str(info["name"]), str(info.get("encoder", {}).get("name", "unknown"))
+    if Path(encoder).is_absolute():  # where it lay on this machine is nobody's business
+        encoder = Path(encoder).name
     split = str(metrics["split"])
     measured = [
         {"type": kind, "name": f"{split} {title}", "value": round(metrics["model"][key], 4)}
@@ -100,7 +103,8 @@ encoder.encode(["a text", "another text"], normalize_embeddings=True)
 ```
 
 {_prediction(info.get("predictor", {}))}
-No file here needs pickle.
+No file here needs pickle. The folder holds texts that can be read: those of the labeled training documents
+(`support.parquet`) and those that were scored (`predictions.parquet`, `report.html`).
 
 ## Labels
 
