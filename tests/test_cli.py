@@ -550,6 +550,7 @@ def test_audit_of_a_run_is_kept_and_reported(
     assert "Suspected label errors" in (folder / "report.html").read_text()
     assert call("report", folder)[0] == 0 and "Suspected label errors" in (folder / "report.html").read_text()
     (folder / "support.parquet").unlink()
+    storage.seal(folder)
     code, _, error = call("audit", folder)
     assert code == 2 and "keeps no training texts" in error and "wrong.csv" in error and "--data DATA" in error
     code, _, error = call("audit", folder, "--data", data)
@@ -564,6 +565,7 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     call("train", data, "--out", folder, *quick)
     kept = call("audit", folder, "--json")[1]
     (folder / "support.parquet").unlink()
+    storage.seal(folder)
     again = call("audit", folder, "--json")[1]
     texts = [[json.loads(line)["text"] for line in out.splitlines()] for out in (kept, again)]
     assert texts[0][:3] == texts[1][:3]
