@@ -160,7 +160,9 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
             row: dict[str, float] = {}
             for name in sorted(sides, reverse=bool(repeat % 2)):
                 neighbor_weight = 0.45 if name == "predict_pile" else 0.0
-                chosen = replace(kept, predictor=replace(predictor, pile=pile, neighbor_weight=neighbor_weight))
+                chosen = replace(
+                    kept, predictor=replace(predictor, unlabeled_support=pile, neighbor_weight=neighbor_weight)
+                )
                 with mock.patch.object(storage, "read_model", lambda folder, chosen=chosen: (info, chosen)):
                     count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
                 assert count == len(texts)

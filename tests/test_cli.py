@@ -18,6 +18,7 @@ import pytest
 from conftest import Call, Toy
 
 from graphloss import TextClassifier, cli
+from graphloss.inference import storage
 from graphloss.run import start
 from graphloss.text import encoder
 from graphloss.training.settings import DataSettings, TrainSettings
@@ -215,8 +216,8 @@ def test_unlabeled_text_of_a_file_of_its_own(
     info = json.loads(said)
     assert code == 0 and "36 unlabeled" in told and "taught by 36 unlabeled documents" in told
     assert info["data"]["sizes"] | {"validation": 0} == {"train": 48, "labeled": 12, "validation": 0, "test": 0}
-    assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["unlabeled"]["documents"] == 36
-    assert set(info["unlabeled"]["shares"]) == {"cooking", "football", "music", "space"}
+    assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["self_training"]["documents"] == 36
+    assert set(info["self_training"]["shares"]) == {"cooking", "football", "music", "space"}
     assert "36 unlabeled documents" in (out / "README.md").read_text()
     assert "<b>36</b> unlabeled documents taught" in (out / "report.html").read_text()
     assert call("evaluate", out, "--split", "validation")[0] == 0
@@ -307,6 +308,14 @@ def _config(text: str) -> Callable[[Path], list[object]]:
     return make
 
 
+RUNNING = {
+    "status": "running",
+    "settings": {},
+    "labels": ["a", "b"],
+    "data": {"source": "a.csv", "fingerprint": "ab"},
+}
+
+
 def _occupied(folder: Path) -> list[object]:
     (folder / "run").mkdir()
     (folder / "run" / "thesis.txt").write_text("mine")
@@ -315,9 +324,7 @@ def _occupied(folder: Path) -> list[object]:
 
 def _other_run(folder: Path) -> list[object]:
     (folder / "run").mkdir()
-    (folder / "run" / "graphloss.json").write_text(
-        '{"format": 1, "labels": [], "settings": {}, "data": {}, "status": "running"}'
-    )
+    storage.write_info(folder / "run", RUNNING)
     return _with()(folder)
 
 
@@ -431,9 +438,7 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
     def meanwhile(*args: Any, **options: Any) -> Any:
         for folder in (other, mine):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "graphloss.json").write_text(
-                '{"format": 1, "status": "running", "settings": {}, "labels": [], "data": {}}'
-            )
+            storage.write_info(folder, RUNNING)
         return load(*args, **options)
 
     monkeypatch.setattr("graphloss.text.encoder.load", meanwhile)
@@ -469,9 +474,8 @@ def test_a_run_that_held_nothing_out_has_no_validation_to_score(
     code, _, error = call("evaluate", out, "--split", "validation")
     assert code == 2 and "no document was held out for validation" in error
     recorded = json.loads((out / "graphloss.json").read_text())
-    del recorded["data"]["unlabeled"], recorded["data"]["keep_unlabeled"]  # as an older graphloss wrote it
-    (out / "graphloss.json").write_text(json.dumps(recorded))
     (out / "support.parquet").unlink()
+    storage.write_info(out, recorded)
     assert call("audit", out, "--json")[0] == 0
 
 
@@ -548,6 +552,7 @@ def test_audit_of_a_run_is_kept_and_reported(
     assert "Suspected label errors" in (folder / "report.html").read_text()
     assert call("report", folder)[0] == 0 and "Suspected label errors" in (folder / "report.html").read_text()
     (folder / "support.parquet").unlink()
+    storage.seal(folder)
     code, _, error = call("audit", folder)
     assert code == 2 and "keeps no training texts" in error and "wrong.csv" in error and "--data DATA" in error
     code, _, error = call("audit", folder, "--data", data)
@@ -562,6 +567,7 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     call("train", data, "--out", folder, *quick)
     kept = call("audit", folder, "--json")[1]
     (folder / "support.parquet").unlink()
+    storage.seal(folder)
     again = call("audit", folder, "--json")[1]
     texts = [[json.loads(line)["text"] for line in out.splitlines()] for out in (kept, again)]
     assert texts[0][:3] == texts[1][:3]

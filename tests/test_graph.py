@@ -79,9 +79,8 @@ class TestLogAffinity:
 
     def test_twice_differentiating_raises(self) -> None:
         x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-        (g,) = torch.autograd.grad(graph.log_affinity(x, 0.5)[0, 1] ** 2, x, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
-            g.sum().backward()
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            torch.autograd.grad(graph.log_affinity(x, 0.5)[0, 1] ** 2, x, create_graph=True)
 
     @pytest.mark.parametrize("k", [1, 2, 5])
     def test_nearest_neighbors_of_either_end(self, k: int) -> None:

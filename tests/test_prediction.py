@@ -32,7 +32,9 @@ def predictor() -> Predictor:
 def beside(predictor: Predictor) -> Predictor:
     """The same with nine unlabeled documents, whose neighbors give two fifths of the answer."""
     pile = unit(torch.randn(9, 5, generator=torch.Generator().manual_seed(2)))
-    return replace(predictor, pile=pile, neighbor_weight=0.4, graph_share=0.25, sigma=0.5)  # neighbors keep to 0.3
+    return replace(
+        predictor, unlabeled_support=pile, neighbor_weight=0.4, graph_share=0.25, sigma=0.5
+    )  # neighbors keep to 0.3
 
 
 @pytest.fixture
@@ -82,11 +84,11 @@ def test_knn_asks_the_ten_nearest_alone(predictor: Predictor, z: torch.Tensor) -
 
 
 def test_the_neighbors_say_their_label_or_what_the_head_says_of_them(beside: Predictor, z: torch.Tensor) -> None:
-    assert beside.pile is not None
+    assert beside.unlabeled_support is not None
     found, both = beside.near(z), beside.probabilities(z)
-    everyone = [*beside.support, *beside.pile]
+    everyone = [*beside.support, *beside.unlabeled_support]
     says = [[float(label == c) for c in range(3)] for label in beside.support_labels]
-    says += beside.head(beside.pile).tolist()
+    says += beside.head(beside.unlabeled_support).tolist()
     for i in range(len(z)):
         near = sorted(range(21), key=lambda j: -float(z[i] @ everyone[j]))[:NEIGHBORS]
         weights = {j: math.exp(float(z[i] @ everyone[j]) / 0.3**2) for j in near}
@@ -96,7 +98,9 @@ def test_the_neighbors_say_their_label_or_what_the_head_says_of_them(beside: Pre
     mean = 0.6 * (0.75 * beside.head(z) + 0.25 * beside.graph(z)) + 0.4 * found
     torch.testing.assert_close(both, mean)
     for kind in ("head", "graph", "knn"):  # they ask what they say, whatever taught the head
-        assert torch.equal(beside.by(kind).probabilities(z), replace(beside, pile=None).by(kind).probabilities(z))
+        assert torch.equal(
+            beside.by(kind).probabilities(z), replace(beside, unlabeled_support=None).by(kind).probabilities(z)
+        )
 
 
 def test_the_head_speaks_of_unlabeled_neighbors_where_the_graph_has_all_the_rest(
@@ -108,8 +112,13 @@ def test_the_head_speaks_of_unlabeled_neighbors_where_the_graph_has_all_the_rest
 
 
 def test_fewer_documents_than_neighbors(beside: Predictor, z: torch.Tensor) -> None:
-    assert beside.pile is not None
-    few = replace(beside, support=beside.support[:2], support_labels=beside.support_labels[:2], pile=beside.pile[:1])
+    assert beside.unlabeled_support is not None
+    few = replace(
+        beside,
+        support=beside.support[:2],
+        support_labels=beside.support_labels[:2],
+        unlabeled_support=beside.unlabeled_support[:1],
+    )
     torch.testing.assert_close(few.near(z).sum(1), torch.ones(7))
 
 
@@ -167,9 +176,9 @@ def test_a_share_is_what_the_answer_loses_without_the_document(predictor: Predic
 
 
 def test_a_neighbor_gives_its_weight_beside_that_of_the_graph(beside: Predictor, z: torch.Tensor) -> None:
-    assert beside.pile is not None
+    assert beside.unlabeled_support is not None
     found, p = beside.evidence(z, k=12), beside.probabilities(z)
-    everyone = torch.cat([beside.support, beside.pile]).double()
+    everyone = torch.cat([beside.support, beside.unlabeled_support]).double()
     graph = torch.exp(beside.support.double() @ z.T.double() / 0.5**2).T  # (7, 12)
     graph = graph / graph.sum(1, keepdim=True)
     for i in range(7):

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.inference.integrity import sealed
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
 from graphloss.report import figures
@@ -26,6 +28,9 @@ from graphloss.training.settings import TrainSettings
 
 NAMES = ["billing", "card & <b>payment</b>", "account", "other"]
 HOSTILE = '</script><script>alert("x")</script> & <img src=x onerror=alert(1)>'
+
+
+UNSCORED = {"status": "running", "labels": ["a"], "settings": {}, "data": {"source": "a.csv", "fingerprint": "ab"}}
 
 
 def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -> Path:
@@ -54,7 +59,6 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     info = {
-        "format": 1,
         "graphloss": "0.1.0",
         "status": "finished",
         "created": "2026-01-02T03:04:05+00:00",
@@ -69,7 +73,7 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
         "versions": {"torch": "2.13.0"},
         "environment": {"python": "3.11", "threads": 2},
         "encoder": {"name": "all-MiniLM-L6-v2", "dimension": 8, "max_length": 256},
-        "predictor": {"sigma": 0.3, "graph_share": 0.5},
+        "predictor": {"kind": "mix", "sigma": 0.3, "graph_share": 0.5, "neighbor_weight": 0.0},
         "best_epoch": 2,
         "metrics": {
             "split": "test",
@@ -79,7 +83,7 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
             "coverage": 0.975,
         },
     } | changes
-    (folder / "graphloss.json").write_text(json.dumps(info))
+    storage.write_info(folder, info)
     return folder
 
 
@@ -235,7 +239,7 @@ def test_the_report_appears_whole_or_not_at_all(run: Path, monkeypatch: pytest.M
         ("graphloss.json", b"{", "damaged"),
         (
             "graphloss.json",
-            b'{"format": 1, "status": "running", "labels": ["a"], "settings": {}, "data": {}}',
+            json.dumps(sealed(UNSCORED)).encode(),
             "no scores",
         ),
     ],
@@ -295,7 +299,7 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     assert "of the ten nearest alone" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})
     taught = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0, "neighbor_weight": 0.45}})
-    assert "0.55 of the head and 0.45 of the neighbors" in taught and "pile.safetensors" in taught
+    assert "0.55 of the head and 0.45 of the neighbors" in taught and "unlabeled.safetensors" in taught
     three = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.5, "neighbor_weight": 0.2}})
     assert "0.4 of the head, 0.4 of the graph and 0.2 of the neighbors" in three
     assert "of the graph" not in headed and "linear on these" in headed
@@ -321,3 +325,10 @@ def test_suspected_label_errors_are_shown_once_there_was_an_audit(run: Path) -> 
     (run / "audit.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"audit\.jsonl: damaged"):
         write_report(run)
+
+
+def test_the_card_says_what_texts_are_there_and_no_path_of_the_machine(run: Path) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    card = model_card(info | {"encoder": info["encoder"] | {"name": "/home/somebody/models/mine"}})
+    assert "/home" not in card and "`mine`, fine-tuned" in card
+    assert "support.parquet" in card and "texts that can be read" in card

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Call
 
 import graphloss
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import integrity, storage
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.run import provenance
+from graphloss.system import whole, write_text
 from graphloss.text.encoder import encode, load
 
 
@@ -30,7 +34,7 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
         "status": "finished",
         "labels": ["a", "b", "c"],
         "settings": {},
-        "predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5},
+        "predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5, "neighbor_weight": 0.0},
     }
     storage.write_info(folder, info)
     return folder
@@ -38,7 +42,7 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read_again(run: Path, tiny_encoder: Path) -> None:
     info, model = storage.read_model(run)
-    assert info["labels"] == ["a", "b", "c"] and info["format"] == storage.FORMAT
+    assert info["labels"] == ["a", "b", "c"] and info["format"] == integrity.FORMAT
     found = model.predictor
     assert found.weight.shape == (3, 32) and found.support.shape == (6, 32) and found.support.dtype == torch.float32
     assert (found.sigma, found.graph_share, found.kind) == (0.3, 0.5, "knn") and model.texts == list("uvwxyz")
@@ -61,100 +65,70 @@ def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
 
 
 def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None:
-    predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1), 0.3, 0.5)
+    predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1).long(), 0.3, 0.5)
     storage.write_model(run, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"]))
+    with pytest.raises(InputError, match="damaged"):
+        storage.read_model(run)
+    storage.write_info(run, storage.read_info(run))
     assert storage.read_model(run)[1].predictor.weight.abs().max() == 0
 
 
 def test_unlabeled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
     info, model = storage.read_model(run)
     assert (
-        model.predictor.pile is None
+        model.predictor.unlabeled_support is None
         and model.predictor.neighbor_weight == 0
-        and not (run / "pile.safetensors").exists()
+        and not (run / "unlabeled.safetensors").exists()
     )
-    pile = torch.randn(4, 32).half().float()
-    taught = replace(model.predictor, pile=pile, neighbor_weight=0.4)
+    unlabeled = torch.randn(4, 32).half().float()
+    taught = replace(model.predictor, unlabeled_support=unlabeled, neighbor_weight=0.4)
     storage.write_model(run, FittedModel(load(str(tiny_encoder)), taught, ["a", "b", "c"]))
     storage.write_info(run, info | {"predictor": info["predictor"] | {"neighbor_weight": 0.4}})
     found = storage.read_model(run)[1].predictor
-    assert torch.equal(found.pile, pile) and found.neighbor_weight == 0.4
+    assert torch.equal(found.unlabeled_support, unlabeled) and found.neighbor_weight == 0.4
     z = torch.randn(3, 32)
     assert torch.equal(found.by("mix").probabilities(z), taught.by("mix").probabilities(z))
-    (run / "pile.safetensors").unlink()
-    with pytest.raises(InputError, match=r"pile\.safetensors missing"):
+    (run / "unlabeled.safetensors").unlink()
+    with pytest.raises(InputError, match=r"unlabeled\.safetensors: missing"):
         storage.read_model(run)
 
 
-def test_a_run_that_an_older_graphloss_began_ends_in_todays_format(run: Path) -> None:
-    info, _ = storage.read_model(run)
-    storage.write_info(run, info | {"format": 1})
-    assert json.loads((run / "graphloss.json").read_text())["format"] == storage.FORMAT == 2
+def test_unlabeled_support_of_before_does_not_stay(run: Path) -> None:
+    _, model = storage.read_model(run)
+    (run / "unlabeled.safetensors").write_bytes(b"of the training before")
+    storage.write_model(run, model)
+    assert not (run / "unlabeled.safetensors").exists()
 
 
-def test_a_pile_of_before_does_not_stay(run: Path, tiny_encoder: Path) -> None:
-    (run / "pile.safetensors").write_bytes(b"of the training before")
-    storage.write_model(
-        run, FittedModel(load(str(tiny_encoder)), storage.read_model(run)[1].predictor, ["a", "b", "c"])
-    )
-    assert not (run / "pile.safetensors").exists()
-
-
-def damage_info(run: Path) -> None:
-    (run / "graphloss.json").write_text('{"format": 1, "labels"')
-
-
-def drop_key(run: Path) -> None:
-    (run / "graphloss.json").write_text('{"format": 1, "labels": []}')
-
-
-def newer(run: Path) -> None:
-    (run / "graphloss.json").write_text('{"format": 99}')
-
-
-def unfinished(run: Path) -> None:
+def edit(run: Path, **changes: Any) -> None:
+    """Change `graphloss.json` and its checksum with it."""
     info = json.loads((run / "graphloss.json").read_text())
-    (run / "graphloss.json").write_text(json.dumps(info | {"status": "running", "data": {}}))
-
-
-def cut_head(run: Path) -> None:
-    (run / "head.safetensors").write_bytes((run / "head.safetensors").read_bytes()[:20])
-
-
-def drop_head(run: Path) -> None:
-    (run / "head.safetensors").unlink()
-
-
-def other_labels(run: Path) -> None:
-    info = json.loads((run / "graphloss.json").read_text())
-    (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["a", "b"]}))
-
-
-def damage_encoder(run: Path) -> None:
-    (run / "encoder" / "model.safetensors").write_bytes(b"no")
-
-
-def no_info(run: Path) -> None:
-    (run / "graphloss.json").unlink()
+    (run / "graphloss.json").write_text(json.dumps(integrity.sealed(info | changes) | changes))
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("content", "said"),
     [
-        (damage_info, "damaged"),
-        (drop_key, "damaged"),
-        (newer, "upgrade graphloss"),
-        (unfinished, "--resume"),
-        (cut_head, "damaged"),
-        (drop_head, "head.safetensors missing"),
-        (other_labels, "3 classes"),
-        (damage_encoder, "cannot be loaded"),
-        (no_info, "not a run folder"),
+        (b'{"format": 3, "labels"', r"graphloss\.json: damaged"),
+        (b'{"format": 3, "labels": []}', "its content is not what was written"),
+        (b'{"format": 99}', "upgrade graphloss"),
+        (b'{"format": 2}', "reads format 3; train again"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"[" * 100_000, r"graphloss\.json: damaged"),
+        (None, "not a run folder"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_said_with_the_repair(run: Path, harm: Any, said: str) -> None:
-    harm(run)
+def test_an_info_that_cannot_be_read_is_said(run: Path, content: bytes | None, said: str) -> None:
+    (run / "graphloss.json").unlink()
+    if content is not None:
+        (run / "graphloss.json").write_bytes(content)
     with pytest.raises(InputError, match=said):
+        storage.read_model(run)
+
+
+def test_an_unfinished_run_is_said(run: Path) -> None:
+    edit(run, status="running", data={"source": "a", "fingerprint": "b"})
+    with pytest.raises(InputError, match="--resume"):
         storage.read_model(run)
 
 
@@ -163,27 +137,76 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         storage.read_model(tmp_path / "nothing")
 
 
-def test_a_run_of_before_has_no_texts_and_mixes(run: Path) -> None:
+def test_a_folder_that_was_changed_on_purpose_is_sealed_again(run: Path, call: Call) -> None:
+    assert call("verify", run)[0] == 0
     (run / "support.parquet").unlink()
-    info = json.loads((run / "graphloss.json").read_text())
-    info["predictor"].pop("kind")
-    (run / "graphloss.json").write_text(json.dumps(info))
-    _, model = storage.read_model(run)
-    assert model.texts is None and model.predictor.kind == "mix"
-
-
-@pytest.mark.parametrize("damage", ["half", "fewer"])
-def test_damaged_training_texts_are_said(damage: str, run: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = run / "support.parquet"
-    if damage == "half":
-        path.write_bytes(path.read_bytes()[:40])
-    else:
-        pq.write_table(pa.table({"text": ["u"]}), path)
-    with pytest.raises(InputError, match=r"support\.parquet: damaged"):
+    (run / "encoder" / "notes.txt").write_text("mine")
+    code, _, said = call("verify", run)
+    assert code == 2 and "support.parquet: missing" in said and "notes.txt: does not belong" in said
+    code, said, _ = call("verify", run, "--json")
+    assert code == 2 and len(json.loads(said)["faults"]) == 2 and json.loads(said)["whole"] is False
+    with pytest.raises(InputError, match=r"support\.parquet: missing"):
         storage.read_model(run)
+    assert call("verify", run, "--seal")[0] == 0
+    assert storage.read_model(run)[1].texts is None
+    (run / "head.safetensors").write_bytes(b"no")
+    code, _, said = call("verify", run, "--seal")
+    assert code == 2 and "head.safetensors: damaged" in said and call("verify", run)[0] == 2
+
+
+def test_sealing_takes_values_that_were_edited_and_none_without_sense(run: Path, call: Call) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["x", "y", "z"]}))
+    assert call("verify", run)[0] == 2 and call("verify", run, "--seal")[0] == 0
+    assert storage.read_model(run)[1].labels == ["x", "y", "z"]
+    (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["x", "y"]}))
+    code, _, said = call("verify", run, "--seal")
+    assert code == 2 and "head.safetensors: damaged, 3 classes" in said
+
+
+def test_files_follow_the_umask_whatever_wrote_them(run: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        _, model = storage.read_model(run)
+        storage.write_model(run, model)
+        storage.write_info(run, storage.read_info(run))
+    finally:
+        os.umask(mask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.rglob("*") if path.is_file()}
+    assert len(modes) > 7 and set(modes.values()) == {0o640}, modes
+
+
+def test_a_writing_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "before")
+
+    def fail() -> None:
+        with whole(path) as hidden:
+            hidden.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_text() == "before" and [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_one_line(number: int, run: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), "x")
+
+    monkeypatch.setattr(storage, "write_text", full)
+    code, _, said = call("verify", run, "--seal")
+    assert code == 2 and said.startswith("error: x: nothing more can be written") and said.count("\n") == 1
+
+
+def test_an_audit_that_could_judge_no_label_says_so(run: Path, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "alone.csv").write_text("text,label\nthe goal,a\nthe pan,b\nthe moon,c\n")
+    code, out, said = call("audit", run, "--data", tmp_path / "alone.csv")
+    assert code == 0 and not out and "no label could be judged" in said and "contradicted" not in said
+    (tmp_path / "pairs.csv").write_text("text,label\n" + "the goal,a\nthe pan,b\n" * 6)
+    code, out, said = call("audit", run, "--data", tmp_path / "pairs.csv")
+    assert code == 0 and not out and "none of 12 labels is contradicted" in said and "judged" not in said
 
 
 def test_versions_are_known_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,15 +241,15 @@ def test_unlabeled_documents_teach_the_head_and_leave_the_training_as_it_is(
     untaught = run(tiny_encoder, half, tmp_path / "off", corpus_graph="off")
     alone = run(tiny_encoder, (documents.labeled(), *rest), tmp_path / "alone")
     same(untaught, alone)
-    assert alone.taught is None and untaught.taught is None and taught.taught is not None
+    assert alone.self_training is None and untaught.self_training is None and taught.self_training is not None
     z = encode(taught.model.encoder, documents.unlabeled().texts)
     predictor, what = self_train_head(alone.model.predictor, z)
-    assert taught.taught == what and torch.equal(taught.model.predictor.weight, predictor.weight)
+    assert taught.self_training == what and torch.equal(taught.model.predictor.weight, predictor.weight)
     assert what.documents == 24 and 0 <= what.agreement <= 1 and sum(what.shares) == pytest.approx(1, abs=1e-5)
     assert torch.equal(taught.model.predictor.support, alone.model.predictor.support)
     assert what.agreement > 0.1 and not torch.allclose(taught.model.predictor.weight, alone.model.predictor.weight)
-    assert alone.model.predictor.pile is None and alone.model.predictor.neighbor_weight == 0
-    assert torch.equal(taught.model.predictor.pile, z.half().float())
+    assert alone.model.predictor.unlabeled_support is None and alone.model.predictor.neighbor_weight == 0
+    assert torch.equal(taught.model.predictor.unlabeled_support, z.half().float())
     everyone = unit(torch.cat([taught.model.predictor.support, z]))
     labels = torch.tensor(documents.labeled().labels + [-1] * 24)
     said = torch.where(labels >= 0, labels, taught.model.predictor.head(everyone).argmax(1))
@@ -265,9 +265,12 @@ def test_of_many_unlabeled_documents_some_are_kept_by_chance(monkeypatch: pytest
     z = unit(torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
     alone = Predictor(z[:4] * 4, torch.zeros(4), z[:4], torch.arange(4), 0.3, 0.5)
     few, what = self_train_head(alone, torch.cat([z[4:], z[4:]]))
-    assert what.documents == 24 and what.trust > 0 and few.pile is not None and len(few.pile) == 5
-    places = [int((row - torch.cat([z[4:], z[4:]])).abs().sum(1).argmin()) for row in few.pile]
-    assert places != list(range(5)) and torch.equal(few.pile, self_train_head(alone, torch.cat([z[4:], z[4:]]))[0].pile)
+    kept = few.unlabeled_support
+    assert what.documents == 24 and what.trust > 0 and kept is not None and len(kept) == 5
+    places = [int((row - torch.cat([z[4:], z[4:]])).abs().sum(1).argmin()) for row in kept]
+    assert places != list(range(5)) and torch.equal(
+        kept, self_train_head(alone, torch.cat([z[4:], z[4:]]))[0].unlabeled_support
+    )
     untrusted, _ = self_train_head(alone, z[:0])
     assert untrusted is alone
 
@@ -398,12 +401,15 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_run(tiny_encoder: Path,
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(7)])
     last = complete(tmp_path / "cut")[-1]
-    for name in ("optimizer.pt", "model.safetensors", "trainer_state.json"):
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors", "trainer_state.json"):
         kept = (last / name).read_bytes()
         (last / name).write_bytes(kept[: len(kept) // 2])
         assert last_whole(tmp_path / "cut") != last
+        (last / name).unlink()
+        assert last_whole(tmp_path / "cut") != last
         (last / name).write_bytes(kept)
-    (last / "optimizer.pt").write_bytes(b"")
+    assert last_whole(tmp_path / "cut") == last
+    (last / "rng_state.pth").unlink()
     same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
 
 

@@ -296,7 +296,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     @property
     def self_training_(self) -> SelfTrainingSummary | None:
         """What the unlabeled documents did for the head; None without any."""
-        return self.fitted_.taught
+        return self.fitted_.self_training
 
     @property
     def history_(self) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,11 +47,65 @@ def _of_container(group: Path) -> int | None:
     return None if most == "max" else max(int(most) - used + int(stat.get("inactive_file", 0)), 0)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: under a hidden name first, then renamed, so that a kill never leaves half of it."""
-    hidden = path.with_name(f".{path.name}.writing")
-    hidden.write_text(text, encoding="utf-8")
-    hidden.replace(path)
+@contextlib.contextmanager
+def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Write a file or folder whole: under a hidden name, flushed to the disk, renamed, so that a kill leaves no half.
+
+    Permissions follow the umask, whatever wrote. Nothing stays under the hidden name if the writing fails.
+
+    Args:
+        path: the file or folder.
+        shared: other processes may write it at the same time, so that the hidden name is this process's own.
+
+    Yields:
+        The hidden name, where nothing is yet.
+
+    Raises:
+        OSError: it cannot be written there; what had the name before is still there.
+    """
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing" if shared else f".{path.name}.writing")
+    _remove(hidden)
+    hidden.touch()
+    mode = hidden.stat().st_mode & 0o777
+    hidden.unlink()
+    try:
+        yield hidden
+        parts = [hidden, *hidden.rglob("*")]
+        for part in parts:
+            if not part.is_dir():
+                part.chmod(mode)
+        for part in parts:
+            _flush(part)
+        if path.is_dir():
+            _remove(path)
+        hidden.replace(path)
+        _flush(path.parent)
+    finally:
+        _remove(hidden)
+
+
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write a text file whole: see `whole`."""
+    with whole(path, shared=shared) as hidden:
+        hidden.write_text(text, encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold what was written; folders cannot be flushed everywhere."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 SHOWN = 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from graphloss.errors import InputError
 
 SHARED = ("train", "evaluate", "predict")
 """Commands whose work several processes share."""
+
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS}
+"""What the system answers where nothing more can be written: disk, limit or quota."""
 
 app = typer.Typer(
     help="Fine-tune text encoders with a loss that sees a graph of documents.",
@@ -30,6 +34,7 @@ app.command()(using.predict)
 app.command()(using.audit)
 app.command()(learning.bench)
 app.command()(using.report)
+app.command()(using.verify)
 data_app.command("list")(datasets.list_data)
 data_app.command("show")(datasets.show_data)
 data_app.command("prepare")(datasets.prepare_data)
@@ -84,5 +89,15 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `graphloss predict … | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}nothing more can be written ({error.strerror}); make room or raise the limit, "
+            "and repeat the command (a training: with --resume)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     finally:
         distributed.leave()

@@ -124,7 +124,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
             style="dim",
         )
     console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
-    if taught := info.get("unlabeled"):
+    if taught := info.get("self_training"):
         console.print(
             f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
             f"document{'' if taught['documents'] == 1 else 's'} "

@@ -112,20 +112,37 @@ def audit(
                 print(line)
     if not as_json and len(rows) > limit:
         screen.say(f"{limit} of {len(rows):,}; all of them with --out FILE.csv, --json or --limit {len(rows)}")
-    elif not rows:
-        screen.say("no label is contradicted")
 
 
 def report(run: Run) -> None:
     """Write the report of a run anew: one HTML file that needs nothing else."""
-    from graphloss.inference.storage import read_info
+    from graphloss.inference.storage import checked_info
     from graphloss.report.page import write_report
 
-    if read_info(run)["status"] != "finished":
-        raise InputError(f"{run}: training has not finished; go on with `graphloss train --resume --out {run}`")
+    checked_info(run)
     try:
         print(write_report(run))
     except OSError as error:  # the run is somebody else's, on a disk that is read
         raise InputError(
             f"{run}: the report cannot be written there ({error.strerror or error}); copy the run to a folder of yours"
         ) from error
+
+
+def verify(
+    run: Run,
+    *,
+    seal: Annotated[
+        bool, typer.Option("--seal", help="The folder was changed on purpose: record its files as they are now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every file of a run with its checksum, and check every value; exit code 2 if anything is wrong."""
+    from graphloss.run.verify import verify as check_run
+
+    wrong = check_run(run, seal=seal)
+    if as_json:
+        print_json({"run": str(run), "whole": not wrong, "faults": wrong})
+        raise typer.Exit(2 if wrong else 0)
+    if wrong:
+        raise InputError("\n".join(wrong))
+    print(f"{run}: whole, every file is as it was written")

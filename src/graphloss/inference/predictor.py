@@ -60,8 +60,8 @@ class Predictor:
         sigma: bandwidth of the graph.
         graph_share: γ, share of the graph in its mix with the head.
         kind: which of them answers: "head", "graph", "knn" or "mix".
-        pile: (m, d) embeddings of unlabeled training documents; None where none is asked.
-        neighbor_weight: ν, share of the neighbors in the mix; 0 without a pile.
+        unlabeled_support: (m, d) embeddings of unlabeled training documents; None where none is asked.
+        neighbor_weight: ν, share of the neighbors in the mix; 0 without unlabeled support.
     """
 
     weight: Tensor
@@ -71,7 +71,7 @@ class Predictor:
     sigma: float
     graph_share: float
     kind: str = "mix"
-    pile: Tensor | None = None
+    unlabeled_support: Tensor | None = None
     neighbor_weight: float = 0.0
 
     def by(self, kind: str | None) -> Predictor:
@@ -164,12 +164,16 @@ class Predictor:
     @cached_property
     def _everyone(self) -> Tensor:
         """Embeddings of labeled and unlabeled documents, (n + m, d)."""
-        return self.support if self.pile is None else torch.cat([self.support, self.pile])
+        return self.support if self.unlabeled_support is None else torch.cat([self.support, self.unlabeled_support])
 
     @cached_property
     def _answers(self) -> Tensor:
         """What each of them says, (n + m, C): its label, or the head's answer to it."""
-        return self._labels if self.pile is None else torch.cat([self._labels, self.head(self.pile)])
+        return (
+            self._labels
+            if self.unlabeled_support is None
+            else torch.cat([self._labels, self.head(self.unlabeled_support)])
+        )
 
     @property
     def _neighbor_weight(self) -> float:

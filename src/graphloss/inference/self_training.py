@@ -72,7 +72,7 @@ def self_train_head(predictor: Predictor, unlabeled: Tensor) -> tuple[Predictor,
         weight=probe.weight,
         bias=probe.bias,
         graph_share=(1.0 - learned.trust) * predictor.graph_share,
-        pile=_some(unlabeled).half().float() if neighbor_weight else None,  # as a run folder keeps it
+        unlabeled_support=_some(unlabeled).half().float() if neighbor_weight else None,  # as a run folder keeps it
         neighbor_weight=neighbor_weight,
     )
     return taught, what

@@ -4,21 +4,22 @@
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
     support.safetensors   embeddings (n, d) float16 and labels (n,) of the labeled training documents
     support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
-    pile.safetensors      embeddings (m, d) float16 of unlabeled training documents, where some taught the head
-    graphloss.json        labels, settings, versions, data, metrics; `status` "finished" once all else is in place
+    unlabeled.safetensors embeddings (m, d) float16 of unlabeled training documents, after self-training with some
+    graphloss.json        labels, settings, versions, data, metrics, and the checksums of the files above and of
+                          metrics and predictions (`integrity`); `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
     audit.jsonl           the training labels that are contradicted, once `audit` was asked for them
     report.html, README.md
     checkpoints/          only while training is unfinished
 
-Every file is written under a hidden name and then renamed. JSON, safetensors and Parquet alone are read: no pickle.
+Every file is written whole (`system.whole`). JSON, safetensors and Parquet alone are read: no pickle.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,29 +27,29 @@ from typing import Any
 import torch
 
 from graphloss.errors import InputError
+from graphloss.inference.integrity import REPAIR, digests, file_faults, parse, sealed
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
-from graphloss.system import existing_run, write_text
+from graphloss.system import existing_run, whole, write_text
 
-FORMAT = 2  # 1 knew no pile, and its readers would answer without it
-INFO, METRICS, HEAD, SUPPORT, PILE, ENCODER = (
+INFO, METRICS, HEAD, SUPPORT, UNLABELED, ENCODER = (
     "graphloss.json",
     "metrics.jsonl",
     "head.safetensors",
     "support.safetensors",
-    "pile.safetensors",
+    "unlabeled.safetensors",
     "encoder",
 )
 TEXTS, PREDICTIONS, AUDIT = "support.parquet", "predictions.parquet", "audit.jsonl"
 REPORT, CARD, CHECKPOINTS = "report.html", "README.md", "checkpoints"
+SEALED = (ENCODER, HEAD, SUPPORT, UNLABELED, TEXTS, METRICS, PREDICTIONS)
+"""What `graphloss.json` has checksums of, as far as a run has it."""
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:
-    """Write `graphloss.json`, in today's format also where an older graphloss has begun the run."""
-    numbered = {"format": FORMAT}
-    write_text(
-        folder / INFO, json.dumps(numbered | info | numbered, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    """Write `graphloss.json`; that of a finished run with the checksum of every file there is."""
+    files = {"files": digests(folder, SEALED)} if info["status"] == "finished" else {}
+    write_text(folder / INFO, json.dumps(sealed(info | files), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_audit(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -62,9 +63,14 @@ def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_model(folder: Path, model: FittedModel) -> None:
-    """Write encoder, head, support set and pile, each whole."""
+    """Write encoder, head, and support sets, each whole.
+
+    Raises:
+        OSError: they cannot be written there.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     predictor = model.predictor
@@ -72,32 +78,30 @@ def write_model(folder: Path, model: FittedModel) -> None:
         HEAD: {"weight": predictor.weight, "bias": predictor.bias},
         SUPPORT: {"embeddings": predictor.support.half(), "labels": predictor.support_labels},
     }
-    if predictor.pile is None:
-        (folder / PILE).unlink(missing_ok=True)
+    if predictor.unlabeled_support is None:
+        (folder / UNLABELED).unlink(missing_ok=True)
     else:
-        parts[PILE] = {"embeddings": predictor.pile.half()}
-    for name, tensors in parts.items():
-        hidden = folder / f".{name}.writing"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
-        hidden.replace(folder / name)
+        parts[UNLABELED] = {"embeddings": predictor.unlabeled_support.half()}
+    try:
+        for name, tensors in parts.items():
+            with whole(folder / name) as hidden:
+                save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
+        with whole(folder / ENCODER) as hidden:
+            model.encoder.save_pretrained(str(hidden), create_model_card=False)
+    except SafetensorError as error:  # its only fault in writing is the disk's
+        raise OSError(errno.EIO, str(error), str(folder)) from error
     if model.texts is None:
         (folder / TEXTS).unlink(missing_ok=True)
     else:
-        hidden = folder / f".{TEXTS}.writing"
-        pq.write_table(pa.table({"text": pa.array(model.texts, pa.string())}), hidden)
-        hidden.replace(folder / TEXTS)
-    hidden = folder / f".{ENCODER}.writing"
-    shutil.rmtree(hidden, ignore_errors=True)
-    model.encoder.save_pretrained(str(hidden), create_model_card=False)
-    shutil.rmtree(folder / ENCODER, ignore_errors=True)
-    hidden.replace(folder / ENCODER)
+        with whole(folder / TEXTS) as hidden:
+            pq.write_table(pa.table({"text": pa.array(model.texts, pa.string())}), hidden)
 
 
-def read_info(folder: Path) -> dict[str, Any]:
-    """Read `graphloss.json` of a run, finished or not.
+def read_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
+    """Read `graphloss.json` of a run, finished or not; `edited` passes over its own checksum.
 
     Raises:
-        InputError: there is no run, it cannot be read or is damaged, or a newer graphloss wrote it.
+        InputError: there is no run, it cannot be read, is damaged, or is of another format.
     """
     existing_run(folder)
     path = folder / INFO
@@ -105,65 +109,98 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder}: not a run folder, it holds no {INFO}; give the folder that `graphloss train` named"
         )
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        number = info["format"]
-        if number <= FORMAT:
-            parts = {"labels": list, "settings": dict}
-            parts |= {"predictor": dict} if info["status"] == "finished" else {"data": dict}
-            for name, kind in parts.items():
-                if not isinstance(info[name], kind):
-                    raise TypeError(f"{name} is no {kind.__name__}")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); ask its owner, or give another run") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged ({type(error).__name__}: {error}); train again into another folder"
-        ) from error
-    if number > FORMAT:
-        raise InputError(
-            f"{folder}: written in format {number}, this graphloss reads up to {FORMAT}; upgrade graphloss"
-        )
-    return dict(info)
+    return parse(path, edited=edited)
+
+
+def faults(folder: Path, info: dict[str, Any]) -> list[str]:
+    """What is wrong with the files of a finished run, one line each; an empty list where it is whole."""
+    expected = [ENCODER, HEAD, SUPPORT, *([UNLABELED] if info["predictor"]["neighbor_weight"] else [])]
+    recorded = info["files"]
+    lost = [name for name in expected if not any(file == name or file.startswith(f"{name}/") for file in recorded)]
+    return [f"{folder / name}: missing; {REPAIR}" for name in lost] + list(file_faults(folder, recorded, SEALED))
+
+
+def seal(folder: Path) -> None:
+    """Take the files of a finished run, and the values of its `graphloss.json`, as they are now for what was written.
+
+    Raises:
+        InputError: the run is unfinished, or could not be used even so.
+    """
+    info = finished_info(folder, edited=True)
+    write = info | {"files": digests(folder, SEALED)}
+    if wrong := faults(folder, write):
+        raise InputError("\n".join(wrong))
+    read_predictor(folder, info)
+    write_info(folder, info)
+
+
+def finished_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
+    """Read `graphloss.json` of a finished run: see `read_info`."""
+    info = read_info(folder, edited=edited)
+    if info["status"] != "finished":
+        raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
+    return info
+
+
+def checked_info(folder: Path) -> dict[str, Any]:
+    """Read `graphloss.json` of a finished run and compare every file with its checksum.
+
+    Raises:
+        InputError: the run is unfinished or damaged; the message names the file at fault and the repair.
+    """
+    info = finished_info(folder)
+    if wrong := faults(folder, info):
+        raise InputError(wrong[0] if len(wrong) == 1 else f"{wrong[0]}\nand {len(wrong) - 1} more faults")
+    return info
 
 
 def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, Any], FittedModel]:
-    """Read a finished run for use.
+    """Read a finished run for use, after everything in it has been checked.
 
     Raises:
         InputError: the run is unfinished or damaged; the message says which file is at fault and what to do.
     """
-    info = read_info(folder)
-    if info["status"] != "finished":
-        raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
-    chosen = info["predictor"]
-    neighbor_weight = float(chosen.get("neighbor_weight", 0.0))
-    names = (ENCODER, HEAD, SUPPORT, *([PILE] if neighbor_weight else []))
-    missing = [name for name in names if not (folder / name).exists()]
-    if missing:
-        raise InputError(f"{folder}: damaged, {' and '.join(missing)} missing; copy the run folder again or train anew")
-    head, support = _tensors(folder / HEAD, ("weight", "bias")), _tensors(folder / SUPPORT, ("embeddings", "labels"))
-    if head["weight"].shape[0] != len(info["labels"]):
-        raise InputError(
-            f"{folder}: damaged, {HEAD} has {head['weight'].shape[0]} classes and {INFO} {len(info['labels'])}"
-        )
-    pile = _tensors(folder / PILE, ("embeddings",))["embeddings"].float() if neighbor_weight else None
+    info = checked_info(folder)
+    predictor = read_predictor(folder, info)
+    texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
-    predictor = Predictor(
-        head["weight"],
-        head["bias"],
+    return info, FittedModel(encoder, predictor, info["labels"], texts, seed)
+
+
+def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:
+    """Read what predicts from embeddings, its tensors checked.
+
+    Raises:
+        InputError: a file is damaged, or two do not fit together.
+    """
+    chosen, classes = info["predictor"], len(info["labels"])
+    head = _tensors(folder / HEAD, {"weight": 2, "bias": 1})
+    support = _tensors(folder / SUPPORT, {"embeddings": 2, "labels": 1})
+    dimension, places = head["weight"].shape[1], support["labels"]
+    parts = {SUPPORT: support["embeddings"]}
+    if chosen["neighbor_weight"]:
+        parts[UNLABELED] = _tensors(folder / UNLABELED, {"embeddings": 2})["embeddings"]
+    if len(head["weight"]) != classes or len(head["bias"]) != classes:
+        raise InputError(f"{folder / HEAD}: damaged, {len(head['weight'])} classes, and {INFO} has {classes}; {REPAIR}")
+    for name, rows in parts.items():
+        if not len(rows) or rows.shape[1] != dimension:
+            found = f"embeddings {tuple(rows.shape)}"
+            raise InputError(f"{folder / name}: damaged, {found} and {HEAD} has {dimension} dimensions; {REPAIR}")
+    if len(places) != len(support["embeddings"]) or bool((places < 0).any() | (places >= classes).any()):
+        raise InputError(f"{folder / SUPPORT}: damaged, expected one label from 0 to {classes - 1} a row; {REPAIR}")
+    return Predictor(
+        head["weight"].float(),
+        head["bias"].float(),
         support["embeddings"].float(),
-        support["labels"],
+        places,
         sigma=float(chosen["sigma"]),
         graph_share=float(chosen["graph_share"]),
-        kind=str(chosen.get("kind", "mix")),
-        pile=pile,
-        neighbor_weight=neighbor_weight,
+        kind=chosen["kind"],
+        unlabeled_support=parts[UNLABELED].float() if UNLABELED in parts else None,
+        neighbor_weight=float(chosen["neighbor_weight"]),
     )
-    texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
-    return info, FittedModel(encoder, predictor, info["labels"], texts, seed)
 
 
 def _texts(path: Path, count: int) -> list[str] | None:
@@ -176,24 +213,22 @@ def _texts(path: Path, count: int) -> list[str] | None:
     try:
         found = pq.read_table(path, columns=["text"])["text"].to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(
-            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train anew"
-        ) from error
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); {REPAIR}") from error
     if len(found) != count:
-        raise InputError(
-            f"{path}: damaged, {len(found)} texts for {count} embeddings; copy the run folder again or train anew"
-        )
+        raise InputError(f"{path}: damaged, {len(found)} texts for {count} embeddings; {REPAIR}")
     return [str(text) for text in found]
 
 
-def _tensors(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+def _tensors(path: Path, ranks: dict[str, int]) -> dict[str, torch.Tensor]:
+    """The finite tensors of a file by name, of so many axes each."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
-    if lost := [name for name in names if name not in found]:
-        raise InputError(f"{path}: damaged, no {' and no '.join(lost)} in it; copy the run folder again or train anew")
+        raise InputError(f"{path}: damaged ({error}); {REPAIR}") from error
+    for name, rank in ranks.items():
+        if name not in found or found[name].ndim != rank or not bool(found[name].isfinite().all()):
+            raise InputError(f"{path}: damaged, expected finite numbers {name} of {rank} axes in it; {REPAIR}")
     return found

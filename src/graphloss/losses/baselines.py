@@ -56,7 +56,7 @@ class BaselineLoss(nn.Module):
         Raises:
             ValueError: shapes or dtypes that do not fit, with what was expected.
         """
-        check_batch(embeddings, labels)
+        labels = check_batch(embeddings, labels)
         with no_autocast(embeddings):
             seen = labels >= 0  # (n,)
             x, y = working(embeddings)[seen], labels[seen]  # (l, d), (l,)

@@ -13,7 +13,8 @@ predicted by any graph; it leaves the mean, and `coverage` says which share of t
 With alpha = 1 and no unlabeled document, `loo` is exactly NCA at temperature sigma squared.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,7 +80,8 @@ def gloss(
         >>> round(result.coverage.item(), 2)
         0.67
     """
-    _classes(embeddings, labels, num_classes, class_weights)
+    labels = check_batch(embeddings, labels)
+    _classes(labels, num_classes, class_weights)
     check_sigma(sigma)
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
@@ -94,13 +96,14 @@ def gloss(
         given = seen.nonzero()[:, 0]  # (l,)
         y = labels[given]
         logw = log_affinity(z, sigma, k)  # (n, n)
-        asked = _reachable(logw.detach() if k is not None else None, labels, alpha)[given]  # (l,)
+        local, _ = within_batch(labels)  # (n,)
+        asked = _reachable(logw.detach() if k is not None else None, local, alpha)[given]  # (l,)
         if memory is not None:
             asked = asked | memory.shown.any(dim=1)[y]  # (l,)
         if not bool(asked.any()):
             return _nothing(z, seen)
         ends = None if memory is None else log_mass(z, memory, sigma)  # (n, C), a column a class
-        logk = loo_log_kernel(logw, labels, alpha, ends)  # (l, l) or (l, l + C)
+        logk = loo_log_kernel(logw, local if ends is None else labels, alpha, ends)  # (l, l) or (l, l + C)
         kind = y if ends is None else torch.cat([y, torch.arange(ends.shape[1], device=y.device)])  # of each column
         same = y[:, None] == kind[None, :]
         log_p = log_share(logk, same)  # (l,)
@@ -146,7 +149,8 @@ def paper_loss(
     Raises:
         ValueError: shapes, dtypes or options that do not fit, with what was expected.
     """
-    num_classes = _classes(embeddings, labels, num_classes, class_weights)
+    labels = check_batch(embeddings, labels)
+    num_classes = _classes(labels, num_classes, class_weights)
     check_sigma(sigma)
     if shown.shape != labels.shape or shown.dtype != torch.bool:
         raise ValueError(
@@ -161,10 +165,13 @@ def paper_loss(
         hidden = (~shown).nonzero()[:, 0]  # (u,)
         logw = log_affinity(z, sigma)  # (n, n)
         t, log_pi = paper_walk(logw, hidden)  # (u, n), (u,)
-        y = one_hot(torch.where(shown, labels, -1), num_classes, z.dtype)  # (n, C)
-        f_u = absorb(t[:, hidden], t @ y, log_pi / 2, frequencies(y))  # (u, C)
+        local, present = within_batch(labels)  # (n,), the classes of the batch alone: the others have no mass
+        y = one_hot(torch.where(shown, local, -1), present, z.dtype)  # (n, C')
+        f_u = absorb(t[:, hidden], t @ y, log_pi / 2, frequencies(y))  # (u, C')
+        if num_classes > present:  # each absent class is a logit of 0 in the softmax: together they are log(C - C')
+            f_u = torch.cat([f_u, f_u.new_full((len(f_u), 1), math.log(num_classes - present))], dim=1)
         target = labels[hidden]  # (u,)
-        log_p = functional.log_softmax(f_u, dim=1).gather(1, target.clamp_min(0)[:, None])[:, 0]  # F_U as logits
+        log_p = functional.log_softmax(f_u, dim=1).gather(1, local[hidden].clamp_min(0)[:, None])[:, 0]  # F_U as logits
         log_p = torch.where(target >= 0, log_p, 0.0)
         loss = weighted_mean(-log_p, target, target >= 0, class_weights)
         if double_division:
@@ -173,18 +180,23 @@ def paper_loss(
         return GLossResult(loss, coverage.to(z.dtype), asked, z.new_zeros(z.shape[0]).index_copy(0, hidden, log_p))
 
 
-def check_sigma(sigma: float | Tensor) -> None:
-    """Refuse a bandwidth, or a document's, that is below `LEAST_SIGMA` or not a number.
+def check_sigma(sigma: Any) -> None:
+    """Refuse a bandwidth, or a document's, that is below `LEAST_SIGMA` or not a finite number.
 
     Raises:
+        TypeError: it is no number at all.
         ValueError: with the bandwidth that came.
     """
+    if isinstance(sigma, bool) or not isinstance(sigma, int | float | Tensor):
+        raise TypeError(f"sigma must be a number or a tensor of numbers, got {sigma!r:.60}; good: 0.1 to 0.5")
     if isinstance(sigma, Tensor):
-        if not sigma.numel() or bool((sigma >= LEAST_SIGMA).all()):
+        if bool(((sigma >= LEAST_SIGMA) & sigma.isfinite()).all()):
             return
-        sigma = float(sigma.detach().min())
-    if not sigma >= LEAST_SIGMA:
-        raise ValueError(f"sigma must be at least {LEAST_SIGMA}, got {sigma}; good values lie between 0.1 and 0.5")
+        sigma = float(sigma.detach()[~((sigma >= LEAST_SIGMA) & sigma.isfinite())].reshape(-1)[0])
+    if not LEAST_SIGMA <= sigma < math.inf:
+        raise ValueError(
+            f"sigma must be at least {LEAST_SIGMA}, got {sigma}; give a finite number, good are 0.1 to 0.5"
+        )
 
 
 def check_memory_options(memory: bool, alpha: float, k: int | None) -> None:
@@ -208,33 +220,77 @@ def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> Non
         raise ValueError(f"label {int(labels.max())} has no ring in a memory of {classes} classes")
 
 
-def check_batch(embeddings: Tensor, labels: Tensor) -> None:
+def check_batch(embeddings: Any, labels: Any) -> Tensor:
     """Refuse what no loss can read.
 
     Args:
         embeddings: (n, d), of any floating type.
         labels: (n,) integers, -1 for unlabeled.
 
+    Returns:
+        The labels, int64.
+
     Raises:
+        TypeError: one of them is no tensor.
         ValueError: what was expected, and what came.
     """
+    for name, value in (("embeddings", embeddings), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}; give torch.as_tensor({name})")
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise ValueError(
             f"embeddings must be floating point of shape (documents, dimensions), got {embeddings.dtype} "
             f"{tuple(embeddings.shape)}; pool the tokens first"
         )
-    if labels.shape != embeddings.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+    plain = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != embeddings.shape[:1] or not plain:
         raise ValueError(
             f"labels must be class indices of shape ({embeddings.shape[0]},), -1 for unlabeled, got {labels.dtype} "
             f"{tuple(labels.shape)}"
         )
+    labels = labels.long()
     if labels.numel() and int(labels.min()) < -1:
         raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabeled; got {int(labels.min())}")
+    checked: Tensor = labels
+    return checked
 
 
-def _classes(embeddings: Tensor, labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
+def check_class_weights(weights: Any) -> None:
+    """Refuse weights of classes that are no tensor (C,) of finite numbers from 0 on; None are none.
+
+    Raises:
+        TypeError: they are no tensor of floating point numbers.
+        ValueError: what was expected, and what came.
+    """
+    if weights is None:
+        return
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"class_weights must be a floating point tensor (classes,), got {kind}; give torch.tensor(…)")
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError(
+            f"class_weights must be finite numbers from 0 on of shape (classes,), got {tuple(weights.shape)} "
+            f"{weights.tolist()!r:.60}; `balanced_class_weights` computes some"
+        )
+
+
+def within_batch(labels: Tensor) -> tuple[Tensor, int]:
+    """Number the classes of a batch from 0 on, so that time and memory follow their count and not the largest label.
+
+    Args:
+        labels: (n,) from -1 on.
+
+    Returns:
+        (n,) in the same order, -1 kept, and how many classes there are.
+    """
+    seen = labels >= 0
+    present, inverse = torch.unique(labels[seen], return_inverse=True)
+    return torch.full_like(labels, -1).masked_scatter(seen, inverse), len(present)
+
+
+def _classes(labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
     """C of a batch that can be read, as given or as the weights or the labels say."""
-    check_batch(embeddings, labels)
+    check_class_weights(class_weights)
     high = int(labels.max()) if labels.numel() else -1
     if num_classes is None:
         num_classes = len(class_weights) if class_weights is not None else max(high + 1, 1)

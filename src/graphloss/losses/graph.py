@@ -11,11 +11,12 @@ The similarity itself is never formed here: whatever needs it takes a softmax of
 temperature and nothing underflows to an empty row, however small sigma is.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from graphloss.losses.sigma import RULES
 
@@ -33,6 +34,24 @@ def no_autocast(tensor: Tensor) -> torch.autocast:
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a backward pass raise where it is to be differentiated in its turn, for its own steps have no gradient.
+
+    torch's `once_differentiable` notices that only where the incoming gradient has one, and answers wrongly otherwise.
+    """
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "expected a first derivative, asked for one that can be differentiated again: graphloss losses have no "
+                "second derivatives; leave out create_graph=True"
+            )
+        return backward(ctx, *grads)
+
+    return checked
+
+
 def working(tensor: Tensor) -> Tensor:
     """Return the tensor in the dtype the maths runs in: float64 stays, everything smaller becomes float32."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
@@ -41,9 +60,9 @@ def working(tensor: Tensor) -> Tensor:
 def unit(embeddings: Tensor) -> Tensor:
     """Scale each row to unit length.
 
-    A zero row stays zero and passes its gradient on unscaled, so it can leave the origin. Division by the largest
-    entry first keeps the squares of very small or large rows in range; the result being free of scale, that step needs
-    no gradient.
+    A zero row, or one of denormal numbers, whose inverse no float holds, stays as it is and passes its gradient on
+    unscaled, so it can leave the origin. Division by the largest entry first keeps the squares of very small or large
+    rows in range; the result being free of scale, that step needs no gradient.
 
     Args:
         embeddings: (n, d), any floating dtype.
@@ -55,7 +74,7 @@ def unit(embeddings: Tensor) -> Tensor:
     if x.shape[-1] == 0:
         raise ValueError("embeddings have 0 dimensions; expected shape (documents, dimensions)")
     scale = x.detach().abs().amax(dim=-1, keepdim=True)  # (n, 1)
-    x = x / torch.where(scale > 0, scale, torch.ones_like(scale))
+    x = x / torch.where(scale >= torch.finfo(x.dtype).tiny, scale, torch.ones_like(scale))
     square = x.square().sum(dim=-1, keepdim=True)  # (n, 1), in [1, d] or 0
     return x * torch.where(square > 0, square, torch.ones_like(square)).rsqrt()
 
@@ -72,7 +91,7 @@ class _LogAffinity(torch.autograd.Function):
         return logw
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         z, v, logw = ctx.saved_tensors
         with no_autocast(grad):
@@ -99,7 +118,7 @@ class _LogSumExp(torch.autograd.Function):
         return log_norm(x, p)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (p,) = ctx.saved_tensors
         return grad[:, None] * p
@@ -129,7 +148,7 @@ class _LogShare(torch.autograd.Function):
         return log_p
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         p, mask, share, rest, far, inside = ctx.saved_tensors
         odds = torch.where(share > 0, rest / torch.where(share > 0, share, 1.0), 0.0)  # (n,), 1 / share - 1
@@ -184,8 +203,10 @@ def sparsify(logw: Tensor, k: int) -> Tensor:
         logw: (n, n) symmetric log-similarity.
         k: neighbors per document, at least 1; more than n - 1 keeps everything.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1 neighbor per document, got {k}; leave it out to keep every edge")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(
+            f"k must be a whole number, at least 1 neighbor per document, got {k!r}; None keeps every edge"
+        )
     n = logw.shape[0]
     if k >= n - 1:
         return logw

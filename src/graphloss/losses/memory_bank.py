@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from graphloss.losses.graph import MASKED, no_autocast, unit
+from graphloss.losses.graph import MASKED, first_order, no_autocast, unit
 
 MOST_BYTES = 2**30
 """A larger memory is refused: every checkpoint holds all of it, and every step reads it twice."""
@@ -69,7 +68,7 @@ class _LogMass(torch.autograd.Function):
         return mass.masked_fill(~shown.any(dim=1), MASKED)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         z, t, mean = ctx.saved_tensors
         with no_autocast(grad):

@@ -13,6 +13,8 @@ from torch.nn import functional
 from graphloss.losses import graph
 from graphloss.losses.functional import (
     GLossResult,
+    check_batch,
+    check_class_weights,
     check_memory_options,
     check_sigma,
     gloss,
@@ -50,9 +52,9 @@ class CombinedResult(NamedTuple):
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
     """Class weights n / (C n_c) of the labeled documents, float32 (C,); a class that is absent has weight 0."""
+    if labels.numel() and int(labels.max()) >= num_classes:
+        raise ValueError(f"labels go up to {int(labels.max())}, but num_classes is {num_classes}")
     count = torch.bincount(labels[labels >= 0], minlength=num_classes).float()  # (C,)
-    if count.numel() > num_classes:
-        raise ValueError(f"labels go up to {count.numel() - 1}, but num_classes is {num_classes}")
     return torch.where(count > 0, count.sum() / (num_classes * count.clamp_min(1)), torch.zeros_like(count))
 
 
@@ -122,6 +124,9 @@ class GLoss(nn.Module):
         if mode == "paper" and memory is not None:
             raise ValueError('a memory belongs to mode "loo"; the published loss has none')
         check_memory_options(memory is not None, alpha, k)
+        check_class_weights(class_weights)
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+            raise ValueError(f"k must be a whole number of at least 1 neighbor per document, or None, got {k!r}")
         self.mode, self.sigma, self.alpha, self.q, self.k = mode, sigma, alpha, q, k
         self.gamma, self.num_classes, self.seed = gamma, num_classes, seed
         self.double_division, self.memory = double_division, memory
@@ -167,7 +172,7 @@ class GLoss(nn.Module):
         Raises:
             ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
         """
-        shown = None
+        labels, shown = check_batch(embeddings, labels), None
         if self.memory is not None:
             if documents is None:
                 raise ValueError(
@@ -264,6 +269,7 @@ class Combined(nn.Module):
         super().__init__()
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"weight must lie between 0 (cross-entropy alone) and 1 (graph loss alone), got {weight}")
+        check_class_weights(class_weights)
         self.graph_loss, self.weight = graph_loss, 0.0 if graph_loss is None else weight
         # its own copy: safetensors refuses a checkpoint in which two names share memory
         self.register_buffer("class_weights", None if class_weights is None else class_weights.clone())

@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from graphloss.losses.graph import log_norm, no_autocast
+from graphloss.losses.graph import first_order, log_norm, no_autocast
 
 _NO_FLOAT64 = ("mps",)
 _TRUSTED_PIVOT = 1e-2  # below it float32 may lose more than about 1e-5 of the answer
@@ -39,7 +38,7 @@ class _Solve(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
         factor, x = ctx.saved_tensors
         with no_autocast(grad):
@@ -81,7 +80,7 @@ class _Absorb(torch.autograd.Function):
         return f.to(t.dtype)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         factor, s, d, t, f, known = ctx.saved_tensors
         with no_autocast(grad):
@@ -178,7 +177,7 @@ class _PaperWalk(torch.autograd.Function):
         return t, log_pi
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
         p, p_r, t, hidden = ctx.saved_tensors
         rows = (grad - (grad * t).sum(dim=1, keepdim=True)).mul_(t)  # (u, n), at the logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from graphloss.training.settings import LOSSES, TrainSettings
@@ -28,6 +29,8 @@ def model_card(info: Mapping[str, Any]) -> str:
 
     metrics, labels = info["metrics"], [str(label) for label in info["labels"]]
     name, encoder = str(info["name"]), str(info.get("encoder", {}).get("name", "unknown"))
+    if Path(encoder).is_absolute():  # where it lay on this machine is nobody's business
+        encoder = Path(encoder).name
     split = str(metrics["split"])
     measured = [
         {"type": kind, "name": f"{split} {title}", "value": round(metrics["model"][key], 4)}
@@ -59,7 +62,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
-    if taught := info.get("unlabeled"):
+    if taught := info.get("self_training"):
         trained += f", and its head taught by {taught['documents']:,} unlabeled documents,"
     own = [
         key
@@ -100,7 +103,8 @@ encoder.encode(["a text", "another text"], normalize_embeddings=True)
 ```
 
 {_prediction(info.get("predictor", {}))}
-No file here needs pickle.
+No file here needs pickle. The folder holds texts that can be read: those of the labeled training documents
+(`support.parquet`) and those that were scored (`predictions.parquet`, `report.html`).
 
 ## Labels
 
@@ -144,7 +148,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
 
         said.append(
             "The neighbors are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
-            f"of `pile.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
+            f"of `unlabeled.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
     return "\n".join([*said, unit])
 

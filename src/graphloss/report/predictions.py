@@ -12,6 +12,7 @@ import numpy as np
 
 from graphloss.errors import InputError
 from graphloss.inference import storage
+from graphloss.system import whole
 from graphloss.text.splits import Split
 
 MAP_DOCUMENTS = 1_000  # dots that an eye can still tell apart
@@ -46,9 +47,8 @@ def write_predictions(
             values = np.full(len(split), np.nan, np.float32)
             values[shown] = flat[:, axis]
             columns[column] = values
-    hidden = folder / f".{storage.PREDICTIONS}.writing"
-    pq.write_table(pa.table(columns), hidden)
-    hidden.replace(folder / storage.PREDICTIONS)
+    with whole(folder / storage.PREDICTIONS) as hidden:
+        pq.write_table(pa.table(columns), hidden)
 
 
 def _flat_map(embeddings: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored
     facts = [(classes, "classes"), (sizes.get("train"), "training documents")]
     if sizes.get("labeled") != sizes.get("train"):
         facts.append((sizes.get("labeled"), "of them labeled"))
-    if taught := info.get("unlabeled"):
+    if taught := info.get("self_training"):
         facts.append((taught["documents"], "unlabeled documents taught the head"))
     facts.append((scored or None, f"{split} documents"))
     shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]

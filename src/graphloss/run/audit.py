@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def audit(
         documents = load_split(source, "train", text=text, label=label)
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")
-    elif (folder / storage.TEXTS).exists():
+    elif info["status"] != "finished" or storage.TEXTS in info["files"]:
         documents = None
     else:
         documents = _training_documents(folder, info)
@@ -55,6 +56,12 @@ def audit(
         for line in documents.warnings:
             screen.warn(line)
         rows = model.audit(documents.texts, documents.labels, progress=screen.draws)
+    labels = model.support_labels() if documents is None else documents.labels
+    judged = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
+    if not judged:
+        screen.warn("no label could be judged, for no class has two documents; give more labeled documents a class")
+    elif not rows:
+        screen.say(f"none of {judged:,} labels is contradicted")
     if source is None:
         try:
             storage.write_audit(folder, rows)

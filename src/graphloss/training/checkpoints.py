@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-STATE, STOPPING = "trainer_state.json", "EarlyStoppingCallback"
+from graphloss import distributed
+
+STATE, WEIGHTS, STOPPING = "trainer_state.json", "model.safetensors", "EarlyStoppingCallback"
 
 
 def complete(folder: Path) -> list[Path]:
@@ -22,18 +23,24 @@ def complete(folder: Path) -> list[Path]:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that can be read, so that a damaged one costs an epoch and not the run."""
-    return next((path for path in reversed(complete(folder)) if _readable(path)), None)
+    """The newest checkpoint that all can be read of, so that a damaged one costs an epoch and not the run."""
+    return next((path for path in reversed(complete(folder)) if _whole(path)), None)
 
 
-def _readable(checkpoint: Path) -> bool:
+def _whole(checkpoint: Path) -> bool:
+    """Whether it has every file that a resume reads, random states included, and the best weights so far beside it."""
+    count = distributed.world()
+    states = ["rng_state.pth"] if count == 1 else [f"rng_state_{rank}.pth" for rank in range(count)]
     try:
-        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-        with safe_open(checkpoint / "model.safetensors", framework="pt"):
-            pass
-        for name in ("optimizer.pt", "scheduler.pt"):
-            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError):
+        best = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"]
+        for step in {step_of(checkpoint), best or step_of(checkpoint)}:
+            with safe_open(checkpoint.with_name(f"{PREFIX_CHECKPOINT_DIR}-{step}") / WEIGHTS, framework="pt"):
+                pass
+        for name in ("optimizer.pt", "scheduler.pt", *states):
+            with zipfile.ZipFile(checkpoint / name) as archive:
+                if archive.testzip() is not None:  # a part that is not what was written, by its CRC
+                    return False
+    except (KeyError, OSError, TypeError, ValueError, SafetensorError, zipfile.BadZipFile):
         return False
     return True
 

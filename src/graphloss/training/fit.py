@@ -92,7 +92,7 @@ def fit(
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labeled().texts, seed=settings.seed),
-        taught=taught,
+        self_training=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,

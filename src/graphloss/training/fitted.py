@@ -20,14 +20,14 @@ class Fitted:
 
     Attributes:
         model: what classifies; its texts are the labeled training documents.
-        taught: what the unlabeled documents did for its head; None where there are none or they were left out.
+        self_training: what the unlabeled documents did for its head; None where there are none or they were left out.
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training; None where it is not known.
     """
 
     model: FittedModel
-    taught: SelfTrainingSummary | None = None
+    self_training: SelfTrainingSummary | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: float | None = None
     seconds: float | None = None
@@ -50,8 +50,9 @@ class Fitted:
                 "graph_share": predictor.graph_share,
                 "neighbor_weight": predictor.neighbor_weight,
             },
-            "unlabeled": self.taught
-            and asdict(self.taught) | {"shares": dict(zip(map(str, model.labels), self.taught.shares, strict=True))},
+            "self_training": self.self_training
+            and asdict(self.self_training)
+            | {"shares": dict(zip(map(str, model.labels), self.self_training.shares, strict=True))},
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
@@ -59,7 +60,7 @@ class Fitted:
     @classmethod
     def of(cls, info: Mapping[str, Any], model: FittedModel) -> Self:
         """From what `info` wrote, and the model beside it."""
-        found = info.get("unlabeled")
+        found = info.get("self_training")
         return cls(
             model,
             SelfTrainingSummary(**found | {"shares": [*found["shares"].values()]}) if found else None,

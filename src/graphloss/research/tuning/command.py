@@ -11,7 +11,6 @@ The first two are written anew after every trial, so that a search may be ended 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from graphloss import __version__
 from graphloss.errors import InputError
 from graphloss.research.tuning.space import remaining, space_for
+from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
@@ -113,8 +113,8 @@ def tune_corpus(
     )
 
     def write(tuned: Tuned) -> None:
-        _write(folder / TRIALS, "".join(json.dumps(asdict(row)) + "\n" for row in tuned.rows))
-        _write(folder / BEST, settings_file(tuned, corpus, source, data))
+        write_text(folder / TRIALS, "".join(json.dumps(asdict(row)) + "\n" for row in tuned.rows), shared=True)
+        write_text(folder / BEST, settings_file(tuned, corpus, source, data), shared=True)
 
     try:
         with TrialLines(screen.console, trials, len(folds), write) as lines:
@@ -137,7 +137,7 @@ def tune_corpus(
         raise
     write(tuned)
     figure = FIGURES[tuned.objective]
-    _write(folder / PAGE, tuned.study.page(name, figure, partial(natural, tuned.objective)))
+    write_text(folder / PAGE, tuned.study.page(name, figure, partial(natural, tuned.objective)), shared=True)
     return {
         "data": source,
         "best": tuned.best,
@@ -196,10 +196,3 @@ def _check_free(folder: Path) -> None:
         return
     if folder.exists():
         raise InputError(f"{folder}: holds other files; choose an --out that is new, empty, or of an earlier search")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole, also where several processes write it: under a name of this process first."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    hidden.write_text(text, encoding="utf-8")
-    hidden.replace(path)

@@ -1,0 +1,35 @@
+"""Is a run folder whole, and what is wrong with it if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.training.settings import TrainSettings
+from graphloss.training.validate import make
+
+
+def verify(folder: Path, *, seal: bool = False) -> list[str]:
+    """All that is wrong with a finished run, one line each; an empty list where it is whole.
+
+    Args:
+        folder: the run.
+        seal: take it as it is now, changed on purpose, for what was written.
+
+    Raises:
+        InputError: there is no finished run, or it cannot be sealed, for it could not be used.
+    """
+    if seal:
+        storage.seal(folder)
+    try:
+        info = storage.checked_info(folder) if seal else storage.finished_info(folder)
+        wrong = storage.faults(folder, info)
+        if not wrong:
+            storage.read_predictor(folder, info)
+        make(TrainSettings, info["settings"])
+    except InputError as error:
+        if seal:
+            raise
+        return [str(error)]
+    return wrong
