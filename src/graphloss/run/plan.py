@@ -92,6 +92,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
+        **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
         "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labeled "
         "documents each",

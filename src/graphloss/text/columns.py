@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from graphloss.errors import InputError
 
@@ -15,6 +16,22 @@ LABEL_NAMES = (
     *("label", "labels", "label_text", "label_name", "class", "category", "target", "intent", "sentiment", "topic"),
     *("tag", "classes", "categories", "targets", "intents", "topics", "class_name", "y"),
 )
+
+
+class Columns(NamedTuple):
+    """The columns that were read, and which of the two were guessed; None where there is no such column."""
+
+    text: str | None = None
+    label: str | None = None
+    guessed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For the user: which column holds what, and whether that was guessed."""
+        said = []
+        for kind, name in (("text", self.text), ("label", self.label)):
+            if name is not None:
+                said.append(f"{kind}s from column {name!r}{' (guessed)' if kind in self.guessed else ''}")
+        return ", ".join(said)
 
 
 def choose_column(
