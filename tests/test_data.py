@@ -165,6 +165,39 @@ def test_a_column_that_cannot_be_told_is_an_error_with_a_guess(tmp_path, header,
         load_corpus(str(tmp_path / "a.csv"), **options)
 
 
+SENTENCES = ["The council met late on Monday", "Nobody expected the rain to stop", "I paid twice for one ticket"]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "said"),
+    [
+        (
+            "ID,Target,Tweet,Stance",
+            lambda i, s: [i, "abcde"[i % 5], s, ("for", "against")[i % 2]],
+            "several could hold",
+        ),
+        ("ID,topic,post,verdict", lambda i, s: [i, "abcde"[i % 5], s, ("yes", "no")[i % 2]], "'verdict' are as likely"),
+        ("tweets,label,comment", lambda i, s: [s, i % 2, "unsure" if i % 4 == 0 else ""], ("tweets", "label")),
+        ("posting,label,comment", lambda i, s: [s, i % 2, "unsure" if i % 4 == 0 else ""], "'posting' are as likely"),
+        ("question,answer,grade,class", lambda i, s: ["Why does the sky look blue?", s, i, i % 3], ("answer", "class")),
+        ("text,reply,label", lambda i, s: ["Why does it rain?", s, i % 3], "'reply' are as likely"),
+        ("question,answer,class", lambda i, s: [f"Why {i} then?" + s, s, i % 3], "several could hold the texts"),
+        ("id,keyword,text,target", lambda i, s: [i, "abcdef"[i % 6], s, i % 2], ("text", "target")),
+        ("label,text,category", lambda i, s: [f"n{i}", s, i % 2], "several could hold|'category' are as likely"),
+    ],
+)
+def test_the_cells_have_a_say_in_a_guess(tmp_path, header, cells, said):
+    rows = [cells(i, f"{SENTENCES[i % 3]}, for the {i}th time") for i in range(40)]
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps(dict(zip(header.split(","), row, strict=True))) for row in rows)
+    )
+    if isinstance(said, tuple):
+        assert load_corpus(str(tmp_path / "a.jsonl")).columns == (*said, ("text", "label"))
+    else:
+        with pytest.raises(InputError, match=rf"{said}.*--(text|label) COLUMN"):
+            load_corpus(str(tmp_path / "a.jsonl"))
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.text.columns import Columns, as_label, as_text, choose_column
 from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
+from graphloss.text.guess import SAMPLE, guess_column
 from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
 
@@ -90,7 +91,14 @@ def _read_files(
             check_file(path)
             check_room(path)
             columns = column_names(path)
-            taken, said = _columns(columns, path, Columns(text, label), found, required=bool(only) or split == "train")
+            taken, said = _columns(
+                columns,
+                path,
+                Columns(text, label),
+                found,
+                partial(_cells, path, columns),
+                required=bool(only) or split == "train",
+            )
             pieces.append(_read_file(path, taken))
             warnings += said
             found = found or taken
@@ -101,7 +109,13 @@ def _read_files(
 
 
 def _columns(
-    columns: Sequence[str], where: object, given: Columns, found: Columns | None, *, required: bool
+    columns: Sequence[str],
+    where: object,
+    given: Columns,
+    found: Columns | None,
+    sample: Callable[[], Iterable[Sequence[Any]]],
+    *,
+    required: bool,
 ) -> tuple[Columns, list[str]]:
     """The columns of the texts and the labels: those given, those `found` in the split before, or guessed.
 
@@ -118,7 +132,10 @@ def _columns(
         elif kind == "label" and name == taken["text"] and asked is None:
             name = None
         try:
-            taken[kind] = choose_column(columns, kind, name, where, taken=taken.get("text"))
+            if name is None:
+                taken[kind] = guess_column(columns, kind, where, sample(), taken=taken.get("text"))
+            else:
+                taken[kind] = choose_column(columns, kind, name, where, taken=taken.get("text"))
         except InputError:
             if kind == "text" or required:
                 raise
@@ -128,6 +145,10 @@ def _columns(
         if taken[kind] is not None and before not in (None, taken[kind]):
             warnings.append(f"{where} has no column {before!r}: its {kind}s are taken from {taken[kind]!r}")
     return Columns(taken["text"], taken["label"], tuple(kind for kind in guessed if taken[kind])), warnings
+
+
+def _cells(path: Path, columns: Sequence[str]) -> Iterable[Sequence[Any]]:
+    return (cells for _, cells in rows(path, columns))
 
 
 def _read_file(path: Path, taken: Columns) -> Split:
@@ -156,13 +177,21 @@ def _read_hub(
             continue
         where, table = f"hub:{name}, {theirs} split", loaded[theirs]
         required = bool(only) or split == "train"
-        taken, said = _columns(table.column_names, where, Columns(text, label), found, required=required)
+        taken, said = _columns(
+            table.column_names, where, Columns(text, label), found, partial(_sample, table), required=required
+        )
         part = _read_table(table, taken, where)
         parts[split] = _without_blanks(Split(part.texts, part.labels, said, taken), where)
         found = found or taken
     if not only and "train" not in parts:
         raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
     return name.partition(":")[0].rpartition("/")[2], parts
+
+
+def _sample(table: Any) -> Iterable[Sequence[Any]]:
+    """The cells of the first rows of a split of the Hub."""
+    cells = table[:SAMPLE]
+    return zip(*(cells[column] for column in table.column_names), strict=True)
 
 
 def _read_table(table: Any, taken: Columns, where: str) -> Split:

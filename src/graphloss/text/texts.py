@@ -9,6 +9,7 @@ from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
 from graphloss.text.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.text.guess import guess_column
 
 
 def read_texts(
@@ -43,7 +44,10 @@ def read_texts(
         check_file(path)
         columns = column_names(path)
         one = text is None and len(columns) == 1
-        column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
+        if one or text is not None:
+            column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
+        else:
+            column = guess_column(columns, "text", path, (cells for _, cells in rows(path, columns)), remedy=remedy)
         on_columns(Columns(column, guessed=() if text else ("text",)))
         found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column]))
     return ((number, document) for number, document in enumerate(found, 1) if document.strip())
