@@ -93,6 +93,36 @@ def test_byte_order_mark_semicolons_and_unquoted_tabs(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.csv", "text\tlabel\nu, w\tx\nv\ty\n", ["u, w", "v"]),
+        ("a.csv", "text;label\nu, w;x\nv;y\n", ["u, w", "v"]),
+        ("a.csv", "text|label\nu|x\nv|y\n", ["u", "v"]),
+        ("a.csv", "sep=;\ntext;label\nu, w;x\nv;y\n", ["u, w", "v"]),
+        ("a.csv", '"sep=;"\ntext;label\nu;x\nv;y\n', ["u", "v"]),
+        ("a.csv", '"text";"label";"note, or more"\nu;x;1\nv;y;2\n', ["u", "v"]),
+        ("a.csv", '"text",label,"a;b;c"\nu;w,x,1\nv,y,2\n', ["u;w", "v"]),
+        ("a.tsv", "text,label\nu,x\nv,y\n", ["u", "v"]),
+        ("a.tsv", 'text\tlabel\n"u\tx\nv"\ty\n', ['"u', 'v"']),
+        ("a.tsv", 'label\ttext\nx\t"u\ny\tv"\nx\tw\n', ['"u', 'v"', "w"]),
+        ("a.tsv", 'text\tlabel\n"u ""w"""\tx\nv\ty\n', ['u "w"', "v"]),
+        ("a.tsv", 'text\tlabel\n"two\nlines"\tx\nv\ty\n', ["two\nlines", "v"]),
+    ],
+)
+def test_the_delimiter_is_seen_from_the_content(tmp_path, name, content, texts):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    corpus = load_corpus(str(tmp_path / name), validation=0)
+    assert corpus.train.texts == texts and corpus.label_names == ["x", "y"]
+    assert [text for _, text in read_texts(tmp_path / name)] == texts
+
+
+def test_a_quote_over_rows_of_tabs_is_refused(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"two\nlines"\tx\n"v\tx\nw"\ty\n')
+    with pytest.raises(InputError, match="line 4 opens a quote that line 5 closes"):
+        load_corpus(str(tmp_path / "a.tsv"))
+
+
+@pytest.mark.parametrize(
     ("labels", "names"),
     [
         ([1, 0, 2], ["1", "0", "2"]),
