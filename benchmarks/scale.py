@@ -153,8 +153,8 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
         kept.encoder.encode(texts[:32])  # warms caches
         for repeat in range(repeats):
             sides = {
-                "predict": lambda: sum(1 for _ in predict.predict(run, str(path), column="text")),
-                "predict_pile": lambda: sum(1 for _ in predict.predict(run, str(path), column="text")),
+                "predict": lambda: sum(1 for _ in predict.predict(run, str(path), text="text")),
+                "predict_pile": lambda: sum(1 for _ in predict.predict(run, str(path), text="text")),
                 "encode": lambda: len(kept.encoder.encode(texts, batch_size=32)),
             }
             row: dict[str, float] = {}

@@ -154,7 +154,7 @@ def test_predict_from_options_files_and_standard_input(
     call: Call, run: Path, table: Path, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [toy.texts[toy.labels.index(name)] for name in toy.names]
-    code, out, _ = call("predict", run, *(word for text in texts for word in ("--text", text)), "--json")
+    code, out, _ = call("predict", run, *texts, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["text"] for row in rows] == texts
     assert sum(row["label"] == name for row, name in zip(rows, toy.names, strict=True)) >= 3
@@ -331,7 +331,7 @@ def _other_run(folder: Path) -> list[object]:
 def _newer(command: str) -> Callable[[Path], list[object]]:
     def make(folder: Path) -> list[object]:
         (folder / "graphloss.json").write_text('{"format": 99}')
-        return [command, folder, *(["--text", "x"] if command == "predict" else [])]
+        return [command, folder, *(["x"] if command == "predict" else [])]
 
     return make
 
@@ -419,11 +419,64 @@ def test_what_does_not_fit_into_memory_is_refused_before_a_folder_is_claimed(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_option_that_names_a_column_is_the_one_of_the_command(call: Call, run: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,words\n1,the goal\n")
-    code, _, error = call("predict", run, tmp_path / "a.csv")
-    assert code == 2 and "--column COLUMN" in error and "--text" not in error
-    assert call("predict", run, tmp_path / "a.csv", "--column", "words")[0] == 0
+def test_predict_takes_the_columns_of_the_run_or_the_one_named(call: Call, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sentence,words\nno,the goal\n")
+    code, out, error = call("predict", run, tmp_path / "a.csv")
+    assert (code, out) == (2, "") and "no 'text'" in error and "--text COLUMN" in error
+    code, out, error = call("predict", run, tmp_path / "a.csv", "--text", "words")
+    assert code == 0 and out.endswith("\tthe goal\n") and "texts from column 'words'" in error
+    assert call("predict", run, "--input", tmp_path / "a.csv", "--text", "words", "--quiet")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--text", "the goal"], "leave out --text"),
+        (["a pan", "--text", "the goal"], "leave out --text"),
+        (["--column", "words", "a pan"], "--column is now --text"),
+        (["no.csv"], "no such file"),
+        (["files/no"], "no such file"),
+        (["a pan", "no.csv"], "expected one file and no more"),
+        (["a pan", "--input", "-"], "one of them"),
+        (["a pan", "--text", "a", "--text", "b"], "--text was given 2 times"),
+    ],
+)
+def test_texts_and_columns_are_not_confused(
+    call: Call, run: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    code, out, error = call("predict", run, *words)
+    assert (code, out) == (2, "") and said in error
+
+
+def test_a_run_keeps_its_columns(call: Call, quick: list[object], toy: Toy, tmp_path: Path) -> None:
+    rows = [(f"note {i}", text, label) for i, (text, label) in enumerate(zip(toy.texts, toy.labels, strict=True))]
+    data, folder = tmp_path / "a.csv", tmp_path / "run"
+    with data.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("text", "utterances", "kind"), *rows])
+    columns = ["--text", "utterances", "--label", "kind"]
+    assert call("train", data, *columns, *quick, "--out", folder, "--quiet")[0] == 0
+    kept = json.loads((folder / "graphloss.json").read_text())["data"]
+    assert (kept["text"], kept["label"]) == ("utterances", "kind")
+    other = shutil.copy(data, tmp_path / "b.csv")
+    for words in (["evaluate", folder, other], ["audit", folder, "--data", other], ["predict", folder, other]):
+        code, out, error = call(*words)
+        assert code == 0 and "texts from column 'utterances'" in error
+        assert words[0] == "audit" or "note 1\t" not in out
+    (tmp_path / "c.csv").write_text("text,label\nu,cooking\nv,music\n")
+    for words in (["evaluate", folder], ["audit", folder, "--data"], ["predict", folder]):
+        code, out, error = call(*words, tmp_path / "c.csv")
+        assert (code, out) == (2, "") and "no 'utterances'" in error and "--text COLUMN" in error
+
+
+def test_guessed_columns_are_said_and_kept(call: Call, run: Path, typed: Typed, table: Path) -> None:
+    assert "texts from column 'text' (guessed), labels from column 'label' (guessed)" in typed.said
+    kept = json.loads((run / "graphloss.json").read_text())["data"]
+    assert (kept["text"], kept["label"]) == ("text", "label")
+    assert "'text' (guessed)" in call("data", "show", table)[1]
+    shown = json.loads(call("data", "show", table, "--json")[1])["columns"]
+    assert shown == {"text": "text", "label": "label", "guessed": ["text", "label"]}
+    assert "given 2 times" in call("data", "show", table, "--label", "a", "--label", "b")[2]
 
 
 def test_of_two_trainings_begun_together_each_has_its_folder(
@@ -485,7 +538,7 @@ def test_half_precision_on_a_cpu_is_refused(call: Call, table: Path, quick: list
 
 
 def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy) -> None:
-    words = ["predict", run, "--text", "goal referee penalty", "--explain"]
+    words = ["predict", run, "goal referee penalty", "--explain"]
     code, out, _ = call(*words, "--json", "--predictor", "graph")
     (row,) = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(row["evidence"]) == 5 and row["head_share"] == 0

@@ -93,6 +93,36 @@ def test_byte_order_mark_semicolons_and_unquoted_tabs(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.csv", "text\tlabel\nu, w\tx\nv\ty\n", ["u, w", "v"]),
+        ("a.csv", "text;label\nu, w;x\nv;y\n", ["u, w", "v"]),
+        ("a.csv", "text|label\nu|x\nv|y\n", ["u", "v"]),
+        ("a.csv", "sep=;\ntext;label\nu, w;x\nv;y\n", ["u, w", "v"]),
+        ("a.csv", '"sep=;"\ntext;label\nu;x\nv;y\n', ["u", "v"]),
+        ("a.csv", '"text";"label";"note, or more"\nu;x;1\nv;y;2\n', ["u", "v"]),
+        ("a.csv", '"text",label,"a;b;c"\nu;w,x,1\nv,y,2\n', ["u;w", "v"]),
+        ("a.tsv", "text,label\nu,x\nv,y\n", ["u", "v"]),
+        ("a.tsv", 'text\tlabel\n"u\tx\nv"\ty\n', ['"u', 'v"']),
+        ("a.tsv", 'label\ttext\nx\t"u\ny\tv"\nx\tw\n', ['"u', 'v"', "w"]),
+        ("a.tsv", 'text\tlabel\n"u ""w"""\tx\nv\ty\n', ['u "w"', "v"]),
+        ("a.tsv", 'text\tlabel\n"two\nlines"\tx\nv\ty\n', ["two\nlines", "v"]),
+    ],
+)
+def test_the_delimiter_is_seen_from_the_content(tmp_path, name, content, texts):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    corpus = load_corpus(str(tmp_path / name), validation=0)
+    assert corpus.train.texts == texts and corpus.label_names == ["x", "y"]
+    assert [text for _, text in read_texts(tmp_path / name)] == texts
+
+
+def test_a_quote_over_rows_of_tabs_is_refused(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"two\nlines"\tx\n"v\tx\nw"\ty\n')
+    with pytest.raises(InputError, match="line 4 opens a quote that line 5 closes"):
+        load_corpus(str(tmp_path / "a.tsv"))
+
+
+@pytest.mark.parametrize(
     ("labels", "names"),
     [
         ([1, 0, 2], ["1", "0", "2"]),
@@ -163,6 +193,39 @@ def test_a_column_that_cannot_be_told_is_an_error_with_a_guess(tmp_path, header,
     (tmp_path / "a.csv").write_text(f"{header}\n{','.join('u' * width)}\n{','.join('v' * width)}\n")
     with pytest.raises(InputError, match=said):
         load_corpus(str(tmp_path / "a.csv"), **options)
+
+
+SENTENCES = ["The council met late on Monday", "Nobody expected the rain to stop", "I paid twice for one ticket"]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "said"),
+    [
+        (
+            "ID,Target,Tweet,Stance",
+            lambda i, s: [i, "abcde"[i % 5], s, ("for", "against")[i % 2]],
+            "several could hold",
+        ),
+        ("ID,topic,post,verdict", lambda i, s: [i, "abcde"[i % 5], s, ("yes", "no")[i % 2]], "'verdict' are as likely"),
+        ("tweets,label,comment", lambda i, s: [s, i % 2, "unsure" if i % 4 == 0 else ""], ("tweets", "label")),
+        ("posting,label,comment", lambda i, s: [s, i % 2, "unsure" if i % 4 == 0 else ""], "'posting' are as likely"),
+        ("question,answer,grade,class", lambda i, s: ["Why does the sky look blue?", s, i, i % 3], ("answer", "class")),
+        ("text,reply,label", lambda i, s: ["Why does it rain?", s, i % 3], "'reply' are as likely"),
+        ("question,answer,class", lambda i, s: [f"Why {i} then?" + s, s, i % 3], "several could hold the texts"),
+        ("id,keyword,text,target", lambda i, s: [i, "abcdef"[i % 6], s, i % 2], ("text", "target")),
+        ("label,text,category", lambda i, s: [f"n{i}", s, i % 2], "several could hold|'category' are as likely"),
+    ],
+)
+def test_the_cells_have_a_say_in_a_guess(tmp_path, header, cells, said):
+    rows = [cells(i, f"{SENTENCES[i % 3]}, for the {i}th time") for i in range(40)]
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps(dict(zip(header.split(","), row, strict=True))) for row in rows)
+    )
+    if isinstance(said, tuple):
+        assert load_corpus(str(tmp_path / "a.jsonl")).columns == (*said, ("text", "label"))
+    else:
+        with pytest.raises(InputError, match=rf"{said}.*--(text|label) COLUMN"):
+            load_corpus(str(tmp_path / "a.jsonl"))
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

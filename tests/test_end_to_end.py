@@ -60,7 +60,7 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_numbers(whole: Path, tmp
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     assert json.loads((cut / "graphloss.json").read_text())["status"] == "running"
-    code, _, said = call("predict", cut, "--text", "a")
+    code, _, said = call("predict", cut, "a")
     assert code == 2 and "--resume" in said
     code, _, said = call("train", "--resume", "--out", cut)
     assert code == 0, said

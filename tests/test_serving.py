@@ -47,18 +47,18 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_answers_carry_the_number_of_their_text(loaded: list[Path], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\n  \none two three\n")
-    assert list(predict.predict(tmp_path, str(tmp_path / "a.txt"), column=None)) == [
+    assert list(predict.predict(tmp_path, str(tmp_path / "a.txt"))) == [
         {"row": 1, "text": "one", "label": "short", "probability": 0.9},
         {"row": 4, "text": "one two three", "label": "long", "probability": 0.75},
     ]
-    assert [answer["row"] for answer in predict.predict(tmp_path, ["", "u", " ", "v"], column=None)] == [2, 4]
+    assert [answer["row"] for answer in predict.predict(tmp_path, ["", "u", " ", "v"])] == [2, 4]
     (tmp_path / "a.csv").write_text("text,note\n,no\nu,yes\n")
-    assert [answer["row"] for answer in predict.predict(tmp_path, str(tmp_path / "a.csv"), column=None)] == [2]
+    assert [answer["row"] for answer in predict.predict(tmp_path, str(tmp_path / "a.csv"))] == [2]
 
 
 def test_rows_stay_with_their_texts_over_many_batches(loaded: list[Path], tmp_path: Path) -> None:
     texts = [f"text {i}" if i % 3 else "" for i in range(3 * predict.PREDICT_AT_ONCE)]
-    answers = list(predict.predict(tmp_path, texts, column=None))
+    answers = list(predict.predict(tmp_path, texts))
     assert [(answer["row"], answer["text"]) for answer in answers] == [
         (number, text) for number, text in enumerate(texts, 1) if text
     ]
@@ -72,14 +72,14 @@ def test_without_a_text_no_model_is_loaded(
     (tmp_path / "a.txt").write_text("\n \n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     source = {"nothing": [], "blank": ["", " "], "file": str(tmp_path / "a.txt"), "standard input": "-"}[kind]
-    with pytest.raises(InputError, match=r"(--text|a\.txt|standard input) holds no text"):
-        list(predict.predict(tmp_path, source, column=None))
+    with pytest.raises(InputError, match=r"(the command line|a\.txt|standard input) holds no text"):
+        list(predict.predict(tmp_path, source))
     assert not loaded
 
 
 def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "u"}\n{"text": "\\ud800"}\n')
-    answers = predict.predict(tmp_path, str(tmp_path / "a.jsonl"), column=None)
+    answers = predict.predict(tmp_path, str(tmp_path / "a.jsonl"))
     assert next(answers)["row"] == 1
     with pytest.raises(InputError, match="line 2: place 1 holds half a character"):
         next(answers)
@@ -87,7 +87,7 @@ def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path
 
 def test_reasons_stand_beside_their_answer(loaded: list[Path], tmp_path: Path) -> None:
     (tmp_path / storage.TEXTS).touch()
-    answers = list(predict.predict(tmp_path, ["u v w", "x"], column=None, predictor="mix", explain=True))
+    answers = list(predict.predict(tmp_path, ["u v w", "x"], predictor="mix", explain=True))
     assert [answer["evidence"][0]["text"] for answer in answers] == ["3 words", "1 words"]
     assert [answer["head_share"] for answer in answers] == [0.25, 0.25] and answers[1]["label"] == "short"
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_answered_is_said_before_a_model_is_loaded(
     how: dict[str, Any], said: str, loaded: list[Path], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        list(predict.predict(tmp_path, ["u"], column=None, **how))
+        list(predict.predict(tmp_path, ["u"], **how))
     assert not loaded
 
 
@@ -121,7 +121,7 @@ class Stub:
 
 storage.read_info = lambda folder: {}
 storage.read_model = lambda folder: ({}, Stub())
-answers = predict.predict(Path(), "-", column=None)
+answers = predict.predict(Path(), "-")
 print(next(answers)["text"], flush=True)
 __import__("time").sleep(0.3)  # by then the next line is waited for
 """

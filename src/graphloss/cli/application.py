@@ -10,6 +10,7 @@ import typer
 
 from graphloss import __version__, distributed
 from graphloss.cli import datasets, learning, using
+from graphloss.cli.options import ColumnsOnce
 from graphloss.errors import InputError
 
 SHARED = ("train", "evaluate", "predict")
@@ -27,16 +28,16 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.command()(learning.train)
-app.command()(learning.tune)
-app.command()(using.evaluate)
-app.command()(using.predict)
-app.command()(using.audit)
-app.command()(learning.bench)
+app.command(cls=ColumnsOnce)(learning.train)
+app.command(cls=ColumnsOnce)(learning.tune)
+app.command(cls=ColumnsOnce)(using.evaluate)
+app.command(cls=ColumnsOnce)(using.predict)
+app.command(cls=ColumnsOnce)(using.audit)
+app.command(cls=ColumnsOnce)(learning.bench)
 app.command()(using.report)
 app.command()(using.verify)
 data_app.command("list")(datasets.list_data)
-data_app.command("show")(datasets.show_data)
+data_app.command("show", cls=ColumnsOnce)(datasets.show_data)
 data_app.command("prepare")(datasets.prepare_data)
 
 

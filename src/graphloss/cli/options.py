@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from graphloss.errors import InputError
 from graphloss.inference.predictors import PREDICTORS
 from graphloss.system import existing_run, typed
 from graphloss.training.settings import DataSettings, TrainSettings
@@ -46,9 +48,26 @@ Predictor = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder that `train` wrote.", metavar="RUN", callback=existing_run)]
 Text = Annotated[
-    str | None, typer.Option("--text-column", "--text", help="Column of the texts; guessed when not given.")
+    str | None,
+    typer.Option("--text", help="Column of the texts (default: that of the run, or guessed).", metavar="COLUMN"),
 ]
-Label = Annotated[str | None, typer.Option("--label", help="Column of the labels; guessed when not given.")]
+Label = Annotated[
+    str | None,
+    typer.Option("--label", help="Column of the labels (default: that of the run, or guessed).", metavar="COLUMN"),
+]
+
+
+class ColumnsOnce(TyperCommand):
+    """A command that refuses a second --text or --label, of which the parser would keep the last in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, once it is known that no column is named twice."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        named = [item.name for item in order if item.param_type_name == "option"]
+        for kind in ("text", "label"):
+            if named.count(kind) > 1:
+                raise InputError(f"--{kind} was given {named.count(kind)} times; expected one column of {kind}s")
+        return super().parse_args(ctx, args)
 
 
 def _option(item: Any, panel: str) -> inspect.Parameter:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from graphloss.text.columns import Columns
 from graphloss.text.description import Description
 from graphloss.text.sources import Entry
 from graphloss.training.progress import format_cell
@@ -54,8 +55,9 @@ def corpus_table(shown: Description) -> Group:
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in shown.classes:
         table.add_row(escape(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
+    columns = f"\n{Columns(**shown.columns)}" if shown.columns else ""  # type: ignore[arg-type]
     title = Text.assemble(
-        (shown.name, "bold"), f": {sizes}; {shown.unlabeled:,} of train unlabeled\nwords a text: {lengths}"
+        (shown.name, "bold"), f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords a text: {lengths}"
     )
     return Group(title, table)
 
@@ -133,7 +135,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     console.print(f"  report      {run}/report.html", markup=False)
     console.print("\nNext:", style="bold")
     for line in (
-        f"graphloss predict {run} --text 'a new text'",
+        f"graphloss predict {run} 'a new text'",
         f"graphloss evaluate {run} --split {metrics['split']}",
     ):
         console.print(f"  {line}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ import typer
 
 from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, place, print_json
 from graphloss.errors import InputError
+from graphloss.system import typed
+from graphloss.text.formats import SUFFIXES
 
 
 def evaluate(
@@ -44,30 +47,33 @@ def evaluate(
 
 def predict(
     run: Run,
-    source: Annotated[
-        str | None, typer.Argument(metavar="FILE|-", help="File of texts, or - for standard input.")
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT...|FILE|-", help="Texts to classify, or a file of them, or - for standard input."),
     ] = None,
     *,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="A text to classify; may be given several times.")
+    source: Annotated[
+        str | None, typer.Option("--input", help="File of texts, or - for standard input.", metavar="FILE|-")
     ] = None,
-    column: Annotated[
-        str | None, typer.Option("--column", help="Column of the texts in FILE; guessed when not given.")
-    ] = None,
+    text: Text = None,
+    column: Annotated[str | None, typer.Option("--column", hidden=True)] = None,
     predictor: Predictor = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which training documents carried each answer, and how much.")
     ] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Classify new texts as they come: the label and its probability for each."""
     from graphloss.cli.tables import evidence_lines
     from graphloss.run import predict
+    from graphloss.training.progress import Screen
 
-    if (source is None) == (not text):
-        raise InputError("expected a FILE, or - for standard input, or --text TEXT: one of them")
-    texts = source if source is not None else list(text or [])
-    with closing(predict.predict(run, texts, column=column, predictor=predictor, explain=explain)) as rows:
+    if column is not None:
+        raise InputError(f"--column is now --text: name the column of the texts with --text {column!r}")
+    texts = _texts(run, items or [], source, text)
+    screen = Screen(quiet=quiet)
+    with closing(predict.predict(run, texts, text=text, predictor=predictor, explain=explain, screen=screen)) as rows:
         for row in rows:
             if as_json:
                 print_json(row)
@@ -75,6 +81,44 @@ def predict(
                 print(f"{row['label']}\t{row['probability']:.3f}\t{' '.join(row['text'].split())}", flush=True)
                 for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
                     print(line, flush=True)
+
+
+def _texts(run: Path, items: list[str], source: str | None, text: str | None) -> str | list[str]:
+    """A file or "-", or else the texts themselves, of what was typed behind the run.
+
+    Raises:
+        InputError: neither or both were given, a path that is not there, or a column of texts that have none.
+    """
+    if bool(items) == (source is not None):
+        old = f"\n--text names a column of the file; to classify {text!r}, leave out --text" if text else ""
+        raise InputError(
+            f'expected texts, as in `graphloss predict {run} "a text"`, or a FILE, or - for standard input: '
+            f"one of them{old}"
+        )
+    if source is not None:
+        return source
+    files = [item for item in items if item == "-" or _is_path(item)]
+    if len(files) == len(items) == 1:
+        return items[0]
+    if files:
+        raise InputError(f"{files[0]!r} is a file or a path; expected one file and no more, or texts alone")
+    if text is not None:
+        raise InputError(
+            f"--text names the column of the texts in a file, and no file was given; to classify {text!r} too, "
+            "leave out --text and write it beside the other texts"
+        )
+    return items
+
+
+def _is_path(item: str) -> bool:
+    """Whether something typed is a path and not a text: it is there, or it is written as one."""
+    try:
+        there = typed(item).exists()
+    except InputError:  # no file can be called so: a long text
+        there = False
+    if there or any(letter.isspace() for letter in item):
+        return there or Path(item).suffix.lower() in (*SUFFIXES, ".txt")
+    return "/" in item or os.sep in item or Path(item).suffix.lower() in (*SUFFIXES, ".txt")
 
 
 def audit(

@@ -91,7 +91,7 @@ classifier.predict(["a text", "another text"])
 classifier.predict_proba(["a text"])
 ```
 
-or `graphloss predict RUN --text "a text"`.
+or `graphloss predict RUN "a text"`.
 
 With plain sentence-transformers, for embeddings:
 

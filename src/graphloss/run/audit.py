@@ -30,8 +30,8 @@ def audit(
     Args:
         folder: a finished run.
         source: labeled documents to judge (the train split, or a single file); None takes those of the training.
-        text: the column of the texts in `source`; guessed when None.
-        label: the column of the labels in `source`; guessed when None.
+        text: the column of the texts in `source`; that of the training when None.
+        label: the column of the labels in `source`; that of the training when None.
         screen: where progress is shown.
 
     Returns:
@@ -42,7 +42,9 @@ def audit(
     """
     info = storage.read_info(folder)
     if source is not None:
-        documents = load_split(source, "train", text=text, label=label)
+        recorded = info.get("data", {})
+        documents = load_split(source, "train", text=text or recorded.get("text"), label=label or recorded.get("label"))
+        screen.say(f"{source}: {documents.columns}")
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")
     elif info["status"] != "finished" or storage.TEXTS in info["files"]:

@@ -74,8 +74,8 @@ def _scored(
             f"or other DATA: `graphloss evaluate {folder} DATA`"
         )
     columns = {
-        "text": text or (recorded["text"] if own else None),
-        "label": label or (recorded["label"] if own else None),
+        "text": text or recorded.get("text"),
+        "label": label or recorded.get("label"),
     }
     if split == "validation" and own:
         given = {name: recorded[name] for name in names(DataSettings) if name in recorded} | columns
@@ -91,7 +91,10 @@ def _scored(
                 f"give --split test, or other DATA: `graphloss evaluate {folder} DATA`"
             )
     else:
-        documents = load_split(source, split, **columns, label_names=label_names)
+        repeated = own and text is None and label is None
+        documents = load_split(source, split, **columns, label_names=label_names, own=repeated)
+    if said := str(documents.columns):
+        screen.say(f"{source}: {said}")
     for line in documents.warnings:
         screen.warn(line)
     return source, documents

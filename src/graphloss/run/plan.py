@@ -52,6 +52,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
+        **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
         "classes": f"{len(corpus.label_names)}, {min(classes.values()):,} to {max(classes.values()):,} labeled "
         "documents each",

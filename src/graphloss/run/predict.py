@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from graphloss.inference.model import FittedModel
+    from graphloss.training.progress import Screen
 
 PREDICT_AT_ONCE = 1024
 """Texts a process, if so many are there: sorted by length, they have hardly more pad tokens than a whole file has."""
@@ -28,9 +29,10 @@ def predict(
     folder: Path,
     source: str | list[str],
     *,
-    column: str | None,
+    text: str | None = None,
     predictor: str | None = None,
     explain: bool = False,
+    screen: Screen | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
 
@@ -39,9 +41,10 @@ def predict(
     Args:
         folder: a finished run.
         source: a file, "-" for standard input, or the texts themselves.
-        column: of the texts in a file; guessed when None.
+        text: the column of the texts in a file; that of the training when None, or guessed where none is recorded.
         predictor: what classifies, instead of what the run was trained with.
         explain: say also which training documents carried the answer.
+        screen: where it is said which column was taken.
 
     Yields:
         `row`, `text`, `label` and `probability` of each text, in their order. Blank texts have no answer; `row`, the
@@ -53,7 +56,7 @@ def predict(
             the run to explain by.
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * distributed.world())
-    distributed.on_first(lambda: _begin(folder, source, waiting, column=column, predictor=predictor, explain=explain))
+    distributed.on_first(lambda: _begin(folder, source, waiting, text, screen, predictor=predictor, explain=explain))
     _, model = distributed.on_all(lambda: storage.read_model(folder))
     while batch := distributed.on_first(lambda: _arrived(waiting)):
         z = model.encode([text for _, text in batch], shared=True)
@@ -89,17 +92,22 @@ def _begin(
     folder: Path,
     source: str | list[str],
     waiting: queue.Queue[Any],
+    text: str | None,
+    screen: Screen | None,
     *,
-    column: str | None,
     predictor: str | None,
     explain: bool,
 ) -> None:
     """Check everything, and let texts come into the queue."""
-    storage.read_info(folder)
+    recorded = storage.read_info(folder).get("data", {}).get("text")
     check_predictor(predictor)
     if explain and not (folder / storage.TEXTS).exists():
         raise InputError(f"{folder}: keeps no training texts ({storage.TEXTS}) to explain by; train anew")
-    texts = read_texts(source, text=column, remedy="Name it with --column COLUMN.")
+    texts = read_texts(
+        source,
+        text=text or recorded,
+        on_columns=lambda columns: screen.say(f"{_name(source)}: {columns}") if screen else None,
+    )
     first = next(texts, None)  # a file that cannot be read is said before a model is loaded
     if first is None:
         raise InputError(f"{_name(source)} holds no text: nothing to classify")
@@ -108,7 +116,7 @@ def _begin(
 
 def _name(source: str | list[str]) -> str:
     if isinstance(source, list):
-        return "--text"
+        return "the command line"
     return "standard input" if source == "-" else source
 
 

@@ -108,6 +108,7 @@ def begin(
         "data": {
             "source": place_of(source),
             **asdict(data),
+            **{"text": corpus.columns.text, "label": corpus.columns.label},
             "unlabeled": place_of(data.unlabeled) if data.unlabeled else None,
             "fingerprint": corpus.fingerprint,
             "sizes": {

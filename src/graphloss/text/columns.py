@@ -3,18 +3,38 @@
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from graphloss.errors import InputError
 
 # The first name of each list wins over the others; of two of the others, nobody knows which is meant.
 TEXT_NAMES = (
     *("text", "texts", "sentence", "content", "body", "document", "review", "query", "utterance", "message", "comment"),
-    *("description", "abstract", "tweet", "question", "article", "doc", "sentences", "documents"),
+    *("description", "abstract", "tweet", "question", "answer", "response", "post", "article", "doc", "sentences"),
+    *("documents", "tweets", "reviews", "comments", "messages", "posts", "queries", "utterances", "questions"),
 )
 LABEL_NAMES = (
     *("label", "labels", "label_text", "label_name", "class", "category", "target", "intent", "sentiment", "topic"),
     *("tag", "classes", "categories", "targets", "intents", "topics", "class_name", "y"),
+    "stance",
 )
+SURE_LABEL_NAMES = ("label", "labels", "label_text", "label_name")
+
+
+class Columns(NamedTuple):
+    """The columns that were read, and which of the two were guessed; None where there is no such column."""
+
+    text: str | None = None
+    label: str | None = None
+    guessed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For the user: which column holds what, and whether that was guessed."""
+        said = []
+        for kind, name in (("text", self.text), ("label", self.label)):
+            if name is not None:
+                said.append(f"{kind}s from column {name!r}{' (guessed)' if kind in self.guessed else ''}")
+        return ", ".join(said)
 
 
 def choose_column(
@@ -139,6 +159,11 @@ def whole(cell: str, where: str) -> str:
                 "without its other half), which is no text. Correct it, or write its file anew as UTF-8."
             ) from error
     return cell
+
+
+def is_name(column: str, names: Sequence[str] = TEXT_NAMES) -> bool:
+    """Whether a column has one of these names; case, blanks and hyphens do not count."""
+    return _plain(column) in names
 
 
 def _plain(name: str) -> str:

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphloss.errors import InputError
 from graphloss.system import typed
+from graphloss.text.columns import Columns
 from graphloss.text.formats import check_file, check_room, column_names
 from graphloss.text.selection import few_shots, hold_out
 from graphloss.text.sources import SPLITS
@@ -25,6 +26,7 @@ class Corpus:
         label_names: the classes of `train`, sorted; a class's place here is its index.
         fingerprint: SHA-256 of all texts and labels, in their order.
         warnings: sentences for the user, for example how many empty texts were dropped.
+        columns: those that the train documents were read from, and whether they were guessed.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Corpus:
     label_names: list[str]
     fingerprint: str
     warnings: list[str]
+    columns: Columns = field(default=Columns(), compare=False)
 
     def indices(self, split: Split) -> list[int]:
         """The class index of each document of a split; -1 for an unlabeled one."""
@@ -102,7 +105,9 @@ def load_corpus(
         train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
     test = parts.get("test")
     warnings += _repeated(train, held, test)
-    return Corpus(name, train, held, test, label_names, _fingerprint(train, held, test), warnings)
+    return Corpus(
+        name, train, held, test, label_names, _fingerprint(train, held, test), warnings, parts["train"].columns
+    )
 
 
 def load_split(
@@ -112,6 +117,7 @@ def load_split(
     text: str | None = None,
     label: str | None = None,
     label_names: Sequence[str] | None = None,
+    own: bool = False,
 ) -> Split:
     """Load the labeled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
 
@@ -121,13 +127,14 @@ def load_split(
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
         label_names: the classes a model knows; a label that is not among them is an error.
+        own: the columns are those of the source's own train split: a split that lacks one has another taken.
 
     Raises:
         InputError: the data cannot be read, has no such split, no labels or labels out of `label_names` only.
     """
     if split not in SPLITS:
         raise InputError(f"expected a split out of {', '.join(SPLITS)}, not {split!r}")
-    _, parts = read_splits(source, text, label, only=split)
+    _, parts = read_splits(source, text, label, only=split, own=own)
     if split not in parts:
         raise InputError(f"{source} has no {split} split with labels.")
     part = labeled_only(parts[split], f"{source}: the {split} split")

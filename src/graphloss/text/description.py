@@ -37,6 +37,7 @@ class Description:
     Attributes:
         name: of the corpus.
         fingerprint: of the corpus.
+        columns: `text` and `label` of the train documents, and which of them were `guessed`; empty without columns.
         documents: in each split.
         unlabeled: documents of train without a label.
         classes: the largest class of train first.
@@ -47,6 +48,7 @@ class Description:
 
     name: str
     fingerprint: str
+    columns: dict[str, object]
     documents: dict[str, int]
     unlabeled: int
     classes: list[ClassCount]
@@ -65,6 +67,7 @@ def describe(corpus: "Corpus") -> Description:
     return Description(
         name=corpus.name,
         fingerprint=corpus.fingerprint,
+        columns=corpus.columns._asdict() if corpus.columns.text else {},
         documents={name: len(split) for name, split in splits.items()},
         unlabeled=counts["train"][None],
         classes=[

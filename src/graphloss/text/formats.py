@@ -4,16 +4,15 @@ CSV, TSV, JSON Lines, JSON and Parquet look the same from outside: `column_names
 is asked for more, so that a file larger than memory can be predicted on. Every complaint names the file and the line.
 """
 
-import csv
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from graphloss import system
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
+from graphloss.text.delimited import cells as cells_of
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold a table, in lower case."""
@@ -188,37 +187,7 @@ def _as_object(row: Any, where: str) -> dict[str, Any]:
 
 def _delimited(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Lines of cells, the header first, blank lines left out."""
-    csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters, a long article
-    delimiter = "\t"
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-    if path.suffix.lower() == ".csv":
-        _, header = next(file_lines(path), (0, ""))
-        delimiter = ";" if ";" in header and "," not in header else ","
-    elif not _is_quoted(path):
-        quoting = csv.QUOTE_NONE
-    reader = csv.reader((line for _, line in file_lines(path)), delimiter=delimiter, quoting=quoting, strict=True)
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(
-                f"{path}, line {reader.line_num}: malformed ({error}). Look for a double quote that is not closed, "
-                "and write one within a text twice."
-            ) from error
-        if cells:
-            yield reader.line_num, cells
-
-
-def _is_quoted(path: Path) -> bool:
-    """Whether double quotes in a TSV file enclose cells; in many such files they are plain characters of the text."""
-    try:
-        reader = csv.reader((line for _, line in file_lines(path)), delimiter="\t", strict=True)
-        width = len(next(reader, []))
-        return all(len(cells) in (0, width) for cells in reader)
-    except csv.Error:
-        return False
+    return cells_of(lambda: (line for _, line in file_lines(path)), path, tabs=path.suffix.lower() == ".tsv")
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,24 +1,26 @@
 """The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.text.columns import as_label, as_text, choose_column
+from graphloss.text.columns import Columns, as_label, as_text, choose_column
 from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
+from graphloss.text.guess import SAMPLE, guess_column
 from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
 
 @dataclass(frozen=True)
 class Split:
-    """Documents in order: `texts` and as many `labels`, None for an unlabeled document."""
+    """Documents in order: `texts` and as many `labels`, None for an unlabeled document; `columns` of the first file."""
 
     texts: list[str]
     labels: list[str | None]
     warnings: list[str] = field(default_factory=list, compare=False)
+    columns: Columns = field(default=Columns(), compare=False)
 
     def __len__(self) -> int:
         """How many documents."""
@@ -32,11 +34,11 @@ class Split:
     def take(self, places: Iterable[int]) -> "Split":
         """The documents at these places."""
         places = list(places)
-        return Split([self.texts[i] for i in places], [self.labels[i] for i in places])
+        return Split([self.texts[i] for i in places], [self.labels[i] for i in places], columns=self.columns)
 
 
 def read_splits(
-    source: str, text: str | None, label: str | None, *, only: str | None = None
+    source: str, text: str | None, label: str | None, *, only: str | None = None, own: bool = False
 ) -> tuple[str, dict[str, Split]]:
     """Read the splits of a source.
 
@@ -45,6 +47,7 @@ def read_splits(
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
         only: read this split and no other, unlabeled documents and all; a single file is any split.
+        own: with `only`, the columns are those of the source's own train split, which another split may lack.
 
     Returns:
         A short name, and the splits there are. Without `only`, train is among them, and validation and test hold
@@ -58,9 +61,9 @@ def read_splits(
 
         return "builtin", {split: Split(texts, list(labels)) for split, (texts, labels) in docstrings().items()}
     if source.startswith("hub:"):
-        name, parts = _read_hub(source.removeprefix("hub:"), text, label, only)
+        name, parts = _read_hub(source.removeprefix("hub:"), text, label, only, own)
     else:
-        name, parts = _read_files(source, text, label, only)
+        name, parts = _read_files(source, text, label, only, own)
     return name, parts if only else _judgeable(parts, source)
 
 
@@ -69,27 +72,38 @@ def labeled_only(part: Split, where: str) -> Split:
     kept = part.take(i for i, name in enumerate(part.labels) if name is not None)
     lost = len(part) - len(kept)
     more = [f"{where} has {lost:,} unlabeled documents; they are not used"] if lost and kept else []
-    return Split(kept.texts, kept.labels, part.warnings + more)
+    return Split(kept.texts, kept.labels, part.warnings + more, part.columns)
 
 
-def _read_files(source: str, text: str | None, label: str | None, only: str | None) -> tuple[str, dict[str, Split]]:
+def _read_files(
+    source: str, text: str | None, label: str | None, only: str | None, own: bool
+) -> tuple[str, dict[str, Split]]:
     name, files, single = locate(source)
     if single and only:
         files = {only: files["train"]}
     parts: dict[str, Split] = {}
-    found: tuple[str | None, str | None] = (None, None)  # the columns of the first file hold for the others
+    found = Columns(text, label) if own else None  # the columns of the first file hold for the others
     for split in SPLITS:
         if split not in files or split != (only or split):
             continue
-        pieces = []
+        pieces, warnings = [], []
         for path in files[split]:
             check_file(path)
             check_room(path)
             columns = column_names(path)
-            own = _columns(columns, path, (text, label), found, judged=bool(only) or split == "train")
-            pieces.append(_read_file(path, *own))
-            found = found if found[0] else own
-        part = Split([t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.labels])
+            taken, said = _columns(
+                columns,
+                path,
+                Columns(text, label),
+                found,
+                partial(_cells, path, columns),
+                required=bool(only) or split == "train",
+            )
+            pieces.append(_read_file(path, taken))
+            warnings += said
+            found = found or taken
+        texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.labels]
+        part = Split(texts, labels, warnings, pieces[0].columns)
         parts[split] = _without_blanks(part, files[split][0] if len(pieces) == 1 else f"{source}, {split} split")
     return name, parts
 
@@ -97,59 +111,92 @@ def _read_files(source: str, text: str | None, label: str | None, only: str | No
 def _columns(
     columns: Sequence[str],
     where: object,
-    given: tuple[str | None, str | None],
-    found: tuple[str | None, str | None],
+    given: Columns,
+    found: Columns | None,
+    sample: Callable[[], Iterable[Sequence[Any]]],
     *,
-    judged: bool,
-) -> tuple[str, str | None]:
+    required: bool,
+) -> tuple[Columns, list[str]]:
     """The columns of the texts and the labels: those given, those `found` in the split before, or guessed.
 
-    No column of labels is an error only where it is `judged`: a test split may be one whose labels nobody has told.
+    A split that lacks a column of the one before has another taken, which a warning says. No column of labels is an
+    error only where it is `required`: a test split may be one whose labels nobody has told.
     """
-    text, label = (own or (old if old in columns else None) for own, old in zip(given, found, strict=True))
-    text = choose_column(columns, "text", text, where)
-    if label == text and given[1] is None:
-        label = None
-    try:
-        return text, choose_column(columns, "label", label, where, taken=text)
-    except InputError:
-        if judged:
-            raise
-        return text, None
+    taken: dict[str, str | None] = {}
+    guessed, warnings = [], []
+    for kind in ("text", "label"):
+        asked, before = getattr(given, kind), getattr(found, kind, None)
+        name = asked if found is None else (before if before in columns else None)
+        if name is None:
+            guessed.append(kind)
+        elif kind == "label" and name == taken["text"] and asked is None:
+            name = None
+        try:
+            if name is None:
+                taken[kind] = guess_column(columns, kind, where, sample(), taken=taken.get("text"))
+            else:
+                taken[kind] = choose_column(columns, kind, name, where, taken=taken.get("text"))
+        except InputError:
+            if kind == "text" or required:
+                raise
+            taken[kind] = None
+            if before is not None:
+                warnings.append(f"{where} has no column {before!r}: its documents count as unlabeled")
+        if taken[kind] is not None and before not in (None, taken[kind]):
+            warnings.append(f"{where} has no column {before!r}: its {kind}s are taken from {taken[kind]!r}")
+    return Columns(taken["text"], taken["label"], tuple(kind for kind in guessed if taken[kind])), warnings
 
 
-def _read_file(path: Path, text: str, label: str | None) -> Split:
+def _cells(path: Path, columns: Sequence[str]) -> Iterable[Sequence[Any]]:
+    return (cells for _, cells in rows(path, columns))
+
+
+def _read_file(path: Path, taken: Columns) -> Split:
     """All documents of a file, blank ones too; without a column of labels, all are unlabeled."""
-    if label is None:
-        texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [text])]
-        return Split(texts, [None] * len(texts))
-    name = partial(as_label, names=class_names(path, label), delimited=path.suffix.lower() in (".csv", ".tsv"))
+    assert taken.text is not None
+    if taken.label is None:
+        texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [taken.text])]
+        return Split(texts, [None] * len(texts), columns=taken)
+    name = partial(as_label, names=class_names(path, taken.label), delimited=path.suffix.lower() in (".csv", ".tsv"))
     texts, labels = [], []
-    for line, (document, kind) in rows(path, [text, label]):
+    for line, (document, kind) in rows(path, [taken.text, taken.label]):
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
-    return Split(texts, labels)
+    return Split(texts, labels, columns=taken)
 
 
-def _read_hub(name: str, text: str | None, label: str | None, only: str | None) -> tuple[str, dict[str, Split]]:
+def _read_hub(
+    name: str, text: str | None, label: str | None, only: str | None, own: bool
+) -> tuple[str, dict[str, Split]]:
     loaded = from_hub(name)
     parts: dict[str, Split] = {}
-    found: tuple[str | None, str | None] = (None, None)  # the columns of the first split hold for the others
+    found = Columns(text, label) if own else None  # the columns of the first split hold for the others
     for split in SPLITS:
-        own = split_of(split, list(loaded))
-        if own is None or split != (only or split):
+        theirs = split_of(split, list(loaded))
+        if theirs is None or split != (only or split):
             continue
-        where, table = f"hub:{name}, {own} split", loaded[own]
-        columns = _columns(table.column_names, where, (text, label), found, judged=bool(only) or split == "train")
-        parts[split] = _without_blanks(_read_table(table, *columns, where), where)
-        found = found if found[0] else columns
+        where, table = f"hub:{name}, {theirs} split", loaded[theirs]
+        required = bool(only) or split == "train"
+        taken, said = _columns(
+            table.column_names, where, Columns(text, label), found, partial(_sample, table), required=required
+        )
+        part = _read_table(table, taken, where)
+        parts[split] = _without_blanks(Split(part.texts, part.labels, said, taken), where)
+        found = found or taken
     if not only and "train" not in parts:
         raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
     return name.partition(":")[0].rpartition("/")[2], parts
 
 
-def _read_table(table: Any, text: str, label: str | None, where: str) -> Split:
+def _sample(table: Any) -> Iterable[Sequence[Any]]:
+    """The cells of the first rows of a split of the Hub."""
+    cells = table[:SAMPLE]
+    return zip(*(cells[column] for column in table.column_names), strict=True)
+
+
+def _read_table(table: Any, taken: Columns, where: str) -> Split:
     """All documents of a split of the Hub, as `_read_file` those of a file."""
+    text, label = taken.text, taken.label
     columns = table.select_columns([text] if label is None else [text, label])
     check_size(where, columns.data.nbytes)
     cells = columns[:]
@@ -183,4 +230,5 @@ def _without_blanks(part: Split, where: object) -> Split:
     lost = len(part) - len(kept)
     if not kept:
         raise InputError(f"{where}: all {lost:,} texts are empty. Choose another column with --text.")
-    return Split(kept.texts, kept.labels, [f"{where}: {lost:,} empty texts were dropped"] if lost else [])
+    dropped = [f"{where}: {lost:,} empty texts were dropped"] if lost else []
+    return Split(kept.texts, kept.labels, part.warnings + dropped, part.columns)

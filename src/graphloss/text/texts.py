@@ -2,17 +2,22 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from graphloss.errors import InputError
 from graphloss.system import typed
-from graphloss.text.columns import as_text, choose_column
+from graphloss.text.columns import Columns, as_text, choose_column
 from graphloss.text.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.text.guess import guess_column
 
 
 def read_texts(
-    source: str | Path | Iterable[str], *, text: str | None = None, remedy: str | None = None
+    source: str | Path | Iterable[str],
+    *,
+    text: str | None = None,
+    remedy: str | None = None,
+    on_columns: Callable[[Columns], None] = lambda columns: None,
 ) -> Iterator[tuple[int, str]]:
     """Texts one after another, read as they are asked for; blank ones are left out.
 
@@ -21,6 +26,7 @@ def read_texts(
             texts. On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
         text: the column of the texts; guessed when None.
         remedy: a sentence for the message that no column can be told to hold them, see `columns.choose_column`.
+        on_columns: told which column holds them, where the source has columns.
 
     Returns:
         An iterator of pairs: the text's number from 1 (blank ones count), and the text.
@@ -31,21 +37,25 @@ def read_texts(
     if not isinstance(source, str | Path):
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
     elif str(source) == "-":
-        found = _from_standard_input(text, remedy)
+        found = _from_standard_input(text, remedy, on_columns)
     elif (path := typed(source)).suffix.lower() == ".txt" and path.is_file():
         found = (line.rstrip("\r\n") for _, line in file_lines(path))
     else:
         check_file(path)
         columns = column_names(path)
         one = text is None and len(columns) == 1
-        column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
+        if one or text is not None:
+            column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
+        else:
+            column = guess_column(columns, "text", path, (cells for _, cells in rows(path, columns)), remedy=remedy)
+        on_columns(Columns(column, guessed=() if text else ("text",)))
         found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column]))
     return ((number, document) for number, document in enumerate(found, 1) if document.strip())
 
 
-def _from_standard_input(text: str | None, remedy: str | None) -> Iterator[str]:
+def _from_standard_input(text: str | None, remedy: str | None, on_columns: Callable[[Columns], None]) -> Iterator[str]:
     objects: bool | None = None
-    column = text
+    column: str | None = None
     # line by line, so that a text can be answered as soon as its line has come
     for number, line in decoded_lines(_lines_as_they_come(), "standard input"):
         if objects is None and line.strip():
@@ -56,7 +66,8 @@ def _from_standard_input(text: str | None, remedy: str | None) -> Iterator[str]:
         where = f"standard input, line {number}"
         row = parse_object(line, where)
         if column is None or column not in row:
-            column = choose_column(list(row), "text", text, where, remedy=remedy)
+            column = choose_column(list(row), "text", column or text, where, remedy=remedy)
+            on_columns(Columns(column, guessed=() if text else ("text",)))
         yield as_text(row[column], where)
 
 

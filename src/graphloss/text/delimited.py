@@ -1,0 +1,128 @@
+"""CSV and TSV as people have them: which delimiter, whether quotes enclose cells, and the rows.
+
+Ours and not a library's for the messages, which name the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from graphloss.errors import InputError
+
+DELIMITERS = (",", ";", "\t", "|")
+TRIED = 200
+"""Rows on which delimiters are compared."""
+
+Lines = Callable[[], Iterable[str]]
+
+
+class Dialect(NamedTuple):
+    """How a file is divided: delimiter, whether quotes enclose cells, and lines before the header (`sep=;`)."""
+
+    delimiter: str
+    quoting: Literal[0, 3]
+    skipped: int
+
+
+def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
+    """Find out how a file is divided.
+
+    Args:
+        lines: gives the lines of the file from the first.
+        where: the file, for messages.
+        tabs: tabs come before commas, as in `.tsv`.
+
+    Raises:
+        InputError: in a file of tabs, a quote opens in one row and closes in another.
+    """
+    first = next(iter(lines()), "")
+    if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
+        return Dialect(said[1], csv.QUOTE_MINIMAL, 1)
+    order = DELIMITERS if not tabs else ("\t", *(mark for mark in DELIMITERS if mark != "\t"))
+    there = [mark for mark in order if mark in first]
+    widths = {mark: _widths(lines, mark) for mark in there} if len(there) > 1 else {}
+    even = [mark for mark in widths if len(set(widths[mark])) == 1 and widths[mark][0] > 1]
+    several = [mark for mark in widths if widths[mark] and widths[mark][0] > 1]
+    mark = (even or several or there or order)[0]
+    return Dialect(mark, _tsv_quoting(lines, where) if mark == "\t" else csv.QUOTE_MINIMAL, 0)
+
+
+def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+    """Lines of cells with their number, the header first, blank lines left out.
+
+    Raises:
+        InputError: a line is malformed.
+    """
+    csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters, a long article
+    found = dialect(lines, where, tabs=tabs)
+    rest = islice(lines(), found.skipped, None)
+    reader = csv.reader(rest, delimiter=found.delimiter, quoting=found.quoting, strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{where}, line {reader.line_num + found.skipped}: malformed ({error}).") from error
+        if row:
+            yield reader.line_num + found.skipped, row
+
+
+def _widths(lines: Lines, mark: str) -> list[int]:
+    """Cells of each of the first rows; nothing where they are not divided so."""
+    csv.field_size_limit(sys.maxsize)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(lines(), delimiter=mark, quoting=quoting, strict=True)
+    found = []
+    try:
+        for row in islice(reader, TRIED):
+            found += [len(row)] if row else []
+    except csv.Error:
+        return found[:1] if len(found) > 1 else []
+    except InputError:  # a line that is no text is said when it is read
+        pass
+    return found
+
+
+def _tsv_quoting(lines: Lines, where: object) -> Literal[0, 3]:
+    """Whether double quotes enclose cells of a file of tabs; in many they are plain characters of the text.
+
+    Where each line has as many tabs as the first, a row is a line, and quotes enclose cells only if they close on it.
+    """
+    header = next(iter(lines()), "")
+    width = header.count("\t")
+    if all(line.count("\t") == width for line in lines() if line.strip()):
+        return csv.QUOTE_MINIMAL if _closes_on_each_line(lines, width + 1) else csv.QUOTE_NONE
+    reader = csv.reader(lines(), delimiter="\t", strict=True)
+    begins, merged = 1, ""
+    try:
+        for row in reader:
+            if len(row) not in (0, width + 1):
+                return csv.QUOTE_NONE
+            if any("\t" in cell and "\n" in cell for cell in row):
+                merged = merged or f"{begins} opens a quote that line {reader.line_num} closes"
+            begins = reader.line_num + 1
+    except csv.Error:
+        return csv.QUOTE_NONE
+    if merged:
+        raise InputError(
+            f"{where}: line {merged}, with tabs between, and nobody knows whether these are one row or several. "
+            "Close the quote on its line, or leave it out."
+        )
+    return csv.QUOTE_MINIMAL
+
+
+def _closes_on_each_line(lines: Lines, width: int) -> bool:
+    try:
+        for line in lines():
+            for row in csv.reader([line], delimiter="\t", strict=True):
+                if len(row) not in (0, width):
+                    return False
+    except csv.Error:
+        return False
+    return True

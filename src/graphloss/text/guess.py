@@ -1,0 +1,121 @@
+"""Which columns of a table hold the texts and the labels where nobody has said so: by their names, then their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from graphloss.errors import InputError
+from graphloss.text.columns import LABEL_NAMES, SURE_LABEL_NAMES, choose_column, is_name
+
+SAMPLE = 2_000
+"""Rows that are looked at."""
+CLEARLY = 3
+"""One column is more like a text than another from this many times its score on."""
+
+
+class Cells(NamedTuple):
+    """What the filled cells of a column are like: their number, that of different ones, mean words and characters."""
+
+    filled: int
+    distinct: int
+    words: float
+    length: float
+
+    @property
+    def text_score(self) -> float:
+        """Long cells that differ from row to row: characters a cell, times the share of different cells."""
+        return self.length * self.distinct / max(self.filled, 1) if self.distinct > 1 or self.filled < 2 else 0.0
+
+    @property
+    def like_labels(self) -> bool:
+        """A few short names, each again and again."""
+        return self.filled >= 8 and 2 <= self.distinct <= self.filled / 3 and self.words <= 3
+
+
+def look(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Cells]:
+    """Measure each column on the first rows; blank cells count as nothing."""
+    sample = list(islice(rows, SAMPLE))
+    found = {}
+    for place, column in enumerate(columns):
+        cells = [str(row[place]).strip() for row in sample if row[place] is not None]
+        cells = [cell for cell in cells if cell]
+        count = max(len(cells), 1)
+        words, length = sum(len(cell.split()) for cell in cells) / count, sum(map(len, cells)) / count
+        share = len(cells) / max(len(sample), 1)
+        found[column] = Cells(len(cells), len(set(cells)), words, length * share)
+    return found
+
+
+def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, *, taken: str | None = None) -> str:
+    """The guessed column, or a clearly better one whose name would do as well; `cells` are those of all columns.
+
+    Args:
+        kind: "text" or "label".
+        chosen: the column that its name points to.
+        cells: of each column, see `look`.
+        where: the file, for the message.
+        taken: the column that holds the texts, so not the labels.
+
+    Raises:
+        InputError: the cells of another column speak for it as much.
+    """
+    others = {name: found for name, found in cells.items() if name not in (chosen, taken)}
+    own = cells[chosen]
+    if kind == "text":
+        rivals = [
+            name
+            for name, found in others.items()
+            if not is_name(name, LABEL_NAMES)
+            and found.words >= 3
+            and found.text_score * CLEARLY > own.text_score
+            and (not is_name(chosen, ("text",)) or found.text_score > CLEARLY * own.text_score)
+        ]
+    elif is_name(chosen, SURE_LABEL_NAMES):
+        unlike = own.filled >= 20 and own.distinct == own.filled
+        rivals = [name for name, found in others.items() if unlike and found.like_labels]
+    else:
+        rivals = [name for name, found in others.items() if found.like_labels and found.distinct <= own.distinct]
+    if rivals:
+        raise InputError(
+            f"{where}: {chosen!r} is named like the column of the {kind}s, and the cells of "
+            f"{', '.join(map(repr, rivals))} are as likely. Name it with --{kind} COLUMN."
+        )
+    return chosen
+
+
+def guess_column(
+    columns: Sequence[str],
+    kind: str,
+    where: object,
+    rows: Iterable[Sequence[Any]],
+    *,
+    taken: str | None = None,
+    remedy: str | None = None,
+) -> str:
+    """The column of the texts or labels, by name and cells.
+
+    Args:
+        columns: the names there are.
+        kind: "text" or "label".
+        where: the file, for messages.
+        rows: all cells of the first rows, read only where more than two columns leave a choice.
+        taken: the column that holds the texts, so not the labels.
+        remedy: see `columns.choose_column`.
+
+    Raises:
+        InputError: no column or several could be meant.
+    """
+    if len(columns) <= 2 or len(set(columns)) < len(columns):
+        return choose_column(columns, kind, None, where, taken=taken, remedy=remedy)
+    cells = look(columns, rows)
+    if kind == "text":
+        named = [name for name in columns if is_name(name)]
+        best = max(named, key=lambda name: cells[name].text_score, default=None)
+        rest = [name for name in named if name != best]
+        if best and all(cells[name].text_score * CLEARLY < cells[best].text_score for name in rest):
+            return check_guess(kind, best, cells, where)
+    return check_guess(
+        kind, choose_column(columns, kind, None, where, taken=taken, remedy=remedy), cells, where, taken=taken
+    )
