@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-PAGE = Path(__file__).parent.parent / "docs" / "few_labels.md"
+PAGE = Path(__file__).parent.parent / "docs" / "research" / "few_labels.md"
 RESULTS_PAGE = PAGE.with_name("results.md")
 README = Path(__file__).parent.parent / "README.md"
 MARK, SHORT = "<!-- tables -->", "<!-- few labels -->"

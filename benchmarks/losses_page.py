@@ -1,4 +1,4 @@
-"""docs/results.md out of the result files of `losses.py`: tables, and what they say of the three published claims.
+"""docs/research/results.md out of the result files of `losses.py`: tables, and the three published claims.
 
 python benchmarks/losses.py page
 """
@@ -19,7 +19,7 @@ from graphloss.research.bench.notes import HOW, facts_of
 from graphloss.research.bench.statistics import estimate
 from graphloss.research.bench.summary import OVERALL, summarize
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+PAGE = Path(__file__).parents[1] / "docs" / "research" / "results.md"
 Cell = Mapping[str, Any]
 
 TOP = """# Which loss is best where labels are few?
