@@ -1,7 +1,7 @@
 """Does `audit` find wrong labels, and better than cleanlab's scores of the same out-of-sample probabilities?
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/audit.py --cleanlab /tmp/cleanlab/bin/python    measure what is missing
-    python benchmarks/audit.py --table                                                 print the tables of docs/audit.md
+    python benchmarks/audit.py --table                                     print the tables of docs/research/audit.md
 
 2,000 training documents of r8, banking77 and 20ng are embedded once by the untouched packaged encoder (64 tokens). 5,
 10 or 20% of their labels are made wrong: at random, each by any other class, or each by the class that it is most

@@ -4,7 +4,7 @@
 
 Embeds at most 5,000 training and 1,500 test texts of each data set once with the packaged encoder, draws the labels of
 each seed, and appends a line a cell to `results/corpus_graph.jsonl`; cells that are there already are not repeated.
-`--page` writes the tables of `docs/corpus_graph.md` between its marks, from the results alone.
+`--page` writes the tables of `docs/research/corpus_graph.md` between its marks, from the results alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 
 RESULTS = Path(__file__).parent / "results" / "corpus_graph.jsonl"
-PAGE = Path(__file__).parent.parent / "docs" / "corpus_graph.md"
+PAGE = Path(__file__).parent.parent / "docs" / "research" / "corpus_graph.md"
 TASKS = {"mr": 48, "r8": 64, "ohsumed": 64, "banking77": 64}  # tokens read
 SHOTS = (1, 4, 8, 16)
 MOST = {"train": 5000, "test": 1500}

@@ -1,7 +1,7 @@
 """Which settings deserve to be the defaults? One setting is moved at a time, on three data sets, with the same seeds.
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/defaults.py [--seeds 5] [--only NAME ...]    train what is missing
-    python benchmarks/defaults.py --table                                     print the table of docs/defaults.md
+    python benchmarks/defaults.py --table                            print the table of docs/research/defaults.md
 
 Each cell trains on a few labels a class for a fixed number of epochs, without a validation split (so that no choice of
 an epoch blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of the
@@ -33,7 +33,7 @@ from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
-PAGE = Path(__file__).parents[1] / "docs" / "defaults.md"
+PAGE = Path(__file__).parents[1] / "docs" / "research" / "defaults.md"
 TEST_DOCUMENTS = 600
 DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; epochs)
     "banking77": (20, 8, 48, 6),
@@ -160,7 +160,7 @@ def table(rows: list[dict[str, Any]], metric: str = "accuracy", predictor: str =
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The page docs/defaults.md: how it was measured, and a table for each way to predict."""
+    """The page docs/research/defaults.md: how it was measured, and a table for each way to predict."""
     data = ", ".join(
         f"{name} ({classes} classes, {shots} labels each, {tokens} tokens, {epochs} epochs)"
         for name, (classes, shots, tokens, epochs) in DATA.items()
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument(
         "--share", default="0/1", help="i/n: this process takes every n-th cell, beginning with the i-th"
     )
-    parser.add_argument("--page", action="store_true", help="write docs/defaults.md from the results that are there")
+    parser.add_argument("--page", action="store_true", help="write docs/research/defaults.md from the results")
     given = parser.parse_args()
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     if given.page:

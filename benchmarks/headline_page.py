@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "research"
 PAGE, RESULTS_PAGE = DOCS / "few_labels.md", DOCS / "results.md"
 README = Path(__file__).parent.parent / "README.md"
 MARK, SHORT = "<!-- tables -->", "<!-- few labels -->"
@@ -215,9 +215,20 @@ def summary(cells: Cells) -> list[str]:
         means = {key: float(np.mean([np.mean(seeds) for seeds in rows])) for key, rows in values.items()}
         peak = max(cell["peak_mib"] for cell in cells[method].values())
         shown = [f"{means['accuracy']:.1f}", f"{means['macro_f1']:.1f}", f"{means['seconds']:.0f}", f"{peak:,}"]
-        if method == OURS:
-            name, shown = f"**{name}**", [f"**{value}**" for value in shown[:2]] + shown[2:]
         lines.append(f"| {name} | " + " | ".join([*shown, seeds_of(values["accuracy"])]) + " |")
+    return lines
+
+
+def with_others(found: Cells, cells: Cells) -> list[str]:
+    """`summary`, and under it one draw of each column by every loss with the same unlabeled text."""
+    common = set.intersection(*(set(found[method]) for method in (OURS, *BEHIND_OTHERS)))
+    lines = summary(cells)
+    for method, name in ({OURS: NAMES[OURS]} | BEHIND_OTHERS).items():
+        mine = [found[method][key] for key in sorted(common)]
+        means = [100 * float(np.mean([cell[key] for cell in mine])) for key in ("accuracy", "macro_f1")]
+        shown = [f"{mean:.1f}" for mean in means] + [f"{np.mean([seconds_of(cell) for cell in mine]):.0f}"]
+        shown.append(f"{max(cell['peak_mib'] for cell in mine):,}")
+        lines.append(f"| the same draw: {name} | " + " | ".join([*shown, "1"]) + " |")
     return lines
 
 
@@ -243,7 +254,7 @@ def write(results: Sequence[dict[str, Any]], piles: Path) -> None:
     """Write the tables between the marks of the page, the means in the README, those with differences in results.md."""
     found = read(results)
     cells = compared(found)
-    parts = ["### Means over all columns", "", *summary(cells), ""]
+    parts = ["### Means over all columns", "", *with_others(found, cells), ""]
     parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
     ahead = ["### G-Loss with unlabeled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
     ahead += ["### The same, accuracy", "", *differences(cells, "accuracy")]
@@ -256,5 +267,5 @@ def write(results: Sequence[dict[str, Any]], piles: Path) -> None:
         parts += ["### More draws of single columns", "", *more, ""]
     parts += ["### Seconds of one processor, training and all that belongs to it", "", *costs(cells)]
     write_between(PAGE, MARK, parts)
-    write_between(README, SHORT, summary(cells))
-    write_between(RESULTS_PAGE, SHORT, [*summary(cells), "", *ahead])
+    write_between(README, SHORT, with_others(found, cells))
+    write_between(RESULTS_PAGE, SHORT, [*with_others(found, cells), "", *ahead])

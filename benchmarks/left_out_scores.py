@@ -1,6 +1,6 @@
 """Do graph and regression know the classes? Scores of labels that they have not seen, of a few labels among many texts.
 
-Training does not ask: a veto by these scores lost (docs/experiments.md). They are what that was measured with.
+Training does not ask: a veto by these scores lost (docs/research/experiments.md). They are what that was measured with.
 """
 
 from __future__ import annotations

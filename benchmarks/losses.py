@@ -2,7 +2,7 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py tune    three trials a loss, on a draw that is never scored
     GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py run     train what is missing; processes may share the work
-    python benchmarks/losses.py page                          write docs/results.md from the results
+    python benchmarks/losses.py page                          write docs/research/results.md from the results
 
 Every cell is one of `graphloss bench` (`bench.cell`), with settings of its own: those that its loss did best with in
 three trials on draws of r8 and mr with the seed 1,000, judged by the log-loss of their validation documents. The first

@@ -1,4 +1,4 @@
-"""docs/results.md out of the result files of `losses.py`: tables, and what they say of the three published claims.
+"""docs/research/results.md out of the result files of `losses.py`: tables, and the three published claims.
 
 python benchmarks/losses.py page
 """

@@ -14,8 +14,8 @@ of the ratios within one turn is reported, in seconds of the processor and of th
                    values alone (needs peft)
     compile        torch.compile of the transformer; its first step is the time of compiling
 
-What each does to accuracy is another question: docs/experiments.md has it for frozen layers and LoRA. Written to
-benchmarks/results/training_cost.json with its environment.
+What each does to accuracy is another question: docs/research/experiments.md has it for frozen layers and LoRA.
+Written to benchmarks/results/training_cost.json with its environment.
 """
 
 import argparse

@@ -31,7 +31,7 @@ from graphloss.inference.nearest_neighbors import nearest
 from graphloss.losses.propagation import normalized, one_hot
 
 K, SIGMA, ALPHA = 10, 0.3, 0.9
-"""Neighbors, bandwidth and share that flows on: chosen on frozen embeddings (docs/corpus_graph.md)."""
+"""Neighbors, bandwidth and share that flows on: chosen on frozen embeddings (docs/research/corpus_graph.md)."""
 
 LEAK = 1e-3
 """Poisson learning's loss a step, which keeps the system regular on a graph of several components."""

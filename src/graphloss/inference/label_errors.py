@@ -12,7 +12,7 @@ Letters: n labeled documents, C classes, y the labels given; K (n, n) the kernel
 
 A score above one half contradicts the label. With e = 0 it would be the likelihood ratio of both labels, which finds
 labels that are wrong by chance; with a large e their difference, which finds those confused with a similar class.
-docs/audit.md measures both.
+docs/research/audit.md measures both.
 """
 
 from __future__ import annotations

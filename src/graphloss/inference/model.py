@@ -92,7 +92,7 @@ class FittedModel:
         *,
         progress: bool = False,
     ) -> list[dict[str, Any]]:
-        """Labels that similar documents contradict, the surest first (`label_errors`, docs/audit.md).
+        """Labels that similar documents contradict, the surest first (`label_errors`, docs/research/audit.md).
 
         Args:
             texts: n labeled documents to judge by one another; those of the training when left out.

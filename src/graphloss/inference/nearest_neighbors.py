@@ -2,8 +2,8 @@
 
 Letters: z (n, d) embeddings of unit length, k neighbors. Nothing of n times n is ever held: the exact search keeps one
 tile of `ROWS` by `COLUMNS` similarities and the best k of each tile for one block of rows. Its time grows with n
-squared (docs/performance.md has figures); beyond `EXACT_DOCUMENTS` the index of faiss takes over, an extra of the
-package.
+squared (docs/research/performance.md has figures); beyond `EXACT_DOCUMENTS` the index of faiss takes over, an extra of
+the package.
 """
 
 from __future__ import annotations

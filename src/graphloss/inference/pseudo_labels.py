@@ -19,7 +19,7 @@ last with weight m² / (m² + MANY_DOCUMENTS²). Two precautions::
              to the class prior that P predicts in the mean
     trust    min(1, kappa / FULL_TRUST) m / (m + TRUST_DOCUMENTS): weight of this head beside the fallback
 
-docs/corpus_graph.md and docs/few_labels.md have the figures behind each number.
+docs/research/corpus_graph.md and docs/research/few_labels.md have the figures behind each number.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ PASSES = 3
 
 MANY_DOCUMENTS = 1000
 """Unlabeled documents that give the passes, and the neighbors in prediction, half of their weight. With fewer texts,
-self-training amplifies noise (docs/experiments.md)."""
+self-training amplifies noise (docs/research/experiments.md)."""
 
 TRUST_DOCUMENTS = 200
-"""Unlabeled documents that give half of the trust (docs/few_labels.md)."""
+"""Unlabeled documents that give half of the trust (docs/research/few_labels.md)."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ LARGEST_NEIGHBOR_WEIGHT = 0.5
 
 KEPT_DOCUMENTS = 20_000
 """Unlabeled documents that a predictor keeps, drawn at random from more: 15 MB of a run folder, and a neighbor search
-of some twelfth of the encoder's work on short texts (docs/performance.md)."""
+of some twelfth of the encoder's work on short texts (docs/research/performance.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which settings a search tries, and within which bounds: those that the loss has in that mode, and no others.
 
-The bounds are wide around the defaults (docs/defaults.md) and around what was published (arXiv 2604.25853, section 4).
+The bounds are wide around the defaults (docs/research/defaults.md) and around what was published
+(arXiv 2604.25853, section 4).
 """
 
 from __future__ import annotations
