@@ -36,6 +36,7 @@ def soft_probe(
     *,
     inverse_regularization: float = 10.0,
     tolerance: float = 1e-5,
+    prior_mean: Tensor | None = None,
 ) -> Probe:
     """Fit a softmax on soft targets by L-BFGS.
 
@@ -47,6 +48,7 @@ def soft_probe(
         weights: (n,), not negative; documents of weight 0 are left out.
         inverse_regularization: scikit-learn's C, for weights that count documents.
         tolerance: of the largest entry of the mean loss's gradient.
+        prior_mean: (C, d) that the penalty pulls the weights to; zeros when left out.
 
     Raises:
         ValueError: if shapes disagree, something is not finite or negative, or all weights are 0.
@@ -70,7 +72,9 @@ def soft_probe(
     present = (share @ t > 0).nonzero()[:, 0]
     t = t[:, present]  # (m, c)
 
-    w = torch.zeros(len(present), z.shape[1], device=z.device, requires_grad=True)
+    mean = torch.zeros(len(present), z.shape[1]) if prior_mean is None else prior_mean[present.to(prior_mean.device)]
+    mean = mean.to(z)  # (c, d)
+    w = torch.zeros_like(mean, requires_grad=True)  # away from the mean
     b = torch.zeros(len(present), device=z.device, requires_grad=True)
     # scikit-learn holds two classes by one vector v; ours are v / 2 and -v / 2, whose squares sum to half of its own
     decay = (2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total)
@@ -80,7 +84,7 @@ def soft_probe(
 
     def loss() -> torch.Tensor:
         search.zero_grad()
-        log_p = torch.log_softmax(z @ w.T + b, dim=1)  # (m, c)
+        log_p = torch.log_softmax(z @ (mean + w).T + b, dim=1)  # (m, c)
         value = -((t * log_p).sum(dim=1) * share).sum() + decay * w.square().sum()
         value.backward()
         return value
@@ -90,7 +94,7 @@ def soft_probe(
             search.step(loss)
     weight = torch.zeros(targets.shape[1], z.shape[1])
     bias = torch.full((targets.shape[1],), ABSENT_BIAS)
-    weight[present.cpu()], bias[present.cpu()] = w.detach().cpu(), b.detach().cpu()
+    weight[present.cpu()], bias[present.cpu()] = (mean + w).detach().cpu(), b.detach().cpu()
     return Probe(weight, bias)
 
 
@@ -192,7 +196,7 @@ def cross_fitted(
     Returns:
         (n, C), float32; the label frequencies where there is nothing to fit on.
     """
-    part = _deal(labels.numpy(), seed)  # (n,) the fold of each document
+    part = deal(labels.numpy(), seed)  # (n,) the fold of each document
     found = torch.empty(len(z), classes)
     for fold in range(FOLDS):
         inside, outside = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
@@ -204,7 +208,7 @@ def cross_fitted(
     return found
 
 
-def _deal(y: np.ndarray, seed: int) -> np.ndarray:
+def deal(y: np.ndarray, seed: int) -> np.ndarray:
     """The fold of each document: classes one after another, each dealt on from where the one before ended."""
     rng, part, dealt = np.random.default_rng([seed, 4]), np.empty(len(y), dtype=np.int64), 0
     for label in np.unique(y):

@@ -164,7 +164,8 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         neighbor_weight=neighbor_weight,
     )
     texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
-    return info, FittedModel(encoder, predictor, info["labels"], texts, seed)
+    described = int(info.get("described", {}).get("lines", 0))
+    return info, FittedModel(encoder, predictor, info["labels"], texts, seed, described)
 
 
 def _texts(path: Path, count: int) -> list[str] | None:

@@ -93,8 +93,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, {min(sizes.values()):,} to {max(sizes.values()):,} labeled "
-        "documents each",
+        "classes": f"{len(corpus.label_names)}, "
+        + (f"{min(sizes.values()):,} to {max(sizes.values()):,} labeled documents each" if sizes else "none labeled"),
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
         f"read up to {plan.max_length} tokens",
         "encoder": f"{plan.encoder}, {plan.dimension} numbers a text, on {plan.device}",

@@ -9,6 +9,7 @@ checkpoints that appear whole or not at all (`trainer`).
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
+from graphloss.inference.descriptions import gate, informed_probe
+from graphloss.inference.linear_probe import Probe
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a headless encoder between epochs
+INFORMS = 0.5  # of the gate: descriptions that inform more likely than not take part
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
@@ -45,6 +49,7 @@ def fit(
     settings: TrainSettings,
     *,
     folder: Path,
+    descriptions: Documents | None = None,
     callbacks: list[TrainerCallback] | None = None,
     progress: bool = False,
 ) -> Fitted:
@@ -58,6 +63,8 @@ def fit(
         validation: labeled documents that choose the best epoch; may be empty, then the last epoch is kept.
         label_names: names of the C classes.
         settings: how to train.
+        descriptions: lines about classes; the gate of `inference.descriptions` sets their weight, and those that inform
+            more likely than not are labeled documents of the training and of the predictor's graph.
         folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
         callbacks: further callbacks of the trainer, for example a progress bar.
         progress: draw a bar while the training documents are embedded, before and after training.
@@ -70,28 +77,76 @@ def fit(
     """
     began = time.perf_counter()
     distributed.join()
-    counts = {"labeled": documents.known, "unlabeled": len(documents) - documents.known}
+    counts = {"labeled": documents.known or len(descriptions or ()), "unlabeled": len(documents) - documents.known}
     distributed.on_first(lambda: check(settings, encoder, documents.texts, **counts, classes=len(label_names)))
     set_seed(settings.seed)
+    known = _start(encoder, documents, descriptions, len(label_names), settings, progress)
+    train = known.lines + documents
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(encoder, documents, validation, label_names, settings, folder, callbacks or [], progress)
-        step = _train(trainer, settings, folder)
+        trainer = _trainer(encoder, train, validation, label_names, settings, folder, callbacks or [], progress, known)
+        step = (
+            None if not documents.known else _train(trainer, settings, folder)
+        )  # descriptions alone do not train an encoder
         trainer.blend.keep()
         predictor = predictor_of(
-            trainer.module, documents, validation, len(label_names), settings.predictor, progress=progress
+            trainer.module, train, validation, len(label_names), settings.predictor, progress=progress
         )
         taught = None
         if settings.corpus_graph == "auto" and (rest := documents.unlabeled().texts):
-            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True))
+            probe = known.refitted(predictor.support, predictor.support_labels, len(label_names))
+            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True), probe)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
-        model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labeled().texts, seed=settings.seed),
+        model=FittedModel(
+            encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(known.lines)
+        ),
+        description_weight=known.weight,
         taught=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - began,
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What descriptions add before training: their lines, the gate's w, and the head that begins from both.
+
+    Without descriptions, or where they do not inform, there are no lines and no such head.
+    """
+
+    lines: Documents
+    weight: float | None = None
+    probe: Probe | None = None
+
+    def refitted(self, support: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe | None:
+        """The informed probe on a support whose first rows are the lines; None without descriptions that inform."""
+        if self.weight is None or not len(self.lines):
+            return None
+        k = len(self.lines)
+        return informed_probe(support[k:], labels[k:], support[:k], labels[:k].long(), classes, weight=self.weight)
+
+
+def _start(
+    encoder: SentenceTransformer,
+    documents: Documents,
+    descriptions: Documents | None,
+    classes: int,
+    settings: TrainSettings,
+    progress: bool,
+) -> _Known:
+    nothing = Documents([], [])
+    if not descriptions:
+        return _Known(nothing)
+    sample = documents.labeled(max(SAMPLE, classes), seed=settings.seed)
+    z = encode(encoder, sample.texts, progress=progress, shared=True)
+    lines = encode(encoder, descriptions.texts, shared=True)
+    labels, described = torch.tensor(sample.labels, dtype=torch.long), torch.tensor(descriptions.labels)
+    weight = gate(z, labels, lines, described, classes)
+    if weight < INFORMS:
+        return _Known(nothing, weight)
+    return _Known(descriptions, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
 
 
 def _trainer(
@@ -103,6 +158,7 @@ def _trainer(
     folder: Path,
     callbacks: list[TrainerCallback],
     progress: bool,
+    known: _Known,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
@@ -114,7 +170,7 @@ def _trainer(
     judged = len(validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
     trainer = GraphTrainer(
-        start_model(encoder, start, sample, documents, len(label_names), settings),
+        start_model(encoder, start, sample, documents, len(label_names), settings, known.probe),
         _arguments(settings, folder, encoder.device, count=documents.known, judged=judged),
         documents=documents,
         validation=validation,
