@@ -196,7 +196,7 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     assert "Nothing was verified" in said and "least sure" in said
     info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
     assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None
-    assert len(info["metrics"]["least_sure"]) == 10 and info["described"]["lines"] == len(names)
+    assert len(info["least_sure"]) == 10 and info["described"]["lines"] == len(names)
     assert "Nothing was verified" in (out / "report.html").read_text(encoding="utf-8")
 
 

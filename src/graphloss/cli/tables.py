@@ -97,7 +97,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     """The table at the end, beside the probe of the untouched encoder, and what to type next."""
     metrics, run = info["metrics"], info["run"]
     if metrics["model"]["accuracy"] is None:
-        _show_unverified(metrics["least_sure"], console)
+        _show_unverified(info["least_sure"], console)
     else:
         _show_scores(info, console)
     if info["best_epoch"]:
