@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -20,6 +20,7 @@ from graphloss.inference import inputs, storage
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import SelfTrainingSummary
+from graphloss.text.descriptions import check_descriptions, match_classes, names_as_descriptions
 from graphloss.training.fitted import Fitted
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
@@ -139,6 +140,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         labels: Sequence[Any],
         unlabeled: Sequence[str] | None = None,
         *,
+        descriptions: Mapping[Any, str | Sequence[str]] | Literal[False] | None = None,
+        add_classes: bool = False,
         validation_data: tuple[Sequence[str], Sequence[Any]] | None = None,
     ) -> Self:
         """Fine-tune the encoder; in several processes (`torchrun`) all call this, with the same documents.
@@ -148,6 +151,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             labels: n labels; None where a document has none.
             unlabeled: further documents without a label, as those of `texts` whose label is None; blank ones are left
                 out.
+            descriptions: class -> a line about it or several, as a person would describe it; None takes the label names
+                in words as far as they inform about the labels, False none.
+            add_classes: a described class without a labeled text is a class too; without any label all of them are.
             validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
 
         Returns:
@@ -167,13 +173,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         check_length(source, self.max_length)
         texts, labels = inputs.checked(texts, labels)
         share = make(DataSettings, {"validation": self.validation}).validation
-        known = inputs.sorted_labels({label for label in labels if label is not None})
+        described = check_descriptions(descriptions) if descriptions else {}
+        given = {label for label in labels if label is not None}
+        match_classes(described, list(given), known_from="the training texts", add=add_classes)
+        known = inputs.sorted_labels(given | set(described) if add_classes or not given else given)
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
         more = [text for text in inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
         train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more))
         label_names = [str(label) for label in known]
+        lines = names_as_descriptions(known) if descriptions is None else described
+        pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
+        described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:
             held_texts, held_labels = inputs.checked(*validation_data, "validation_data")
             if strange := sorted({str(label) for label in held_labels if label not in index}):
@@ -181,7 +193,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = inputs.held_out(train, label_names, share, settings.seed)
-        checked = check_settings(settings, train, held, label_names)
+        checked = check_settings(settings, train, held, label_names, described_by)
         for line in checked.warnings:
             warnings.warn(line, UserWarning, stacklevel=2)
         encoder = load(source, max_length=self.max_length)

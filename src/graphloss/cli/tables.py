@@ -18,7 +18,7 @@ from graphloss.training.progress import format_cell
 
 def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
     """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
-    rows = [(each["share"], str(each["label"]), " ".join(each["text"].split())) for each in evidence]
+    rows = [(each["share"], str(each["label"]), _shown(each)) for each in evidence]
     if head_share:
         more = "" if rows else "; --predictor graph asks them all"
         rows.append((head_share, "(head)", f"asks no labeled document{more}"))
@@ -28,6 +28,11 @@ def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = No
         f"    {share:6.1%}  {label:<{width}}  {text if len(text) <= 100 else text[:99] + '…'}"
         for share, label, text in rows
     ]
+
+
+def _shown(each: dict[str, Any]) -> str:
+    text = " ".join(each["text"].split())
+    return f"(its description) {text}" if each.get("description") else text
 
 
 def corpora_table(entries: list[Entry]) -> Table:
@@ -93,6 +98,37 @@ def scores_table(scores: dict[str, Any]) -> Group:
 def show_result(info: dict[str, Any], console: Console) -> None:
     """The table at the end, beside the probe of the untouched encoder, and what to type next."""
     metrics, run = info["metrics"], info["run"]
+    if metrics["model"]["accuracy"] is None:
+        _show_unverified(info["least_sure"], console)
+    else:
+        _show_scores(info, console)
+    if info["best_epoch"]:
+        console.print(f"  best epoch  {info['best_epoch']:g}")
+    described = info.get("described", {})
+    if (weight := described.get("weight")) is not None:
+        used = f"{described['lines']:,} lines" if described["lines"] else "not used"
+        console.print(f"  described   {used}; they inform about the labels with probability {weight:.2f}")
+    if taught := info.get("self_training"):
+        console.print(
+            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
+            f"document{'' if taught['documents'] == 1 else 's'} "
+            f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
+        )
+    console.print(f"  report      {run}/report.html", markup=False)
+    console.print("\nNext:", style="bold")
+    for line in (
+        f"graphloss predict {run} 'a new text'",
+        *(
+            [f"graphloss evaluate {run} --split {metrics['split']}"]
+            if metrics["split"] in ("test", "validation")
+            else []
+        ),
+    ):
+        console.print(f"  {line}", markup=False)
+
+
+def _show_scores(info: dict[str, Any], console: Console) -> None:
+    metrics = info["metrics"]
     rows = [
         ("untouched, linear probe", metrics["probe"], None),
         (_title(info), metrics["model"], metrics["seconds"]),
@@ -125,20 +161,19 @@ def show_result(info: dict[str, Any], console: Console) -> None:
             "  (there is no test split; these documents chose the best epoch, so expect a little less on new ones)",
             style="dim",
         )
-    console.print(f"  best epoch  {info['best_epoch']:g}" if info["best_epoch"] else "")
-    if taught := info.get("self_training"):
+    if metrics["split"] == "cross-fitted":
         console.print(
-            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
-            f"document{'' if taught['documents'] == 1 else 's'} "
-            f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
+            "  (no document was set aside: each is predicted by a head that has not seen its label; the encoder has)",
+            style="dim",
         )
-    console.print(f"  report      {run}/report.html", markup=False)
-    console.print("\nNext:", style="bold")
-    for line in (
-        f"graphloss predict {run} 'a new text'",
-        f"graphloss evaluate {run} --split {metrics['split']}",
-    ):
-        console.print(f"  {line}", markup=False)
+
+
+def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None:
+    console.print("\nNothing was verified: no document has a label.", style="bold")
+    console.print("Label these first; the model is least sure of them:")
+    for row in least_sure:
+        text = " ".join(row["text"].split())
+        console.print(f"  {row['probability']:6.1%}  {row['label']}  {text[:100]}", markup=False)
 
 
 def _title(info: dict[str, Any]) -> str:

@@ -95,11 +95,17 @@ def held_out(train: Documents, label_names: Sequence[str], share: float, seed: i
     return parts[0], parts[1]
 
 
-def evidence(texts: Sequence[str], labels: Sequence[Any], documents: Any, shares: Any) -> list[list[dict[str, Any]]]:
-    """Documents and their shares, both (m, k), in words: `text`, `label` and `share` of those that there are."""
+def evidence(
+    texts: Sequence[str], labels: Sequence[Any], documents: Any, shares: Any, *, descriptions: int = 0
+) -> list[list[dict[str, Any]]]:
+    """Documents and their shares, both (m, k), in words: `text`, `label` and `share` of those that there are.
+
+    The first `descriptions` texts are lines about a class, which say so.
+    """
     return [
         [
             {"text": texts[place], "label": labels[place], "share": round(share, 6)}
+            | ({"description": True} if place < descriptions else {})
             for place, share in zip(*row, strict=True)
             if place >= 0
         ]

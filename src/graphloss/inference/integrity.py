@@ -128,7 +128,18 @@ def _faults(info: Mapping[str, Any]) -> list[str]:
         found.append(f"expected data with a source and a fingerprint, got {data!r:.60}")
     elif not finished and not {"source", "fingerprint"} <= data.keys():
         found.append("expected data with a source and a fingerprint")
-    return found + (_predictor_faults(info["predictor"]) if finished else [])
+    if finished:
+        found += _predictor_faults(info["predictor"]) + _description_faults(info.get("described", {}))
+    return found
+
+
+def _description_faults(described: Any) -> list[str]:
+    lines, weight = (described.get(k) for k in ("lines", "weight")) if isinstance(described, dict) else (0, "")
+    whole = isinstance(lines, int) and not isinstance(lines, bool) and lines >= 0
+    share = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= 1
+    if (lines is None or whole) and (weight is None or share):
+        return []
+    return [f"expected described with lines, a whole number, and a weight from 0 to 1, got {described!r:.60}"]
 
 
 def _predictor_faults(chosen: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ def soft_probe(
     *,
     inverse_regularization: float = 10.0,
     tolerance: float = 1e-5,
+    prior_mean: Tensor | None = None,
 ) -> Probe:
     """Fit a softmax on soft targets by L-BFGS.
 
@@ -48,6 +49,7 @@ def soft_probe(
         weights: (n,), not negative; documents of weight 0 are left out.
         inverse_regularization: scikit-learn's C, for weights that count documents.
         tolerance: of the largest entry of the mean loss's gradient.
+        prior_mean: (C, d) that the penalty pulls the weights to; zeros when left out.
 
     Raises:
         ValueError: if shapes disagree, something is not finite or negative, or all weights are 0.
@@ -71,7 +73,9 @@ def soft_probe(
     present = (share @ t > 0).nonzero()[:, 0]
     t = t[:, present]  # (m, c)
 
-    w = torch.zeros(len(present), z.shape[1], device=z.device, requires_grad=True)
+    mean = torch.zeros(len(present), z.shape[1]) if prior_mean is None else prior_mean[present.to(prior_mean.device)]
+    mean = mean.to(z)  # (c, d)
+    w = torch.zeros_like(mean, requires_grad=True)  # away from the mean
     b = torch.zeros(len(present), device=z.device, requires_grad=True)
     # scikit-learn holds two classes by one vector v; ours are v / 2 and -v / 2, whose squares sum to half of its own
     decay = (2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total)
@@ -81,7 +85,7 @@ def soft_probe(
 
     def loss() -> torch.Tensor:
         search.zero_grad()
-        log_p = torch.log_softmax(z @ w.T + b, dim=1)  # (m, c)
+        log_p = torch.log_softmax(z @ (mean + w).T + b, dim=1)  # (m, c)
         value = -((t * log_p).sum(dim=1) * share).sum() + decay * w.square().sum()
         value.backward()
         return value
@@ -91,7 +95,7 @@ def soft_probe(
             search.step(loss)
     weight = torch.zeros(targets.shape[1], z.shape[1])
     bias = torch.full((targets.shape[1],), ABSENT_BIAS)
-    weight[present.cpu()], bias[present.cpu()] = w.detach().cpu(), b.detach().cpu()
+    weight[present.cpu()], bias[present.cpu()] = (mean + w).detach().cpu(), b.detach().cpu()
     return Probe(weight, bias)
 
 

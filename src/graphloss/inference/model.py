@@ -29,6 +29,7 @@ class FittedModel:
         labels: the C classes as the training labels were, in the order of the predictor's columns.
         texts: of the n labeled training documents in the predictor's graph; None where they were not kept.
         seed: of the folds of an audit.
+        descriptions: how many of the texts are lines about a class, given by the user; they come first.
     """
 
     encoder: Any
@@ -36,6 +37,7 @@ class FittedModel:
     labels: list[Any]
     texts: list[str] | None = None
     seed: int = 0
+    descriptions: int = 0
 
     def encode(
         self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool = False, shared: bool = False
@@ -71,8 +73,8 @@ class FittedModel:
         """The labeled training documents that carried the answers to unit-length embeddings (n, d).
 
         Returns:
-            For each of them a list of at most k dictionaries `text`, `label` and `share`, the heaviest first, and the
-            head's share of its answer's probability.
+            For each of them a list of at most k dictionaries `text`, `label` and `share`, the heaviest first, with
+            `description` true for a line about the class, and the head's share of its answer's probability.
 
         Raises:
             InputError: k is below 1, there is no such predictor, or the training texts were not kept.
@@ -81,7 +83,9 @@ class FittedModel:
             raise InputError(f"expected at least 1 document to explain an answer by, got {k}")
         texts, chosen = self.known_texts(), self._by(predictor)
         found = chosen.evidence(embeddings, k)
-        listed = inputs.evidence(texts, self.support_labels(), found.documents, found.shares)
+        listed = inputs.evidence(
+            texts, self.support_labels(), found.documents, found.shares, descriptions=self.descriptions
+        )
         return listed, [round(share, 6) for share in found.head.tolist()]
 
     def audit(
@@ -113,7 +117,8 @@ class FittedModel:
                 raise InputError(
                     "expected texts and labels, got one of them; leave both out for the training documents"
                 )
-            texts, labels, z = self.known_texts(), self.support_labels(), self.predictor.support
+            k0 = self.descriptions  # a description is no document whose label could be wrong
+            texts, labels, z = self.known_texts()[k0:], self.support_labels()[k0:], self.predictor.support[k0:]
         else:
             texts, labels = inputs.labeled_pairs(texts, labels)
             z = self.encode(texts, progress=progress)

@@ -102,13 +102,14 @@ def self_train(
     num_classes: int,
     *,
     otherwise: Probe | None = None,
+    regression: Probe | None = None,
     shared: bool = False,
 ) -> tuple[Probe, PseudoLabels]:
     """Fit a head on pseudo-labels and refine it; returns it with the last pseudo-labels.
 
     Arguments and errors as in `pseudo_labels` and `fit_head`.
     """
-    learned = pseudo_labels(embeddings, labels, num_classes, shared=shared)
+    learned = pseudo_labels(embeddings, labels, num_classes, regression=regression, shared=shared)
     first = last = fit_head(embeddings, learned, otherwise=otherwise)
     if learned.trust == 0.0:
         return first, learned
@@ -130,6 +131,7 @@ def pseudo_labels(
     *,
     graph: CorpusGraph | None = None,
     alpha: float = ALPHA,
+    regression: Probe | None = None,
     shared: bool = False,
 ) -> PseudoLabels:
     """Soft targets and weights for every document from the labels of some.
@@ -140,6 +142,7 @@ def pseudo_labels(
         num_classes: C.
         graph: of the embeddings; made when left out.
         alpha: of the spreading.
+        regression: P; a logistic regression on the labels when left out.
         shared: see `corpus_graph.corpus_graph`.
 
     Raises:
@@ -150,7 +153,7 @@ def pseudo_labels(
     given, hidden = labels >= 0, labels < 0
     y = one_hot(labels, num_classes, z.dtype)  # (n, C)
     even = uniform_prior(y)
-    regression = regression_on(z, y, given)
+    regression = regression_on(z, y, given) if regression is None else regression
     p = regression.probabilities(z).to(z.device)  # (n, C)
     f = normalized(spread(graph, labels, num_classes, alpha=alpha), even)
     kappa = cohen_kappa(p[hidden], (f * class_mass(f, hidden, even))[hidden])

@@ -43,7 +43,9 @@ class SelfTrainingSummary:
     trust: float
 
 
-def self_train_head(predictor: Predictor, unlabeled: Tensor) -> tuple[Predictor, SelfTrainingSummary]:
+def self_train_head(
+    predictor: Predictor, unlabeled: Tensor, regression: Probe | None = None
+) -> tuple[Predictor, SelfTrainingSummary]:
     """Refit the head of a predictor with unlabeled documents; several processes share the search for neighbors.
 
     The refitted head has the weight `trust`, at the cost of the old head and of the graph's share alike. The neighbors
@@ -53,6 +55,7 @@ def self_train_head(predictor: Predictor, unlabeled: Tensor) -> tuple[Predictor,
     Args:
         predictor: of n labeled documents.
         unlabeled: (m, d) unit-length embeddings.
+        regression: what predicts from labels and descriptions alone; by default a regression on the support.
 
     Returns:
         The predictor with its new head and at most `KEPT_DOCUMENTS` of the documents beside it, and a summary.
@@ -61,7 +64,7 @@ def self_train_head(predictor: Predictor, unlabeled: Tensor) -> tuple[Predictor,
     z = torch.cat([predictor.support, unlabeled])  # (n + m, d)
     labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabeled),), -1)])  # (n + m,)
     own = Probe(predictor.weight, predictor.bias)
-    probe, learned = self_train(z, labels, len(predictor.weight), otherwise=own, shared=True)
+    probe, learned = self_train(z, labels, len(predictor.weight), otherwise=own, regression=regression, shared=True)
     what = SelfTrainingSummary(len(unlabeled), learned.agreement, learned.prior.tolist(), learned.trust)
     if learned.trust == 0.0:
         return predictor, what

@@ -166,7 +166,8 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
-    return info, FittedModel(encoder, predictor, info["labels"], texts, seed)
+    described = min(info.get("described", {}).get("lines", 0), len(predictor.support))
+    return info, FittedModel(encoder, predictor, info["labels"], texts, seed, described)
 
 
 def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:

@@ -35,6 +35,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     measured = [
         {"type": kind, "name": f"{split} {title}", "value": round(metrics["model"][key], 4)}
         for key, kind, title in (("accuracy", "accuracy", "accuracy"), ("macro_f1", "f1", "macro-F1"))
+        if metrics["model"][key] is not None
     ]
     head = {
         "library_name": "sentence-transformers",

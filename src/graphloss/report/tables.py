@@ -49,7 +49,12 @@ def headline_note(metrics: Mapping[str, Any], split: str) -> str:
     note = f"Measured on the {split} split. The probe is a logistic regression on the embeddings before training."
     if split == "validation":
         note += " Validation also chose the epoch that was kept: these figures flatter the fine-tuned model a little."
-    return note
+    if split == "cross-fitted":
+        note = (
+            "No document was set aside: these are predictions of training documents by heads that have not seen their "
+            "labels. The encoder has seen them, which flatters the fine-tuned model."
+        )
+    return note if metrics["model"]["macro_f1"] is not None else ""
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -180,6 +185,8 @@ def cut(text: str, width: int) -> str:
 
 def _verdict(metrics: Mapping[str, Any], split: str) -> str:
     after, before = metrics["model"]["macro_f1"], metrics["probe"]["macro_f1"]
+    if after is None or before is None:
+        return "Nothing was verified: no document has a label. Label some of those that the model is least sure of."
     if abs(after - before) < 0.0005:
         change = f"leaves macro-F1 where it was, at <b>{after:.1%}</b>,"
     else:

@@ -54,8 +54,12 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, {min(classes.values()):,} to {max(classes.values()):,} labeled "
-        "documents each",
+        "classes": f"{len(corpus.label_names)}, "
+        + (
+            f"{min(classes.values()):,} to {max(classes.values()):,} labeled documents each"
+            if classes
+            else "none labeled"
+        ),
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers a text, on {encoder.device}",

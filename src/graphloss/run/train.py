@@ -16,14 +16,18 @@ from graphloss.inference import storage
 from graphloss.run import start
 from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
+from graphloss.text.splits import Split
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
 
 if TYPE_CHECKING:
+    from graphloss.inference.model import FittedModel
     from graphloss.training.fitted import Fitted
     from graphloss.training.preflight import CheckedSettings, Preflight
     from graphloss.training.progress import Screen
 
+CROSS_FITTED, UNVERIFIED = "cross-fitted", "unverified"  # instead of a split
+LEAST_SURE = 10
 PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it hardly gains
 
 
@@ -106,13 +110,15 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    if not corpus.test and not len(corpus.validation):
-        raise InputError(
-            f"{source}: no document is left to score the model on, neither for validation nor for a test; "
-            "give --validation a share above 0, at least two documents a class, or a folder with a test file"
+    if not corpus.train.known:
+        screen.warn(f"{source}: no document has a label; the model is made of the descriptions, nothing verifies it")
+    elif not corpus.test and not corpus.validation:
+        screen.warn(
+            "no document is set aside to score the model on; its scores are cross-fitted on the training labels, whose "
+            "texts the encoder has seen: they flatter"
         )
     train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
-    checked = check_settings(settings, train, held, corpus.label_names)
+    checked = check_settings(settings, train, held, corpus.label_names, corpus.described())
     for line in checked.warnings:
         screen.warn(line)
     return Work(source, data, corpus, encoder_source, checked)
@@ -130,29 +136,72 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     )
 
 
+def _judged(corpus: Corpus) -> tuple[str, Split]:
+    """What scores the model: the test or validation split, or else the training labels, cross-fitted."""
+    if corpus.test:
+        return "test", corpus.test
+    if corpus.validation:
+        return "validation", corpus.validation
+    train = corpus.train
+    known = train.take(row for row, label in enumerate(train.labels) if label is not None)
+    return (CROSS_FITTED if known else UNVERIFIED), known
+
+
+def _scores(truth: np.ndarray, probabilities: np.ndarray, embeddings: Any, names: list[str]) -> dict[str, Any]:
+    """Scores of a split; None each where it is empty."""
+    from graphloss.inference.metrics import score
+
+    if len(truth):
+        return score(truth, probabilities, embeddings, names).to_json()
+    return dict.fromkeys(("accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece")) | {"per_class": []}
+
+
+def _least_sure(corpus: Corpus, model: FittedModel, screen: Screen) -> list[dict[str, Any]]:
+    """The training texts that the model is least sure of: the first ones to label."""
+    texts = corpus.train.texts
+    p = model.probabilities(model.encode(texts, progress=screen.draws))
+    best = p.max(dim=1)
+    return [
+        {
+            "text": texts[row],
+            "label": model.labels[int(best.indices[row])],
+            "probability": round(float(best.values[row]), 4),
+        }
+        for row in best.values.argsort(stable=True)[:LEAST_SURE].tolist()
+    ]
+
+
 def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, screen: Screen) -> dict[str, Any]:
     """Score the model beside the probe of the untouched encoder, and write all of it."""
+    import torch
+
+    from graphloss.inference.descriptions import cross_fitted
     from graphloss.inference.linear_probe import linear_probe
-    from graphloss.inference.metrics import score
     from graphloss.report.card import model_card
     from graphloss.report.page import write_report
     from graphloss.report.predictions import write_predictions
     from graphloss.text.encoder import encode, load
 
     corpus, model = work.corpus, fitted.model
-    name, judged = ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
-    truth, known = np.array(corpus.indices(judged)), work.checked.documents.labeled(PROBE_DOCUMENTS)
-    screen.stage(
-        f"Scoring {len(judged):,} {name} documents, by the model and by a linear probe of the untouched encoder"
-    )
+    lines, (name, judged) = corpus.described(), _judged(corpus)
+    truth, known = np.array(corpus.indices(judged), dtype=np.int64), work.checked.documents.labeled(PROBE_DOCUMENTS)
+    if judged:
+        screen.stage(f"Scoring {len(judged):,} documents ({name}) by the model and by a probe of the untouched encoder")
     tuned = model.encode(judged.texts, progress=screen.draws, shared=True)
     untouched = load(work.encoder, max_length=work.checked.settings.max_length)
     before = encode(untouched, judged.texts, progress=screen.shows(len(judged)), shared=True)
     start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
     if not distributed.first():
         return begun | {"run": str(folder)}
-    probe = linear_probe(start, known.labels, len(corpus.label_names))
-    probabilities = model.probabilities(tuned).numpy()
+    classes = len(corpus.label_names)
+    if name == CROSS_FITTED:
+        labels, own = torch.from_numpy(truth), encode(model.encoder, lines.texts)
+        of_lines = torch.tensor(lines.labels, dtype=torch.long)
+        probabilities = cross_fitted(tuned, labels, own, of_lines, classes).numpy()
+        by_probe = cross_fitted(before, labels, own[:0], of_lines[:0], classes).numpy()
+    else:
+        probabilities = model.probabilities(tuned).numpy()
+        by_probe = linear_probe(start, known.labels, classes).probabilities(before).numpy() if known else probabilities
     info = (
         begun
         | fitted.info(work.checked.settings)
@@ -160,13 +209,12 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
             "status": "finished",
             "metrics": {
                 "split": name,
-                "model": score(truth, probabilities, tuned, corpus.label_names).to_json(),
-                "probe": score(
-                    truth, probe.probabilities(before).numpy(), before.numpy(), corpus.label_names
-                ).to_json(),
+                "model": _scores(truth, probabilities, tuned, corpus.label_names),
+                "probe": _scores(truth, by_probe, before, corpus.label_names),
                 "seconds": fitted.seconds,
                 "coverage": fitted.history[-1].get("coverage") if fitted.history else None,
             },
+            "least_sure": _least_sure(corpus, model, screen) if name == UNVERIFIED else [],
         }
     )
     screen.stage("Writing the model and the report")

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns
+from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
+from graphloss.text.documents import Documents
 from graphloss.text.formats import check_file, check_room, column_names
 from graphloss.text.selection import few_shots, hold_out
-from graphloss.text.sources import SPLITS
+from graphloss.text.sources import SPLITS, goes_by_name
 from graphloss.text.splits import Split, labeled_only, read_splits
 from graphloss.text.texts import read_texts
 
@@ -27,6 +29,7 @@ class Corpus:
         fingerprint: SHA-256 of all texts and labels, in their order.
         warnings: sentences for the user, for example how many empty texts were dropped.
         columns: those that the train documents were read from, and whether they were guessed.
+        descriptions: class -> lines about it, from a file or from its name; empty where there are none.
     """
 
     name: str
@@ -37,11 +40,18 @@ class Corpus:
     fingerprint: str
     warnings: list[str]
     columns: Columns = field(default=Columns(), compare=False)
+    descriptions: dict[str, list[str]] = field(default_factory=dict)
 
     def indices(self, split: Split) -> list[int]:
         """The class index of each document of a split; -1 for an unlabeled one."""
         places: dict[str | None, int] = {name: place for place, name in enumerate(self.label_names)} | {None: -1}
         return [places[label] for label in split.labels]
+
+    def described(self) -> Documents:
+        """The lines about the classes as documents; classes that are none of this corpus's are left out."""
+        places = {name: place for place, name in enumerate(self.label_names)}
+        pairs = [(line, places[name]) for name, lines in self.descriptions.items() if name in places for line in lines]
+        return Documents([line for line, _ in pairs], [place for _, place in pairs])
 
 
 def load_corpus(
@@ -52,6 +62,8 @@ def load_corpus(
     shots: int | None = None,
     keep_unlabeled: bool = False,
     unlabeled: str | None = None,
+    describe: str | None = None,
+    add_classes: bool = False,
     validation: float = 0.1,
     seed: int = 0,
 ) -> Corpus:
@@ -68,6 +80,8 @@ def load_corpus(
         shots: N labeled documents a class; the other documents are dropped.
         keep_unlabeled: with `shots`, the other documents stay, unlabeled.
         unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
+        describe: a file of descriptions (see `read_descriptions`), "off", or None for the label names themselves.
+        add_classes: a described class without any labeled document is a class.
         validation: share of the labeled train documents that is set aside where no validation split is given.
         seed: chooses what is set aside and what keeps its label.
 
@@ -78,10 +92,11 @@ def load_corpus(
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
     more = _further(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
-    name, parts = read_splits(source, text, label)
+    described = read_descriptions(describe) if describe not in (None, "off") else {}
+    name, parts = _pile(source) if described and _is_pile(source) else read_splits(source, text, label)
     train = parts["train"]
     warnings = [warning for part in parts.values() for warning in part.warnings]
-    label_names = _classes(train, source)
+    label_names = _classes(train, source, described, add=add_classes)
     for split in ("validation", "test"):
         if split in parts:
             _check_labels(parts[split], label_names, f"{source}: the {split} split")
@@ -91,7 +106,7 @@ def load_corpus(
         chosen = set(hold_out(train.labels, validation, seed))
         held = train.take(sorted(chosen))
         train = train.take(i for i in range(len(train)) if i not in chosen)
-        if validation and not held:
+        if validation and not held and train.known:
             warnings.append("no class has two documents, so none could be set aside for validation")
     if shots is not None:
         kept = few_shots(train.labels, shots, seed)
@@ -105,9 +120,9 @@ def load_corpus(
         train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
     test = parts.get("test")
     warnings += _repeated(train, held, test)
-    return Corpus(
-        name, train, held, test, label_names, _fingerprint(train, held, test), warnings, parts["train"].columns
-    )
+    descriptions = names_as_descriptions(label_names) if describe is None else described
+    fingerprint, columns = _fingerprint(train, held, test), parts["train"].columns
+    return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
 
 def load_split(
@@ -162,11 +177,33 @@ def _further(file: str, text: str | None) -> list[str]:
     return texts
 
 
-def _classes(train: Split, source: str) -> list[str]:
-    """The sorted classes of train; at least two."""
+def _is_pile(source: str) -> bool:
+    """Whether a source is a text file: a document a line, none of them labeled."""
+    return not goes_by_name(source) and typed(source).suffix.lower() == ".txt" and typed(source).is_file()
+
+
+def _pile(source: str) -> tuple[str, dict[str, Split]]:
+    path = typed(source)
+    check_room(path)
+    texts = [document for _, document in read_texts(path)]
+    if not texts:
+        raise InputError(f"{source}: holds no text; expected the documents, a line each.")
+    return path.stem, {"train": Split(texts, [None] * len(texts))}
+
+
+def _classes(train: Split, source: str, described: dict[str, list[str]], *, add: bool) -> list[str]:
+    """The sorted classes: those of train, and described ones where nothing is labeled or they are to be added."""
     found = sorted({name for name in train.labels if name is not None})
+    match_classes(described, found, known_from=source, add=add)
+    if described and (add or not found):
+        found = sorted({*found, *described})
+        if len(found) == 1:
+            raise InputError(f"{source}: only {found[0]!r} is described, and at least two classes are needed.")
     if not found:
-        raise InputError(f"{source}: no document has a label. Label some of each class, or choose a column: --label.")
+        raise InputError(
+            f"{source}: no document has a label. Label some of each class, choose a column (--label), or "
+            "describe the classes: --describe FILE."
+        )
     if len(found) == 1:
         raise InputError(f"{source}: all labels are {found[0]!r}, and at least two classes are needed to tell apart.")
     return found

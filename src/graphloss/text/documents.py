@@ -40,6 +40,10 @@ class Documents:
             known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
         return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
 
+    def __add__(self, other: Documents) -> Documents:
+        """These documents, then the others."""
+        return Documents([*self.texts, *other.texts], [*self.labels, *other.labels])
+
     def unlabeled(self) -> Documents:
         """The documents without a label."""
         rest = [text for text, label in zip(self.texts, self.labels, strict=True) if label < 0]

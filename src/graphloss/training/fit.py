@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
+from graphloss.inference.descriptions import gate, informed_probe
+from graphloss.inference.linear_probe import Probe
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
+from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
 from graphloss.training.blend import Blend
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a headless encoder between epochs
+INFORMS = 0.5  # of the gate: descriptions that inform more likely than not take part
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
@@ -78,20 +83,26 @@ def fit(
     began = time.perf_counter()
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     set_seed(settings.seed)
+    known = _start(encoder, checked, progress)
+    train = known.lines + documents
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(encoder, checked, folder, callbacks or [], progress)
-        step = _train(trainer, settings, folder)
+        trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, known.probe)
+        step = _train(trainer, settings, folder) if documents.known else None  # descriptions alone train no encoder
         trainer.blend.keep()
         predictor = predictor_of(
-            trainer.module, documents, checked.validation, len(label_names), settings.predictor, progress=progress
+            trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
         )
         taught = None
         if settings.corpus_graph == "auto" and (rest := documents.unlabeled().texts):
-            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True))
+            probe = known.refitted(predictor.support, predictor.support_labels, len(label_names))
+            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True), probe)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
-        model=FittedModel(encoder.eval(), predictor, list(label_names), documents.labeled().texts, seed=settings.seed),
+        model=FittedModel(
+            encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(known.lines)
+        ),
+        description_weight=known.weight,
         self_training=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
@@ -99,8 +110,46 @@ def fit(
     )
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What descriptions add before training: their lines, the gate's w, and the head that begins from both.
+
+    Without descriptions, or where they do not inform, there are no lines and no such head.
+    """
+
+    lines: Documents
+    weight: float | None = None
+    probe: Probe | None = None
+
+    def refitted(self, support: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe | None:
+        """The informed probe on a support whose first rows are the lines; None without descriptions that inform."""
+        if self.weight is None or not len(self.lines):
+            return None
+        k = len(self.lines)
+        return informed_probe(support[k:], labels[k:], support[:k], labels[:k].long(), classes, weight=self.weight)
+
+
+def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Known:
+    nothing, descriptions, classes = Documents([], []), checked.descriptions, len(checked.label_names)
+    if not descriptions:
+        return _Known(nothing)
+    sample = checked.documents.labeled(max(SAMPLE, classes), seed=checked.settings.seed)
+    z = encode(encoder, sample.texts, progress=progress, shared=True)
+    lines = encode(encoder, descriptions.texts, shared=True)
+    labels, described = torch.tensor(sample.labels, dtype=torch.long), torch.tensor(descriptions.labels)
+    weight = gate(z, labels, lines, described, classes)
+    if weight < INFORMS:
+        return _Known(nothing, weight)
+    return _Known(descriptions, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
+
+
 def _trainer(
-    encoder: SentenceTransformer, checked: Preflight, folder: Path, callbacks: list[TrainerCallback], progress: bool
+    encoder: SentenceTransformer,
+    checked: Preflight,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    progress: bool,
+    probe: Probe | None,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
@@ -112,7 +161,7 @@ def _trainer(
     judged = len(checked.validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
     trainer = GraphTrainer(
-        start_model(encoder, start, sample, documents, len(label_names), settings),
+        start_model(encoder, start, sample, documents, len(label_names), settings, probe),
         _arguments(settings, checked.sizes, folder, encoder.device, judged=judged),
         checked=checked,
         sample=sample,

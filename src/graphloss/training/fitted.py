@@ -24,6 +24,7 @@ class Fitted:
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training; None where it is not known.
+        description_weight: w of the descriptions, from 0 to 1; None without any.
     """
 
     model: FittedModel
@@ -31,6 +32,7 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: float | None = None
     seconds: float | None = None
+    description_weight: float | None = None
 
     def info(self, settings: TrainSettings) -> dict[str, Any]:
         """What `graphloss.json` says of this model."""
@@ -53,6 +55,7 @@ class Fitted:
             "self_training": self.self_training
             and asdict(self.self_training)
             | {"shares": dict(zip(map(str, model.labels), self.self_training.shares, strict=True))},
+            "described": {"lines": model.descriptions, "weight": self.description_weight},
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
@@ -66,4 +69,5 @@ class Fitted:
             SelfTrainingSummary(**found | {"shares": [*found["shares"].values()]}) if found else None,
             best_epoch=info.get("best_epoch"),
             seconds=info.get("seconds"),
+            description_weight=info.get("described", {}).get("weight"),
         )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphloss import distributed
-from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.mixture import share_for
 from graphloss.inference.predictor import Predictor
 from graphloss.losses.modules import Combined, GLoss, balanced_class_weights, call_loss
@@ -97,6 +97,7 @@ def start_model(
     documents: Documents,
     classes: int,
     settings: TrainSettings,
+    probe: Probe | None = None,
 ) -> GraphModel:
     """Loss and head for an encoder: σ calibrated, and the head begun as a probe, on the embeddings before training.
 
@@ -107,6 +108,7 @@ def start_model(
         documents: all training documents, for the weights of the classes and the size of a batch.
         classes: C, how many there are.
         settings: which loss, with or without a head.
+        probe: what the head begins as; a linear probe of `sample` when left out.
     """
     weights = None
     if settings.class_weights == "balanced":
@@ -128,7 +130,7 @@ def start_model(
         return GraphModel(encoder, None, loss, at_once)
     head = nn.Linear(start.shape[1], classes)
     if settings.head_start == "probe":
-        probe = linear_probe(start, sample.labels, classes)
+        probe = probe or linear_probe(start, sample.labels, classes)
         with torch.no_grad():
             head.weight.copy_(probe.weight)
             head.bias.copy_(probe.bias)

@@ -30,6 +30,7 @@ class CheckedSettings:
         documents: what to train on, labeled or not.
         validation: labeled documents that choose the best epoch; may be empty, then the last epoch is kept.
         label_names: names of the C classes.
+        descriptions: lines about classes, which may be all that is known of them.
         sizes: of batch, graph and training, as the settings and the number of labels have it.
         warnings: sentences for the user.
     """
@@ -38,6 +39,7 @@ class CheckedSettings:
     documents: Documents
     validation: Documents
     label_names: list[str]
+    descriptions: Documents
     sizes: Sizes
     warnings: list[str]
 
@@ -50,7 +52,11 @@ class Preflight(CheckedSettings):
 
 
 def check_settings(
-    settings: TrainSettings, documents: Documents, validation: Documents, label_names: list[str]
+    settings: TrainSettings,
+    documents: Documents,
+    validation: Documents,
+    label_names: list[str],
+    descriptions: Documents | None = None,
 ) -> CheckedSettings:
     """Check everything that needs no encoder; in several processes all call this.
 
@@ -59,13 +65,16 @@ def check_settings(
         documents: the training documents.
         validation: those that choose the best epoch; may be empty.
         label_names: names of the C classes.
+        descriptions: lines about classes; the gate of `inference.descriptions` sets their weight, and those that inform
+            more likely than not are labeled documents of the training and of the predictor's graph.
 
     Raises:
         InputError: there are more processes than a graph has documents.
     """
     distributed.join()
-    labeled = documents.known
-    unlabeled = len(documents) - labeled
+    descriptions = descriptions or Documents([], [])
+    labeled = documents.known or len(descriptions)
+    unlabeled = len(documents) - documents.known
     sizes = Sizes.of(labeled, settings)
     _check_processes(labeled, sizes.graph)
     unused = _unused_warning(unlabeled, settings)
@@ -74,6 +83,7 @@ def check_settings(
         documents=documents,
         validation=validation,
         label_names=label_names,
+        descriptions=descriptions,
         sizes=sizes,
         warnings=[unused] if unused else [],
     )
@@ -102,8 +112,8 @@ def _try(checked: CheckedSettings, encoder: SentenceTransformer, trial: Trial | 
     settings, documents = checked.settings, checked.documents
     check_freeze(encoder, settings.freeze)
     check_precision(encoder, settings.precision)
-    labeled = documents.known
-    counts = {"labeled": labeled, "unlabeled": len(documents) - labeled, "classes": len(checked.label_names)}
+    labeled = documents.known or len(checked.descriptions)
+    counts = {"labeled": labeled, "unlabeled": len(documents) - documents.known, "classes": len(checked.label_names)}
     memory_estimate.check_loss(settings, encoder, **counts)
     trial = trial or memory_estimate.try_texts(encoder, documents.texts, settings.freeze)
     memory_estimate.check_batch(settings, encoder, trial, labeled)

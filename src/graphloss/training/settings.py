@@ -57,6 +57,12 @@ class DataSettings:
     unlabeled: str | None = setting(
         None, "File of further documents to learn from, without labels: a table, or a .txt file with a text a line."
     )
+    describe: str | None = setting(
+        None,
+        "File of descriptions, class -> a line or several (TOML, YAML, JSON, CSV); default: the label names, as far as "
+        "they inform about the labels; off: none.",
+    )
+    add_classes: bool = setting(False, "With --describe: a described class without a labeled document is a class too.")
     validation: float = setting(
         0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9
     )

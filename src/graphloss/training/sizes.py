@@ -66,7 +66,7 @@ def format_graphs(graph_size: int, batch_size: int) -> str:
 
 def steps_of_epoch(count: int, settings: TrainSettings) -> int:
     """Optimizer steps of one pass over `count` documents."""
-    return math.ceil(math.ceil(count / graph_size_for(count, settings)) / settings.accumulate)
+    return max(1, math.ceil(math.ceil(count / graph_size_for(count, settings)) / settings.accumulate))
 
 
 def epochs_for(count: int, settings: TrainSettings) -> int:

@@ -1,0 +1,189 @@
+"""What the user knows of the classes: a line or several a class, from a file or from the label names themselves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.system import typed
+from graphloss.text.columns import did_you_mean
+
+SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
+SHAPE = 'a class and a line about it, as `card_arrival = "when will my new card come"`, or a list of lines'
+
+
+def read_descriptions(file: str | Path) -> dict[str, list[str]]:
+    """Read a file of descriptions: class -> one line or several.
+
+    Args:
+        file: TOML, YAML or JSON with a text or a list of texts a class, or CSV or TSV with two columns, class and line;
+            a header `class,description` (or `label`, `name`; `text`, `line`) is recognized.
+
+    Returns:
+        At least one line a class, without surrounding blanks, classes in the order of the file.
+
+    Raises:
+        InputError: the file cannot be read or has another shape, a class stands in it twice, or a line is empty; the
+            message names file and line.
+    """
+    path = typed(file)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: expected descriptions in a file that ends in {', '.join(SUFFIXES)}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected {SHAPE}, for each class") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    table = path.suffix.lower() in (".csv", ".tsv")
+    pairs = _rows(path, text) if table else _entries(path, text)
+    found: dict[str, list[str]] = {}
+    lines: dict[str, int] = {}
+    for line, name, value in pairs:
+        where = f"{path}, line {line}"
+        if name in found:
+            several = " in a TOML, YAML or JSON list" if table else " in one list"
+            raise InputError(
+                f"{where}: class {name!r} is described a second time (first in line {lines[name]}); put all its lines"
+                + several
+            )
+        found[name], lines[name] = _checked(value, f"{where}: class {name!r}"), line
+    if not found:
+        raise InputError(f"{path}: no class is described; expected {SHAPE}, for each class")
+    return found
+
+
+def check_descriptions(descriptions: Mapping[Any, Any], where: str = "descriptions") -> dict[Any, list[str]]:
+    """Descriptions as a caller gives them: class -> a line or a list of lines, without surrounding blanks.
+
+    Raises:
+        InputError: it is no mapping, or a class has no line or an empty one.
+    """
+    if not isinstance(descriptions, Mapping):
+        raise InputError(
+            f"{where}: expected a dictionary of a line or a list of lines a class, got {descriptions!r:.60}"
+        )
+    return {name: _checked(value, f"{where}: class {name!r}") for name, value in descriptions.items()}
+
+
+def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any], *, known_from: str, add: bool) -> None:
+    """Refuse a description of a class that no document has, unless classes are to be added.
+
+    Raises:
+        InputError: naming the class, the nearest known one, and the two ways on.
+    """
+    known = set(classes)
+    if add or not known:
+        return
+    for name in descriptions:
+        if name not in known:
+            near = did_you_mean(str(name), [str(label) for label in classes])
+            raise InputError(
+                f"class {name!r} is described, and no document of {known_from} has that label{near}; correct the name, "
+                "or give --add-classes (fit: add_classes=True) if it is a class of which no example is labeled yet"
+            )
+
+
+def names_as_descriptions(classes: Iterable[Any]) -> dict[Any, list[str]]:
+    """The label names in the words that a person would read: card_arrival is "card arrival".
+
+    Empty where one of them has no word in it, as for classes 0 and 1: then none of them says anything.
+    """
+    words = {label: _words(str(label)) for label in classes}
+    return (
+        {}
+        if any(not re.search(r"[^\W\d_]{2}", line) for line in words.values())
+        else {label: [line] for label, line in words.items()}
+    )
+
+
+def _words(label: str) -> str:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
+    return " ".join(re.sub(r"[_./\\+\-:]+", " ", apart).split())
+
+
+def _checked(value: Any, where: str) -> list[str]:
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, list | tuple) or not all(isinstance(line, str) for line in lines):
+        kind = "a table: is this a file of several data sets?" if isinstance(value, Mapping) else f"{value!r:.60}"
+        raise InputError(f"{where}: expected a line or a list of lines, got {kind}")
+    if not lines or not all(line.strip() for line in lines):
+        raise InputError(f"{where}: expected a line of words, got an empty one; describe the class or leave it out")
+    return [" ".join(line.split()) for line in lines]
+
+
+def _rows(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
+    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    try:
+        for number, row in enumerate(reader):
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != 2:
+                raise InputError(f"{path}, line {reader.line_num}: expected two cells, class and line, got {len(row)}")
+            name = row[0].strip()
+            if number == 0 and name.lower() in ("class", "label", "name", "category"):
+                continue
+            if not name:
+                raise InputError(f"{path}, line {reader.line_num}: expected the name of a class in the first cell")
+            yield reader.line_num, name, row[1]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: {error}; correct the quotes") from error
+
+
+def _entries(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
+    try:
+        match path.suffix.lower():
+            case ".toml":
+                import tomllib
+
+                found: Any = list(tomllib.loads(text).items())
+            case ".json":
+                found = json.loads(text, object_pairs_hook=lambda pairs: pairs)
+            case _:
+                found = _yaml(text)
+    except InputError:
+        raise
+    except Exception as error:  # each library has errors of its own; all of them name the line
+        kind = path.suffix[1:].upper()
+        raise InputError(f"{path}: not readable as {kind}: {' '.join(str(error).split())}; expected {SHAPE}") from error
+    if not isinstance(found, list) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
+        raise InputError(
+            f"{path}: expected {SHAPE}, for each class, got {'a list' if isinstance(found, list) else found!r:.60}"
+        )
+    seen: dict[str, int] = {}
+    for name, value in found:
+        name = str(name).strip()
+        seen[name] = seen.get(name, 0) + 1
+        yield _line_of(text, name, seen[name]), name, dict(value) if _is_table(value) else value
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, tuple) for item in value)
+
+
+def _yaml(text: str) -> Any:
+    """Pairs of the top mapping, a key that stands twice included; no aliases, which can grow without bound."""
+    import yaml
+
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise ValueError("aliases (*name) are not read here; write the line out")
+    node = yaml.compose(text, yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        return node and "something else"
+    loader = yaml.SafeLoader("")
+    return [(str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value]
+
+
+def _line_of(text: str, name: str, turn: int) -> int:
+    """Line of a key, counted from 1; of one that stands in the text several times the given one."""
+    key = re.compile(rf"""^[\s{{,]*["']?{re.escape(name)}["']?\s*[=:]""")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if key.search(line)]
+    return lines[min(turn, len(lines)) - 1] if lines else 1

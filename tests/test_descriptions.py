@@ -1,0 +1,222 @@
+"""Descriptions: read with the line at fault, gated by the labels, a prior of the head, and enough without any label."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from graphloss import TextClassifier
+from graphloss.errors import InputError
+from graphloss.inference.descriptions import STRENGTH, class_means, cross_fitted, gate, informed_probe
+from graphloss.inference.linear_probe import soft_probe
+from graphloss.losses.graph import unit
+from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def topics(each: int, *, classes: int = 4, noise: float = 0.5, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Documents around one direction a class, and a line near that direction."""
+    g = torch.Generator().manual_seed(seed)
+    centers = unit(torch.randn(classes, 24, generator=g))
+    y = torch.arange(classes).repeat_interleave(each)
+    z = unit(centers[y] + noise * torch.randn(len(y), 24, generator=g) / math.sqrt(24) * 3)
+    lines = unit(centers + 0.1 * torch.randn(classes, 24, generator=g))
+    return z, y, lines, torch.arange(classes)
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.toml", 'b = "beans"\n"a c" = ["one", " two  words "]\n'),
+            ("a.yaml", "b: beans\na c:\n  - one\n  - two words\n"),
+            ("a.json", '{"b": "beans", "a c": ["one", "two words"]}'),
+        ],
+    )
+    def test_shapes_that_are_read(self, name: str, text: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_text(text)
+        assert read_descriptions(tmp_path / name) == {"b": ["beans"], "a c": ["one", "two words"]}
+
+    @pytest.mark.parametrize("head", ["", "class,description\n", "\ufefflabel,text\n"])
+    def test_tables(self, head: str, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text(head + 'b,beans\na,"one, two"\n', encoding="utf-8")
+        assert read_descriptions(tmp_path / "a.csv") == {"b": ["beans"], "a": ["one, two"]}
+
+    @pytest.mark.parametrize(
+        ("name", "text", "said"),
+        [
+            ("a.toml", 'a = "x"\nb = ""\n', r"line 2: class 'b': expected a line of words, got an empty one"),
+            ("a.toml", "a = 'x'\na = 'y'\n", "not readable as TOML"),
+            ("a.toml", "[mr]\na = 'x'\n", "is this a file of several data sets"),
+            ("a.toml", "", "no class is described"),
+            ("a.json", '{"a": "x",\n "a": "y"}', r"line 2: class 'a' is described a second time \(first in line 1\)"),
+            ("a.json", '["a"]', "got 'a list'"),
+            ("a.yaml", "a: x\na: y\n", r"line 2: class 'a' is described a second time"),
+            ("a.yaml", "a: &p x\nb: *p\n", "aliases"),
+            ("a.yaml", "a: 3\n", r"expected a line or a list of lines, got 3"),
+            ("a.csv", "a,x\nb\n", r"line 2: expected two cells, class and line, got 1"),
+            ("a.csv", "a,x\na,y\n", r"line 2: class 'a' is described a second time"),
+            ("a.csv", "a,\n", r"line 1: class 'a': expected a line of words"),
+            ("a.doc", "a", "ends in .toml"),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_its_line(self, name: str, text: str, said: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_descriptions(tmp_path / name)
+
+    def test_a_class_that_nobody_has_is_refused_unless_it_is_to_be_added(self) -> None:
+        with pytest.raises(InputError, match=r"'spam' is described, and no document of x.csv .* --add-classes"):
+            match_classes({"spam": ["x"]}, ["ham", "eggs"], known_from="x.csv", add=False)
+        match_classes({"spam": ["x"]}, ["ham", "eggs"], known_from="x.csv", add=True)
+
+    def test_names_in_words(self) -> None:
+        found = names_as_descriptions(["card_arrival", "moneyFx", "sci.space"])
+        assert list(found.values()) == [["card arrival"], ["money Fx"], ["sci space"]]
+        assert names_as_descriptions([0, 1]) == {} == names_as_descriptions(["card_arrival", "7"])
+
+
+class TestGate:
+    def test_the_literal_ratio(self) -> None:
+        z, y, lines, classes = topics(2)
+        z, lines, y = z.double(), lines.double(), y.clone()
+        y[3] = -1
+        mean, m = z.mean(0), lines - lines.mean(0)
+        total = 0.0
+        for i in range(len(z)):
+            if y[i] >= 0:
+                scores = [math.exp(STRENGTH * float((z[i] - mean) @ m[c])) for c in range(4)]
+                total += math.log(scores[y[i]] / sum(scores)) + math.log(4)
+        assert gate(z, y, lines, classes, 4) == pytest.approx(1 / (1 + math.exp(-total)), rel=1e-4)
+
+    def test_good_descriptions_pass_and_shuffled_ones_do_not(self) -> None:
+        for seed in range(5):
+            z, y, lines, classes = topics(4, seed=seed)
+            assert gate(z, y, lines, classes, 4) > 0.99
+            assert gate(z, y, lines, classes.roll(1), 4) < 0.01
+
+    def test_without_evidence_they_are_believed(self) -> None:
+        z, y, lines, classes = topics(2)
+        assert gate(z, torch.full_like(y, -1), lines, classes, 4) == 1.0
+        assert gate(z[:0], y[:0], lines, classes, 4) == 1.0
+        assert gate(z, y, lines[:0], classes[:0], 4) == 0.0
+
+
+class TestHead:
+    def test_weight_zero_is_the_regression(self) -> None:
+        z, y, lines, classes = topics(3)
+        ours = informed_probe(z, y, lines, classes, 4, weight=0.0)
+        theirs = soft_probe(z, torch.eye(4)[y], torch.ones(len(y)))
+        torch.testing.assert_close(ours.probabilities(z), theirs.probabilities(z), atol=2e-3, rtol=0)
+
+    def test_the_literal_objective_has_its_minimum_there(self) -> None:
+        z, y, lines, classes = topics(2, classes=3)
+        w = 0.7
+        head = informed_probe(z, y, lines, classes, 3, weight=w)
+        m = class_means(lines, classes, 3).double()
+
+        def objective(weight: torch.Tensor, bias: torch.Tensor) -> float:
+            total = 0.0
+            for rows, labels, each in ((z, y, 1.0), (lines, classes, w)):
+                for x, label in zip(rows.double(), labels, strict=True):
+                    logits = weight @ x + bias
+                    total -= each * float(logits[label] - logits.logsumexp(0))
+            return total + float((weight - w * STRENGTH * m).square().sum()) / (2 * 10.0)
+
+        at = objective(head.weight.double(), head.bias.double())
+        g = torch.Generator().manual_seed(0)
+        for _ in range(20):
+            step = 0.05 * torch.randn(3, 24, generator=g, dtype=torch.double)
+            assert objective(head.weight.double() + step, head.bias.double()) > at - 1e-3
+
+    def test_permuting_the_classes_permutes_the_answer(self) -> None:
+        z, y, lines, classes = topics(2)
+        order = torch.tensor([2, 0, 3, 1])
+        one = informed_probe(z, y, lines, classes, 4).probabilities(z)
+        other = informed_probe(z, order[y], lines, order[classes], 4).probabilities(z)
+        torch.testing.assert_close(other[:, order], one, atol=2e-3, rtol=0)
+
+    def test_a_class_without_label_and_several_lines_a_class(self) -> None:
+        z, y, lines, classes = topics(6)
+        known = y != 3
+        head = informed_probe(z[known], y[known], torch.cat([lines, lines]), classes.repeat(2), 4)
+        assert (head.probabilities(z).argmax(1) == y)[y == 3].float().mean() > 0.6
+
+    def test_no_label_at_all(self) -> None:
+        z, y, lines, classes = topics(10)
+        head = informed_probe(z, torch.full_like(y, -1), lines, classes, 4)
+        assert (head.probabilities(z).argmax(1) == y).float().mean() > 0.8
+
+    def test_cross_fitted_really_leaves_out(self) -> None:
+        z, y, lines, classes = topics(2, noise=0.8)
+        found = cross_fitted(z, y, lines, classes, 4)
+        wrong = cross_fitted(z, (y + 1) % 4, lines[:0], classes[:0], 4)
+        assert (found.argmax(1) == y).float().mean() > 0.5 and found.sum(1).allclose(torch.ones(8))
+        assert (wrong.argmax(1) == (y + 1) % 4).float().mean() < 1.0
+
+
+QUICK: dict[str, Any] = {"epochs": 1, "max_length": 16, "batch_size": 12, "validation": 0.0}
+
+
+def test_the_classifier_learns_with_and_without_labels(tiny_encoder: Path, toy: Any, tmp_path: Path) -> None:
+    names = sorted(set(toy.labels))
+    pairs = list(zip(toy.texts, toy.labels, strict=True))
+    lines = {name: [text for text, label in pairs if label == name][:3] for name in names}
+    few = [label if row % 6 == 0 else None for row, label in enumerate(toy.labels)]
+    model = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, few, descriptions=lines, add_classes=True)
+    assert model.fitted_.model.descriptions in (0, 3 * len(names))
+    pile = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, [None] * len(toy.texts), descriptions=lines)
+    assert list(pile.classes_) == names and pile.fitted_.model.descriptions == 3 * len(names)
+    assert (pile.predict(toy.texts) == np.array(toy.labels)).mean() > 0.5
+    reasons = [each for row in pile.explain(toy.texts[:6]) for each in row]
+    assert all(each["description"] for each in reasons)
+    pile.save_pretrained(tmp_path / "run")
+    again = TextClassifier.from_pretrained(tmp_path / "run")
+    np.testing.assert_array_equal(again.predict_proba(toy.texts), pile.predict_proba(toy.texts))
+    assert again.fitted_.model.descriptions == 3 * len(names)
+
+
+def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "pile.txt").write_text("\n".join(toy.texts), encoding="utf-8")
+    names = sorted(set(toy.labels))
+    lines = {name: next(t for t, label in zip(toy.texts, toy.labels, strict=True) if label == name) for name in names}
+    (tmp_path / "classes.json").write_text(json.dumps(lines), encoding="utf-8")
+    quick = ["--model", tiny_encoder, "--max-length", 16, "--epochs", 1]
+    out = tmp_path / "run"
+    code, _, said = call("train", tmp_path / "pile.txt", "--describe", tmp_path / "classes.json", "--out", out, *quick)
+    assert code == 0, said
+    assert "Nothing was verified" in said and "least sure" in said
+    info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
+    assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None
+    assert len(info["least_sure"]) == 10 and info["described"]["lines"] == len(names)
+    assert "Nothing was verified" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("text,label\na goal in the match,football\na song and a tune,music\n")
+    out = tmp_path / "run"
+    quick = ["--model", tiny_encoder, "--max-length", 16, "--epochs", 1]
+    code, _, said = call("train", tmp_path / "few.csv", "--out", out, *quick)
+    assert code == 0, said
+    assert "cross-fitted" in said
+    metrics = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["split"] == "cross-fitted" and metrics["model"]["accuracy"] is not None
+
+
+def test_a_description_of_an_unknown_class_is_refused_before_the_encoder_loads(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphloss.text.encoder.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    (tmp_path / "few.csv").write_text("text,label\na goal in the match,football\na song and a tune,music\n")
+    (tmp_path / "d.toml").write_text('footbal = "the goal"\n')
+    code, _, said = call("train", tmp_path / "few.csv", "--describe", tmp_path / "d.toml", "--out", tmp_path / "run")
+    assert code == 2 and "class 'footbal' is described" in said and "Did you mean 'football'?" in said
+    assert "Traceback" not in said
