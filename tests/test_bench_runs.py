@@ -323,7 +323,7 @@ def test_one_encoder_is_in_memory_at_a_time(
     monkeypatch.setattr(encoder, "load", watched)
     grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=brief)
     assert run_bench(grid, out=tmp_path / "out", screen=QUIET).ran == 3
-    assert len(most) == 5 and max(most) == 0  # three cells, what would not fit, and the time that the plan says
+    assert len(most) == 4 and max(most) == 0  # three cells, and one for the checks and the plan's time
 
 
 def test_settings_that_a_study_found_are_those_of_every_seed(

@@ -87,7 +87,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
     }
     assert not [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     info = json.loads((run / "graphloss.json").read_text())
-    assert info["status"] == "finished" and info["format"] == 2 and len(info["labels"]) == 4
+    assert info["status"] == "finished" and info["format"] == 3 and len(info["labels"]) == 4
     assert {"settings", "versions", "data", "environment", "metrics"} <= set(info)
     assert set(info["metrics"]["model"]) >= KEYS and set(info["metrics"]["probe"]) >= KEYS
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -359,7 +359,6 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
             _with("--graph-size", "8", "--batch-size", "16"),
             ["graph_size 8", "--batch-size 8 or less"],
         ),
-        (_with("--validation", "0"), ["no document is left to score"]),
         (_with("--epochs", "0", "--weight", "2"), ["epochs", "weight"]),
         (_with("--model", "./nothing"), ["no such folder"]),
         (_with("--model", "my models/bert"), ["expected the folder of an encoder or a Hub name"]),

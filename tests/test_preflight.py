@@ -18,6 +18,7 @@ from graphloss.training import frozen_layers, memory_estimate, preflight
 from graphloss.training.progress import Screen
 
 CHECKS = {
+    preflight: ("_check_processes", "_unused_warning", "_try"),
     frozen_layers: ("check_freeze",),
     encoder_module: ("check_precision",),
     memory_estimate: ("check_loss", "try_texts", "of_activations", "check_batch"),

@@ -531,5 +531,6 @@ def test_the_callers_random_states_stay_as_they_were(tiny_encoder: Path, parts: 
     np.random.seed(6)
     torch.manual_seed(7)
     before = states()
-    fit(encoder, documents, validation, label_names, settings, folder=tmp_path)
+    checked = preflight(check_settings(settings, documents, validation, label_names), encoder)
+    fit(encoder, checked, folder=tmp_path)
     assert states() == before

@@ -186,7 +186,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     lines, (name, judged) = corpus.described(), _judged(corpus)
     truth, known = np.array(corpus.indices(judged), dtype=np.int64), work.checked.documents.labeled(PROBE_DOCUMENTS)
     if judged:
-        screen.stage(f"Scoring {len(judged):,} documents ({name}) by the model and by a probe of the untouched encoder")
+        screen.stage(f"Scoring {len(judged):,} documents ({name}) by model and linear probe of the untouched encoder")
     tuned = model.encode(judged.texts, progress=screen.draws, shared=True)
     untouched = load(work.encoder, max_length=work.checked.settings.max_length)
     before = encode(untouched, judged.texts, progress=screen.shows(len(judged)), shared=True)

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from graphloss import distributed
 
 STATE, WEIGHTS, STOPPING = "trainer_state.json", "model.safetensors", "EarlyStoppingCallback"
+ALONE = "rng_state.pth"  # the random states of a training in one process
 
 
 def complete(folder: Path) -> list[Path]:
@@ -29,8 +30,11 @@ def last_whole(folder: Path) -> Path | None:
 
 def _whole(checkpoint: Path) -> bool:
     """Whether it has every file that a resume reads, random states included, and the best weights so far beside it."""
-    count = distributed.world()
-    states = ["rng_state.pth"] if count == 1 else [f"rng_state_{rank}.pth" for rank in range(count)]
+    # one file where one process trained, else one a process, of which other numbers may go on with the training
+    numbered = sorted(path.name for path in checkpoint.glob("rng_state_*.pth"))
+    taken_over = len(numbered) > 1 or (checkpoint / ALONE).is_file()
+    own = [ALONE] if distributed.world() == 1 else [f"rng_state_{rank}.pth" for rank in range(distributed.world())]
+    states = (numbered or [ALONE]) if taken_over else own
     try:
         best = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"]
         for step in {step_of(checkpoint), best or step_of(checkpoint)}:

@@ -156,7 +156,8 @@ def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
                 kept[storage.data_ptr()] = storage.nbytes()
                 return x.detach()  # itself, kept by the step that made it, would be a circle that nothing frees
 
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            # dropout draws from the caller's random state, which stays as it was
+            with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
                 embed(encoder, tokenize(encoder, [text]))
             total += sum(size for place, size in kept.items() if place not in weights)
     finally:
