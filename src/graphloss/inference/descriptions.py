@@ -29,7 +29,8 @@ from graphloss.losses.propagation import one_hot
 from graphloss.text.selection import deal
 
 STRENGTH = 6.0
-"""Length of the prior mean in units of a class's centered description (docs/research/descriptions.md has its sensitivity)."""
+"""Length of the prior mean in units of a class's centered description (docs/research/descriptions.md has its
+sensitivity)."""
 
 
 def class_means(lines: Tensor, classes: Tensor, num_classes: int) -> Tensor:
