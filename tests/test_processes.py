@@ -277,7 +277,7 @@ def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
                 system.free = lambda: 1
             continue
         if words[0] == "glance":  # at the first answer, as `| head -1` does
-            rows = predict.predict(Path(words[1]), words[2], column=None)
+            rows = predict.predict(Path(words[1]), words[2], text=None)
             said.append((0, str(next(rows, {}).get("row", "")), ""))
             rows.close()
             continue
