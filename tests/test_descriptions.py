@@ -79,9 +79,10 @@ class TestFiles:
         match_classes({"spam": ["x"]}, ["ham", "eggs"], known_from="x.csv", add=True)
 
     def test_names_in_words(self) -> None:
-        found = names_as_descriptions(["card_arrival", "moneyFx", "sci.space"])
+        found = names_as_descriptions(["card_arrival", "moneyFx", "sci.space"], 12)
         assert list(found.values()) == [["card arrival"], ["money Fx"], ["sci space"]]
-        assert names_as_descriptions([0, 1]) == {} == names_as_descriptions(["card_arrival", "7"])
+        assert names_as_descriptions([0, 1], 2) == {} == names_as_descriptions(["card_arrival", "7"], 2)
+        assert names_as_descriptions(["cooking", "music"], 9) == {}  # over four labels a class
 
 
 class TestGate:

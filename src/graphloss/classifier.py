@@ -152,7 +152,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             unlabeled: further documents without a label, as those of `texts` whose label is None; blank ones are left
                 out.
             descriptions: class -> a line about it or several, as a person would describe it; None takes the label names
-                in words as far as they inform about the labels, False none.
+                in words where labels are few and as far as they inform about them, False none.
             add_classes: a described class without a labeled text is a class too; without any label all of them are.
             validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
 
@@ -183,7 +183,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         more = [text for text in inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
         train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more))
         label_names = [str(label) for label in known]
-        lines = names_as_descriptions(known) if descriptions is None else described
+        lines = names_as_descriptions(known, train.known) if descriptions is None else described
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:

@@ -120,7 +120,7 @@ def load_corpus(
         train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
     test = parts.get("test")
     warnings += _repeated(train, held, test)
-    descriptions = names_as_descriptions(label_names) if describe is None else described
+    descriptions = names_as_descriptions(label_names, train.known) if describe is None else described
     fingerprint, columns = _fingerprint(train, held, test), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 

@@ -15,6 +15,9 @@ from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
+NAMES_UP_TO = 4
+"""Labels a class up to which the names alone are used: beyond, their gain over ten data sets is not above zero by its
+interval (docs/research/descriptions.md). Descriptions that were written are used at any number."""
 SHAPE = 'a class and a line about it, as `card_arrival = "when will my new card come"`, or a list of lines'
 
 
@@ -92,11 +95,18 @@ def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any],
             )
 
 
-def names_as_descriptions(classes: Iterable[Any]) -> dict[Any, list[str]]:
+def names_as_descriptions(classes: Sequence[Any], labeled: int) -> dict[Any, list[str]]:
     """The label names in the words that a person would read: card_arrival is "card arrival".
 
-    Empty where one of them has no word in it, as for classes 0 and 1: then none of them says anything.
+    Empty with more than `NAMES_UP_TO` labels a class in the mean, and where a name has no word in it, as for classes 0
+    and 1: then none of them says anything.
+
+    Args:
+        classes: C labels.
+        labeled: documents with a label.
     """
+    if labeled > NAMES_UP_TO * len(classes):
+        return {}
     words = {label: _words(str(label)) for label in classes}
     return (
         {}

@@ -59,8 +59,8 @@ class DataSettings:
     )
     describe: str | None = setting(
         None,
-        "File of descriptions, class -> a line or several (TOML, YAML, JSON, CSV); default: the label names, as far as "
-        "they inform about the labels; off: none.",
+        "File of descriptions, class -> a line or several (TOML, YAML, JSON, CSV); default: the label names, where "
+        "labels are few and as far as they inform about them; off: none.",
     )
     add_classes: bool = setting(False, "With --describe: a described class without a labeled document is a class too.")
     validation: float = setting(
