@@ -15,9 +15,11 @@ import torch
 from graphloss import TextClassifier
 from graphloss.errors import InputError
 from graphloss.inference.descriptions import STRENGTH, class_means, cross_fitted, gate, informed_probe
-from graphloss.inference.linear_probe import soft_probe
+from graphloss.inference.linear_probe import FOLDS, soft_probe
 from graphloss.losses.graph import unit
+from graphloss.text.corpus import load_corpus
 from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
+from graphloss.text.selection import deal
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -157,11 +159,16 @@ class TestHead:
         assert (head.probabilities(z).argmax(1) == y).float().mean() > 0.8
 
     def test_cross_fitted_really_leaves_out(self) -> None:
-        z, y, lines, classes = topics(2, noise=0.8)
+        z, y, lines, classes = topics(3, noise=0.8)
         found = cross_fitted(z, y, lines, classes, 4)
-        wrong = cross_fitted(z, (y + 1) % 4, lines[:0], classes[:0], 4)
-        assert (found.argmax(1) == y).float().mean() > 0.5 and found.sum(1).allclose(torch.ones(8))
-        assert (wrong.argmax(1) == (y + 1) % 4).float().mean() < 1.0
+        fold = deal(y.numpy(), FOLDS, np.random.default_rng([0, 4]))
+        assert set(fold) == set(range(FOLDS))
+        for number in range(FOLDS):
+            inside = torch.from_numpy(fold == number)
+            head = informed_probe(z[~inside], y[~inside], lines, classes, 4)
+            torch.testing.assert_close(found[inside], head.probabilities(z[inside]))
+        seen = informed_probe(z, y, lines, classes, 4).probabilities(z)
+        assert (found - seen).abs().max() > 0.01
 
 
 QUICK: dict[str, Any] = {"epochs": 1, "max_length": 16, "batch_size": 12, "validation": 0.0}
@@ -173,7 +180,8 @@ def test_the_classifier_learns_with_and_without_labels(tiny_encoder: Path, toy: 
     lines = {name: [text for text, label in pairs if label == name][:3] for name in names}
     few = [label if row % 6 == 0 else None for row, label in enumerate(toy.labels)]
     model = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, few, descriptions=lines, add_classes=True)
-    assert model.fitted_.model.descriptions in (0, 3 * len(names))
+    weight = model.fitted_.description_weight
+    assert weight is not None and model.fitted_.model.descriptions == (3 * len(names) if weight >= 0.5 else 0)
     pile = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, [None] * len(toy.texts), descriptions=lines)
     assert list(pile.classes_) == names and pile.fitted_.model.descriptions == 3 * len(names)
     assert (pile.predict(toy.texts) == np.array(toy.labels)).mean() > 0.5
@@ -207,7 +215,7 @@ def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path,
     quick = ["--model", tiny_encoder, "--max-length", 16, "--epochs", 1]
     code, _, said = call("train", tmp_path / "few.csv", "--out", out, *quick)
     assert code == 0, said
-    assert "cross-fitted" in said
+    assert "cross-fitted" in said and "2 of 2 classes have one label" in said
     metrics = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["split"] == "cross-fitted" and metrics["model"]["accuracy"] is not None
 
@@ -221,3 +229,22 @@ def test_a_description_of_an_unknown_class_is_refused_before_the_encoder_loads(
     code, _, said = call("train", tmp_path / "few.csv", "--describe", tmp_path / "d.toml", "--out", tmp_path / "run")
     assert code == 2 and "class 'footbal' is described" in said and "Did you mean 'football'?" in said
     assert "Traceback" not in said
+
+
+def test_other_descriptions_are_another_corpus(tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("text,label\na goal,football\na match,football\na song,music\na tune,music\n")
+    found = []
+    for line in ("the goal", "the ball"):
+        (tmp_path / "d.toml").write_text(f'football = "{line}"\n')
+        found.append(load_corpus(str(tmp_path / "few.csv"), describe=str(tmp_path / "d.toml")).fingerprint)
+    assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize("command", ["tune", "bench"])
+def test_what_trains_on_labels_alone_says_so(command: str, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("text,label\na goal,football\na song,music\n")
+    (tmp_path / "s.toml").write_text("describe = 'classes.toml'\n")
+    code, _, said = call(command, tmp_path / "few.csv", "--config", tmp_path / "s.toml", "--out", tmp_path / "out")
+    assert code == 2 and "describe: belongs to `graphloss train`" in said
+    code, _, said = call(command, tmp_path / "few.csv", "--describe", "classes.toml")
+    assert code == 2 and "No such option" in said

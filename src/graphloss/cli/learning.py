@@ -11,6 +11,11 @@ import typer
 from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, print_json, settings_of, with_settings
 from graphloss.errors import InputError
 
+DESCRIBED = (
+    "describe",
+    "add_classes",
+)  # what `train` alone takes: trials and comparisons would leave them out in silence
+
 
 @with_settings
 def train(
@@ -57,7 +62,7 @@ def train(
             print_json(info)
 
 
-@with_settings
+@partial(with_settings, without=DESCRIBED)
 def tune(
     source: Annotated[
         str,
@@ -93,6 +98,7 @@ def tune(
     from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
+    _without_descriptions(data)
     begin = presets.settings(preset, source, settings.get("loss"))
     screen = Screen(quiet=quiet)
     try:
@@ -114,7 +120,7 @@ def tune(
         print_json(found)
 
 
-@partial(with_settings, without=("loss", "mode", "shots", "patience", "seed"))
+@partial(with_settings, without=("loss", "mode", "shots", "patience", "seed", *DESCRIBED))
 def bench(
     sources: Annotated[
         list[str] | None,
@@ -157,6 +163,7 @@ def bench(
     from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
+    _without_descriptions(data)
     chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
     if sources:
@@ -187,3 +194,11 @@ def bench(
     if outcome.failed:
         screen.warn(f"{len(outcome.failed)} failed ({', '.join(outcome.failed)}); the same command tries them again")
         raise typer.Exit(1)
+
+
+def _without_descriptions(data: dict[str, Any]) -> None:
+    """Refuse descriptions of a settings file where no training takes them."""
+    if named := [name for name in DESCRIBED if name in data]:
+        raise InputError(
+            f"{', '.join(named)}: belongs to `graphloss train`; tune and bench use the labels alone, so leave it out"
+        )

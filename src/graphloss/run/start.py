@@ -62,7 +62,7 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
     recorded = info["data"]
     kept = make(TrainSettings, info["settings"])
     before = recorded | asdict(kept)
-    asked = given | {name: place_of(given[name]) for name in ("model", "unlabeled") if given.get(name)}
+    asked = given | {name: place_of(given[name]) for name in ("model", "unlabeled", "describe") if given.get(name)}
     if other := [name for name, value in asked.items() if value != before.get(name)]:
         raise InputError(
             f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
@@ -110,6 +110,7 @@ def begin(
             **asdict(data),
             **{"text": corpus.columns.text, "label": corpus.columns.label},
             "unlabeled": place_of(data.unlabeled) if data.unlabeled else None,
+            "describe": place_of(data.describe) if data.describe else None,
             "fingerprint": corpus.fingerprint,
             "sizes": {
                 "train": len(corpus.train),

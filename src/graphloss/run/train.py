@@ -117,6 +117,11 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             "no document is set aside to score the model on; its scores are cross-fitted on the training labels, whose "
             "texts the encoder has seen: they flatter"
         )
+        if alone := sum(corpus.train.labels.count(name) == 1 for name in corpus.label_names):
+            screen.warn(
+                f"{alone:,} of {len(corpus.label_names):,} classes have one label: left out, it can be predicted by a "
+                "description alone, so that these scores say little; label a second document of each"
+            )
     train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
     checked = check_settings(settings, train, held, corpus.label_names, corpus.described())
     for line in checked.warnings:

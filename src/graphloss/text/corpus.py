@@ -1,6 +1,7 @@
 """A source as training and evaluation need it: divided, checked against each other, with a fingerprint."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class Corpus:
         validation: given with the data, or set aside from its train documents.
         test: None where the data has none.
         label_names: the classes of `train`, sorted; a class's place here is its index.
-        fingerprint: SHA-256 of all texts and labels, in their order.
+        fingerprint: SHA-256 of all texts and labels, in their order, and of a file's descriptions.
         warnings: sentences for the user, for example how many empty texts were dropped.
         columns: those that the train documents were read from, and whether they were guessed.
         descriptions: class -> lines about it, from a file or from its name; empty where there are none.
@@ -121,7 +122,7 @@ def load_corpus(
     test = parts.get("test")
     warnings += _repeated(train, held, test)
     descriptions = names_as_descriptions(label_names, train.known) if describe is None else described
-    fingerprint, columns = _fingerprint(train, held, test), parts["train"].columns
+    fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
 
@@ -243,7 +244,7 @@ def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
     return warnings
 
 
-def _fingerprint(*parts: Split | None) -> str:
+def _fingerprint(*parts: Split | None, described: dict[str, list[str]]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"split {len(part) if part else 0}\n".encode())
@@ -252,4 +253,6 @@ def _fingerprint(*parts: Split | None) -> str:
                 # lengths between the cells, so that no two different corpora are the same bytes
                 raw = b"" if cell is None else cell.encode()
                 digest.update(b"%d:" % (-1 if cell is None else len(raw)) + raw)
+    if described:  # a resumed training must not go on with other lines
+        digest.update(json.dumps(described).encode())
     return digest.hexdigest()
