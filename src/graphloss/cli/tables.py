@@ -107,7 +107,10 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     described = info.get("described", {})
     if (weight := described.get("weight")) is not None:
         used = f"{described['lines']:,} lines" if described["lines"] else "not used"
-        console.print(f"  described   {used}; they inform about the labels with probability {weight:.2f}")
+        checked = f"they inform about the labels with probability {weight:.2f}"
+        if metrics["split"] == "unverified":
+            checked = "there is no label to check them by"
+        console.print(f"  described   {used}; {checked}")
     if taught := info.get("self_training"):
         console.print(
             f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
