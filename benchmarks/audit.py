@@ -41,7 +41,7 @@ def embeddings(data: str, cache: Path) -> tuple[np.ndarray, np.ndarray, int]:
         from graphloss.text.encoder_source import resolve
 
         corpus = load_corpus(data)
-        labels = np.array(corpus.indices(corpus.train))
+        labels = np.array(corpus.train.labels)
         rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:DOCUMENTS])
         z = encode(load(resolve(None), max_length=TOKENS), [corpus.train.texts[row] for row in rows])
         np.savez(path, z=z.numpy(), y=labels[rows], classes=len(corpus.label_names))

@@ -17,7 +17,6 @@ from itertools import product
 from pathlib import Path
 from time import process_time
 
-import left_out_scores as opinions
 import numpy as np
 import pyarrow.parquet
 import torch
@@ -122,8 +121,6 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
     balanced = guess(
         "spreading, equal class mass", normalized(normalized(f, even) * cg.class_mass(f, hidden, even), even)
     )
-    u = cg.poisson(graph, labels, num_classes)
-    guess("Poisson learning", u)
     true = torch.bincount(y[hidden], minlength=num_classes) / hidden.sum()
     guess("spreading, true class mass", normalized(f, even) * cg.class_mass(f, hidden, true))
     began = process_time()
@@ -141,17 +138,9 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
         w = torch.where(given, w.sum() * un.LABELED_WEIGHT / (1 - un.LABELED_WEIGHT) / given.sum(), w)
         return soft_probe(z, t, w, inverse_regularization=c)
 
-    plain_10 = head("soft probe on spreading, C = 10", plain(balanced, 10.0))
+    head("soft probe on spreading, C = 10", plain(balanced, 10.0))
     if task != "banking77":
         head("soft probe on spreading, C = 1", plain(balanced, 1.0))
-        head("soft probe on Poisson learning, C = 10", plain(u.clamp_min(0.0), 10.0))
-        v = normalized(u.clamp_min(0.0), even) + 0.01  # a floor: no class is ruled out
-        v = normalized(v * cg.class_mass(v, hidden, taught.prior), even)
-        v = guess("pool with Poisson learning", un.pool(v, regression.probabilities(z), un.POOL))
-        head("soft probe on the pool with Poisson learning", plain(v, 1.0))
-    left = opinions.left_out_scores(z, labels, num_classes, graph=graph)
-    trusted = left is None or left.graph_accuracy >= left.regression_accuracy
-    head("soft probe on spreading, or regression by left-out accuracy", plain_10 if trusted else regression)
     soft = soft_probe(z, taught.targets, taught.weights, inverse_regularization=1.0)
     head("soft probe on the pool, C = 1", soft)
     for name, share, scale in [
@@ -170,7 +159,6 @@ def run(task: str, shots: int, seed: int, cache: Path) -> dict[str, object]:
         "test": test,
         "unlabeled": transductive,
         "agreement": round(taught.agreement, 3),
-        "left_out": left and vars(left),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
 

@@ -51,7 +51,7 @@ def main() -> None:
     rows = []
     for data in DATA:
         corpus = load_corpus(data, validation=0.0)
-        labels = torch.tensor(corpus.indices(corpus.train))
+        labels = torch.tensor(corpus.train.labels)
         for by_class in (False, True):
             for remembered in (0, REMEMBERED):
                 percent = covered(labels, remembered, by_class)

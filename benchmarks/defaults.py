@@ -76,10 +76,10 @@ def drawn(data: str, seed: int) -> tuple[Documents, Documents, list[str]]:
     corpus = load_corpus(data, shots=shots, seed=seed)
     assert corpus.test is not None
     names = sorted(np.random.default_rng(seed).permutation(corpus.label_names)[:classes].tolist())
-    test = some(corpus.test.texts, corpus.test.labels, names)
+    test = some(corpus.test, names)
     chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:TEST_DOCUMENTS])
-    scored = Documents([test.texts[i] for i in chosen], [test.labels[i] for i in chosen])
-    return some(corpus.train.texts, corpus.train.labels, names), scored, names
+    scored = test.take(chosen.tolist())
+    return some(corpus.train, names), scored, names
 
 
 def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
@@ -107,10 +107,9 @@ def cell(variant: str, data: str, seed: int) -> dict[str, Any]:
     }
 
 
-def some(texts: list[str], labels: list[str | None], names: list[str]) -> Documents:
+def some(documents: Documents, names: list[str]) -> Documents:
     """The documents of these classes."""
-    kept = [(text, names.index(label)) for text, label in zip(texts, labels, strict=True) if label in names]
-    return Documents([text for text, _ in kept], [label for _, label in kept])
+    return documents.take(row for row, name in enumerate(documents.names) if name in names).with_classes(names)
 
 
 def figures(truth: np.ndarray, probabilities: np.ndarray, names: list[str]) -> dict[str, float]:

@@ -77,7 +77,7 @@ def drawn(task: str, shots: int, seed: int) -> dict[str, Any]:
     """The documents of a cell: texts and class indices of the labeled and of the scored, texts of the unlabeled."""
     corpus = load_corpus(task, shots=shots, keep_unlabeled=True, validation=0.0, seed=seed)
     assert corpus.test is not None
-    labels, truth = np.array(corpus.indices(corpus.train)), np.array(corpus.indices(corpus.test))
+    labels, truth = np.array(corpus.train.labels), np.array(corpus.test.labels)
     given, rest = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
     rest = np.random.default_rng([seed, 9]).permutation(rest)[: UNLABELED[task]]
     scored = np.random.default_rng(5).permutation(len(truth))[: TEST[task]]

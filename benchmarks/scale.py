@@ -132,7 +132,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
     corpus = load_corpus(data)
     texts = load_split(data, "test").texts[:TEXTS]
     encoder = load(resolve(None), device="cpu").eval()
-    labels = corpus.indices(corpus.train)
+    labels = corpus.train.labels
     generator = torch.Generator().manual_seed(0)
     # the time does not depend on what the numbers are: head and graph of the size that this corpus gives
     z = torch.nn.functional.normalize(torch.randn(len(labels), DIMENSIONS, generator=generator))

@@ -173,7 +173,7 @@ def measure(name: str, remembered: list[int], repeats: int, published: int) -> l
     classes = len(corpus.label_names)
     steps, taken = our_steps(classes, remembered)
     tokens, slow = published_step(classes) if published else (None, None)
-    drawn = batches(corpus.train.texts, corpus.indices(corpus.train))
+    drawn = batches(corpus.train.texts, corpus.train.labels)
     for step in steps.values():  # caches and the optimizer's state
         step(next(drawn))
     times: dict[str, list[tuple[float, float]]] = {case: [] for case in steps}

@@ -44,7 +44,7 @@ WAYS = {
 def truth(task: str) -> dict[str, int]:
     """The class of every training text."""
     corpus = load_corpus(task, validation=0.0)
-    return dict(zip(corpus.train.texts, corpus.indices(corpus.train), strict=True))
+    return dict(zip(corpus.train.texts, corpus.train.labels, strict=True))
 
 
 def taught(predictor: Predictor, z: torch.Tensor) -> dict[str, Predictor]:

@@ -114,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     corpus = load_corpus(options.data)
-    labels = corpus.indices(corpus.train)
+    labels = corpus.train.labels
     chosen = next(iter(ClassAwareBatchSampler(labels, DOCUMENTS)))
     batch = [(corpus.train.texts[row], labels[row], row) for row in chosen]
     rows: dict[str, dict[str, float]] = {}

@@ -255,11 +255,3 @@ def corpus_spread(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> 
         if c >= 0:
             y[i, c] = 1.0 / sum(other == c for other in labels.tolist())
     return torch.linalg.inv(torch.eye(len(w), dtype=torch.float64) - alpha * root[:, None] * w * root[None, :]) @ y
-
-
-def poisson(w: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Calder et al. 2020, equation 2.2, by the pseudo-inverse of the Laplacian of a connected graph."""
-    given = labels >= 0
-    y = functional.one_hot(labels.clamp_min(0), num_classes).double() * given[:, None]
-    b = (y - y[given].mean(0)) * given[:, None]
-    return torch.linalg.pinv(torch.diag(w.sum(1)) - w) @ b

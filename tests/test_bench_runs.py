@@ -181,11 +181,11 @@ def test_the_untouched_encoder_is_scored_as_it_came(
 
     corpus = load_corpus(str(data), shots=8, seed=1)
     encoder = load(str(tiny_encoder), max_length=16)
-    probe = linear_probe(encode(encoder, corpus.train.texts), corpus.indices(corpus.train), 3)
+    probe = linear_probe(encode(encoder, corpus.train.texts), corpus.train.labels, 3)
     assert corpus.test is not None
     predicted = probe.probabilities(encode(encoder, corpus.test.texts)).numpy().argmax(1)
     (cell,) = [cell for cell in cells if cell["loss"] == "untouched" and cell["seed"] == 1]
-    wanted = f1_score(corpus.indices(corpus.test), predicted, average="macro")
+    wanted = f1_score(corpus.test.labels, predicted, average="macro")
     assert cell["scores"]["probe"]["macro_f1"] == pytest.approx(wanted)
 
 

@@ -17,7 +17,7 @@ def test_size_classes_and_splits():
     assert time.perf_counter() - start < 10
     assert corpus.test is not None
     parts = (corpus.train, corpus.validation, corpus.test)
-    counts = Counter(label for part in parts for label in part.labels)
+    counts = Counter(label for part in parts for label in part.names)
     total = sum(counts.values())
     assert 900 < total < 2000
     assert len(counts) >= 10
@@ -25,7 +25,7 @@ def test_size_classes_and_splits():
     assert max(counts.values()) > 10 * min(counts.values())
     for part, share in zip(parts, (0.6, 0.15, 0.25), strict=True):
         assert abs(len(part) / total - share) < 0.02
-        assert set(part.labels) == set(counts)
+        assert set(part.names) == set(counts)
     texts = [text for part in parts for text in part.texts]
     assert len(set(texts)) == total
     assert 25 < sum(len(text.split()) for text in texts) / total < 60

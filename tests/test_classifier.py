@@ -280,7 +280,7 @@ def test_the_same_documents_are_held_out_as_by_the_command(tmp_path: Path) -> No
     names = sorted(f"k{letter}" for letter in ascii_lowercase)  # more than ten classes: 10 comes before 2 as a text
     labels = [names[row % 26] for row in range(260)]
     texts = [f"text {row}" for row in range(260)]
-    _, held = held_out(Documents(texts, [names.index(label) for label in labels]), names, 0.1, 0)
+    _, held = held_out(Documents.named(texts, labels), 0.1, 0)
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{t},{y}\n" for t, y in zip(texts, labels, strict=True)))
     assert sorted(held.texts) == sorted(load_corpus(str(tmp_path / "a.csv"), validation=0.1).validation.texts)
 

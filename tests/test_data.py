@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from graphloss.errors import InputError
 from graphloss.text.corpus import load_corpus, load_split
 from graphloss.text.description import describe
+from graphloss.text.documents import Documents
 from graphloss.text.formats import IN_MEMORY, LISTED, column_names, rows
 from graphloss.text.selection import few_shots, hold_out
 from graphloss.text.sources import goes_by_name, list_corpora
-from graphloss.text.splits import Split
 from graphloss.text.texts import read_texts
 
 SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
@@ -70,10 +70,10 @@ def test_every_format_gives_the_same_documents(tmp_path, suffix):
     path = write(tmp_path / f"some{suffix}", TEXTS, LABELS)
     split = load_split(str(path))
     assert split.texts == [text for text, label in zip(TEXTS, LABELS, strict=True) if label]
-    assert split.labels == [label for label in LABELS if label]
+    assert split.names == [label for label in LABELS if label]
     corpus = load_corpus(str(path), validation=0)
-    assert corpus.train == Split(TEXTS, ["good", "bad", "good", "bad", None, "good"])
-    assert corpus.indices(corpus.train) == [1, 0, 1, 0, -1, 1]
+    assert corpus.train == Documents.named(TEXTS, ["good", "bad", "good", "bad", None, "good"])
+    assert corpus.train.labels == [1, 0, 1, 0, -1, 1]
     assert (corpus.name, corpus.label_names, corpus.test, len(corpus.validation)) == ("some", ["bad", "good"], None, 0)
     assert [text for _, text in read_texts(path)] == TEXTS
 
@@ -136,19 +136,19 @@ def test_a_quote_over_rows_of_tabs_is_refused(tmp_path):
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_labels_become_names(tmp_path, suffix, labels, names):
     path = write(tmp_path / f"a{suffix}", ["u", "v", "w"], labels)
-    assert load_corpus(str(path), validation=0).train.labels == names
+    assert load_corpus(str(path), validation=0).train.names == names
 
 
 def test_numbers_of_csv_lose_an_empty_fraction(tmp_path):
     path = write(tmp_path / "a.csv", list("uvwxy"), ["1.0", "2", "", "-3.0", "1.10"])
-    assert load_corpus(str(path), validation=0).train.labels == ["1", "2", None, "-3", "1.10"]
+    assert load_corpus(str(path), validation=0).train.names == ["1", "2", None, "-3", "1.10"]
 
 
 def test_names_stored_in_parquet_are_used(tmp_path):
     about = {"info": {"features": {"label": {"names": ["cold", "warm"], "_type": "ClassLabel"}}}}
     table = pa.table({"text": list("uvw"), "label": [1, 0, -1]})
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), tmp_path / "a.parquet")
-    assert load_corpus(str(tmp_path / "a.parquet"), validation=0).train.labels == ["warm", "cold", None]
+    assert load_corpus(str(tmp_path / "a.parquet"), validation=0).train.names == ["warm", "cold", None]
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -159,19 +159,19 @@ def test_names_stored_in_parquet_are_used(tmp_path):
 )
 def test_columns_are_guessed_by_name(tmp_path, text, label):
     path = write(tmp_path / "a.csv", ["u", "v"], ["x", "y"], text=text, label=label)
-    assert load_corpus(str(path), validation=0).train == Split(["u", "v"], ["x", "y"])
+    assert load_corpus(str(path), validation=0).train == Documents.named(["u", "v"], ["x", "y"])
 
 
 def test_columns_can_be_given_and_label_text_wins_over_numbers(tmp_path):
     rows = [{"label": i, "label_text": "ab"[i], "text": "uv"[i], "note": "no"} for i in (0, 1)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.labels == ["a", "b"]
-    assert load_corpus(str(tmp_path / "a.jsonl"), label="label", validation=0).train.labels == ["0", "1"]
+    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.names == ["a", "b"]
+    assert load_corpus(str(tmp_path / "a.jsonl"), label="label", validation=0).train.names == ["0", "1"]
 
 
 def test_a_label_may_be_missing_in_the_first_object(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "u"}\n\n{"text": "v", "label": "x"}\n{"label": "y", "text": "w"}\n')
-    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.labels == [None, "x", "y"]
+    assert load_corpus(str(tmp_path / "a.jsonl"), validation=0).train.names == [None, "x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_the_columns_of_train_hold_for_the_other_files(tmp_path):
     write(tmp_path / "train.csv", ["u", "v"], ["x", "y"], text="review", label="class")
     rows = [{"text": "id 7", "review": "w", "class": "x", "label": "z"}]
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert load_corpus(str(tmp_path)).test == Split(["w"], ["x"])
+    assert load_corpus(str(tmp_path)).test == Documents.named(["w"], ["x"], ["x", "y"])
 
 
 def test_folders_that_cannot_be_used(tmp_path):
@@ -366,7 +366,7 @@ def test_documents_without_a_label_cannot_judge(tmp_path):
     write(tmp_path / "train.csv", *many(3, 3))
     write(tmp_path / "test.csv", ["u", "v"], ["", "class 1"])
     corpus = load_corpus(str(tmp_path))
-    assert corpus.test == Split(["v"], ["class 1"])
+    assert corpus.test == Documents.named(["v"], ["class 1"], corpus.label_names)
     assert any("test split has 1 unlabeled documents" in warning for warning in corpus.warnings)
     write(tmp_path / "test.csv", ["u", "v"], None)
     corpus = load_corpus(str(tmp_path))
@@ -429,15 +429,15 @@ def test_shots_of_a_corpus(tmp_path):
     texts, names = many(30, 12, 2)
     path = str(write(tmp_path / "a.csv", [*texts, "nobody knows"], [*names, ""]))
     whole, few = load_corpus(path, validation=0.2), load_corpus(path, shots=4, validation=0.2)
-    assert Counter(whole.validation.labels) == {"class 0": 6, "class 1": 2}
-    assert Counter(few.train.labels) == {"class 0": 4, "class 1": 4, "class 2": 2}
-    assert Counter(few.validation.labels) == {"class 0": 4, "class 1": 2}
+    assert Counter(whole.validation.names) == {"class 0": 6, "class 1": 2}
+    assert Counter(few.train.names) == {"class 0": 4, "class 1": 4, "class 2": 2}
+    assert Counter(few.validation.names) == {"class 0": 4, "class 1": 2}
     kept = load_corpus(path, shots=4, validation=0.2, keep_unlabeled=True)
     assert len(kept.train) == len(whole.train) == 45 - 8
-    assert Counter(kept.train.labels)[None] == 37 - 10
+    assert Counter(kept.train.names)[None] == 37 - 10
     assert kept.validation == few.validation
     assert not set(few.validation.texts) & set(kept.train.texts)
-    labeled = {text for text, name in zip(kept.train.texts, kept.train.labels, strict=True) if name is not None}
+    labeled = {text for text, name in zip(kept.train.texts, kept.train.names, strict=True) if name is not None}
     assert labeled == set(few.train.texts)
     assert load_corpus(path, shots=4, seed=1).fingerprint != load_corpus(path, shots=4).fingerprint
 
@@ -451,7 +451,7 @@ def test_further_documents_without_labels(tmp_path):
         labeled = write(tmp_path / "b.csv", TEXTS, LABELS, text=options.get("text", "text"))
         corpus = load_corpus(str(labeled), shots=1, unlabeled=str(tmp_path / name), **options)
         assert corpus.train.texts == [*plain.train.texts, "one more", "and another"]
-        assert corpus.train.labels == [*plain.train.labels, None, None] and corpus.validation == plain.validation
+        assert corpus.train.names == [*plain.train.names, None, None] and corpus.validation == plain.validation
         assert corpus.fingerprint != plain.fingerprint and corpus.train.known == len(plain.train)
     other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labeled data alone
     (tmp_path / "table.csv").write_text("sentence\none more\n")
@@ -584,7 +584,7 @@ def test_a_data_set_of_the_hub(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     corpus = load_corpus("hub:owner/name:config")
     assert corpus.name == "name"
-    assert corpus.train.labels == ["no", "yes", "no", "yes", None]
+    assert corpus.train.names == ["no", "yes", "no", "yes", None]
     assert corpus.validation.texts == ["dev 0", "dev 1"]
     assert corpus.test is None
 
@@ -607,7 +607,7 @@ def test_a_split_of_the_hub_without_labels_is_left_out(monkeypatch):
     tables = {split: datasets.Dataset.from_dict(table) for split, table in columns.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *args: datasets.DatasetDict(tables))
     corpus = load_corpus("hub:owner/name", label="kind")
-    assert corpus.train.labels + corpus.validation.labels == ["x", "y"]
+    assert corpus.train.names + corpus.validation.names == ["x", "y"]
     assert corpus.test is None
     assert any("the test split has no labels, so it is not used" in warning for warning in corpus.warnings)
     with pytest.raises(InputError, match=r"test split has the columns 'body', and no 'kind'"):

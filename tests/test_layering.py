@@ -293,3 +293,64 @@ assert not logging.getLogger().handlers, "logging was configured"
     assert done.stdout == "" and done.stderr == ""
     assert not list(tmp_path.iterdir())
     assert len(names) >= 35
+
+
+# Names that nothing in the package calls: what Python, a library or a user calls by name.
+CALLED_FROM_OUTSIDE = {"cli.application._common"}
+
+
+def top_level_names(tree: ast.Module) -> dict[str, ast.stmt]:
+    """The names that a module defines, with the statement that does."""
+    found: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def used_names(tree: ast.Module, own: str) -> set[tuple[str, str]]:
+    """(module, name) for each name of ours that a module takes from another one or uses of its own."""
+    aliases: dict[str, str] = {}
+    used: set[tuple[str, str]] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}".removeprefix("graphloss.")
+                if whole in MODULES:
+                    aliases[alias.asname or alias.name] = whole
+                else:
+                    used.add(((node.module or "").removeprefix("graphloss."), alias.name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            used.add((aliases[node.value.id], node.attr))
+    for statement in tree.body:
+        mine = set(top_level_names(ast.Module([statement], [])))
+        loads = (
+            node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        )
+        used |= {(own, name) for name in loads if name not in mine}  # a function that only calls itself is unused
+        texts = (node.value for node in ast.walk(statement) if isinstance(node, ast.Constant))
+        used |= {(own, text) for text in texts if isinstance(text, str) and text.isidentifier() and text not in mine}
+    return used
+
+
+def test_every_top_level_name_is_used_or_public() -> None:
+    """In the package itself: what only tests call belongs to the tests."""
+    used = set().union(*(used_names(tree, name) for name, tree in TREES.items()))
+    from graphloss import _HOME  # the exported names
+
+    used |= {(home, name) for name, home in _HOME.items()}
+    page = (PACKAGE.parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    documented = {line.removeprefix("::: graphloss.") for line in page.splitlines() if line.startswith(":::")}
+    names = [(module, name) for module, tree in TREES.items() for name in top_level_names(tree)]
+    names = [(module, name) for module, name in names if not name.startswith("__")]
+    unused = [
+        f"{module}.{name}"
+        for module, name in names
+        if (module, name) not in used and module not in documented and f"{module}.{name}" not in documented
+    ]
+    assert set(unused) == CALLED_FROM_OUTSIDE
+    assert len(names) >= 500

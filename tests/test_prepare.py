@@ -418,7 +418,7 @@ def test_a_prepared_data_set_loads_by_its_name(server: Server, tmp_path: Path, c
     texts = {line.split("\t")[1] for line in train.decode().splitlines()}
     assert set(corpus.train.texts) | set(corpus.validation.texts) == texts and len(texts) == 68
     assert not set(corpus.train.texts) & set(corpus.validation.texts)
-    assert set(corpus.validation.labels) == set(TOPICS)
+    assert set(corpus.validation.names) == set(TOPICS)
     record = json.loads((cache / "r8" / "prepared.json").read_text())
     assert [file["sha256"] for file in record["files"]] == [digest(train), digest(test)]
     assert record["files"][0]["url"] == f"{server.url}/train.txt" and record["date"].startswith("20")

@@ -181,8 +181,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
         more = [text for text in inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
-        train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more))
         label_names = [str(label) for label in known]
+        train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more), label_names)
         lines = names_as_descriptions(known, train.known) if descriptions is None else described
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
@@ -192,7 +192,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
-            train, held = inputs.held_out(train, label_names, share, settings.seed)
+            train, held = inputs.held_out(train, share, settings.seed)
         checked = check_settings(settings, train, held, label_names, described_by)
         for line in checked.warnings:
             warnings.warn(line, UserWarning, stacklevel=2)

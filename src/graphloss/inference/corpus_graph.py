@@ -8,9 +8,7 @@ Letters::
     Y (n, C)   one-hot labels, each column divided by its number of labels: classes send out the same mass
 
     spreading   F = K Y                                              Zhou et al. 2003, equation 3
-    left out    F_i = sum over labels j that are not in i's fold of K_ij y_j
     class mass  F_ic q_c / sum_i F_ic, then rows to one              Zhu, Ghahramani, Lafferty 2003, equation 9
-    Poisson     (D - W) U = sum_i (y_i - mean y) e_i                 Calder, Cook, Thorpe, Slepcev 2020, equation 2.2
     weight      1 - H(F_i) / log C                                   Iscen et al. 2019, equation 11
     clusters    (sum_c e_cc - sum_c a_c^2) / (1 - sum_c a_c^2)        Newman 2003, equation 2
                 e: parts of all edges' weight within a class, a: parts of all degrees
@@ -32,9 +30,6 @@ from graphloss.losses.propagation import normalized, one_hot
 
 K, SIGMA, ALPHA = 10, 0.3, 0.9
 """Neighbors, bandwidth and share that flows on: chosen on frozen embeddings (docs/research/corpus_graph.md)."""
-
-LEAK = 1e-3
-"""Poisson learning's loss a step, which keeps the system regular on a graph of several components."""
 
 COLUMNS = 64  # solved together: 128 MB of vectors at 100,000 documents
 
@@ -161,39 +156,6 @@ def spread(graph: CorpusGraph, labels: Tensor, num_classes: int, *, alpha: float
     return solve(graph, balanced(labels, num_classes, graph.degree.dtype), alpha).clamp_min(0.0)
 
 
-def left_out(graph: CorpusGraph, labels: Tensor, num_classes: int, folds: Tensor, *, alpha: float = ALPHA) -> Tensor:
-    """F of each labeled document without the labels of its fold.
-
-    One column is solved for each class of each fold: exact leave-one-out (as many folds as labels) takes one a label, a
-    few folds a few times C, however many labels there are.
-
-    Args:
-        graph: n nodes.
-        labels: (n,) class indices, -1 for unlabeled.
-        num_classes: C.
-        folds: (n,) int64, the fold of each labeled document.
-        alpha: as in `spread`.
-
-    Returns:
-        (l, C) for the l labeled documents in their order; zero for a class without a label in another fold.
-    """
-    given = (labels >= 0).nonzero()[:, 0]  # (l,)
-    y, fold = labels[given], folds[given]
-    pairs, pair = torch.stack([fold, y]).unique(dim=1, return_inverse=True)  # (2, m), (l,)
-    m = pairs.shape[1]
-    found = graph.degree.new_empty(len(given), m)
-    for first in range(0, m, COLUMNS):
-        here = (pair >= first) & (pair < first + COLUMNS)
-        b = graph.degree.new_zeros(len(graph), min(COLUMNS, m - first))
-        b[given[here], pair[here] - first] = 1.0
-        found[:, first : first + COLUMNS] = solve(graph, b, alpha)[given]
-    others = fold[:, None] != pairs[0][None, :]  # (l, m)
-    classes = one_hot(pairs[1], num_classes, found.dtype)  # (m, C)
-    size = torch.bincount(pair, minlength=m).to(found.dtype)  # (m,)
-    labels_left = (others * size) @ classes  # (l, C)
-    return ((found * others) @ classes).clamp_min(0.0) / labels_left.clamp_min(1)
-
-
 def class_mass(f: Tensor, rows: Tensor, prior: Tensor) -> Tensor:
     """The factor (C,) that brings the mass of each class over `rows` to the prior, rows being scaled to one first.
 
@@ -206,32 +168,6 @@ def class_mass(f: Tensor, rows: Tensor, prior: Tensor) -> Tensor:
     mass = normalized(f[reached], prior).sum(dim=0)  # (C,)
     factor = torch.where(mass > 0, prior / torch.where(mass > 0, mass, 1.0), 0.0) * reached.sum()
     return factor if reached.any() else torch.ones_like(factor)
-
-
-def poisson(graph: CorpusGraph, labels: Tensor, num_classes: int, *, leak: float = LEAK) -> Tensor:
-    """Poisson learning: labels are sources and sinks, centered so that nothing pulls all documents to one class.
-
-    Solves ((1 + leak) D - W) U = B with b_i = y_i - mean y at the labeled documents: as leak goes to 0 on a connected
-    graph, the published equation up to a constant a column. On a graph of several components that equation has no
-    solution; the leak gives each the surplus of its labels.
-
-    Args:
-        graph: n nodes.
-        labels: (n,) class indices, -1 for unlabeled.
-        num_classes: C.
-        leak: above 0; below 1e-3 float32 has no digits left on a large graph.
-
-    Returns:
-        U (n, C) potentials, signed; the class of a document is the largest of its row.
-    """
-    if not leak > 0:
-        raise ValueError(f"leak must be above 0, got {leak}; {LEAK} is small enough")
-    y = one_hot(labels, num_classes, graph.degree.dtype)
-    given = labels >= 0
-    b = torch.where(given[:, None], y - y[given].mean(dim=0) if given.any() else y, 0.0)  # (n, C)
-    root = torch.where(graph.degree > 0, graph.degree, 1.0).rsqrt()[:, None]
-    alpha = 1.0 / (1.0 + leak)
-    return alpha * root * solve(graph, root * b, alpha)
 
 
 def assortativity(graph: CorpusGraph, classes: Tensor) -> float:

@@ -85,14 +85,10 @@ def sorted_labels(labels: set[Any]) -> list[Any]:
         raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
 
 
-def held_out(train: Documents, label_names: Sequence[str], share: float, seed: int) -> tuple[Documents, Documents]:
+def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Documents]:
     """Hold out a share of each class's labeled documents for validation, the same ones as `graphloss train` does."""
-    held = hold_out([None if label < 0 else label_names[label] for label in train.labels], share, seed)
-    kept = sorted(set(range(len(train))) - set(held))
-    parts = [
-        Documents([train.texts[row] for row in rows], [train.labels[row] for row in rows]) for rows in (kept, held)
-    ]
-    return parts[0], parts[1]
+    held = hold_out(train.names, share, seed)
+    return train.take(sorted(set(range(len(train))) - set(held))), train.take(held)
 
 
 def evidence(

@@ -1,4 +1,4 @@
-"""Labels flow over a graph: harmonic functions, label spreading, and both with each document's own label left out.
+"""Labels flow over a graph: the kernels that predict each document without its own label.
 
 Letters::
 
@@ -7,10 +7,9 @@ Letters::
     L, U          nodes whose label is shown / hidden (in number l and u)
     Y (l, C)      one-hot rows                                    F (n, C) class probabilities
 
-    harmonic      F_U = (I - P_UU)^-1 P_UL Y_L                    Zhu, Ghahramani, Lafferty 2003, equation 5
-    spreading     F   = (I - a S)^-1 Y, rows normalized           Zhou et al. 2003, equation 3
     left out      F_i = sum_{j != i} K_ij y_j / sum_{j != i} K_ij with
-                  K = P_LL + P_LU (I - P_UU)^-1 P_UL  (harmonic)  or  K = (I - a S)^-1  (spreading)
+                  K = P_LL + P_LU (I - P_UU)^-1 P_UL  (harmonic: Zhu, Ghahramani, Lafferty 2003, equation 5)  or
+                  K = (I - a S)^-1  (spreading: Zhou et al. 2003, equation 3)
 
 Each is one symmetric positive definite system of `solvers`. A label of -1 is a hidden node everywhere.
 """
@@ -40,47 +39,6 @@ def normalized(f: Tensor, prior: Tensor) -> Tensor:
     return torch.where(reached, f / torch.where(reached, total, torch.ones_like(total)), prior)
 
 
-def class_mass_normalized(f: Tensor, prior: Tensor, rows: Tensor) -> Tensor:
-    """Scale classes so that their mass over `rows` follows the prior, then rows to one (Zhu et al. 2003, equation 9).
-
-    Args:
-        f: (n, C) probabilities.
-        prior: (C,) share each class should have.
-        rows: (n,) boolean, the predicted rows; the others are returned as they are.
-    """
-    mass = f[rows].sum(dim=0)  # (C,)
-    scaled = f * torch.where(mass > 0, prior / torch.where(mass > 0, mass, torch.ones_like(mass)), prior)
-    return torch.where(rows[:, None], normalized(scaled, prior), f)
-
-
-def harmonic(
-    logw: Tensor, labels: Tensor, num_classes: int, *, shown: Tensor | None = None, class_mass: bool = False
-) -> Tensor:
-    """Harmonic function: a hidden node is the mean of its neighbors, a shown one its label.
-
-    Args:
-        logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabeled (always hidden).
-        num_classes: C.
-        shown: (n,) boolean, labels the graph may see; all that are given when left out.
-        class_mass: rescale so that the classes keep the shown labels' proportions among the hidden nodes.
-
-    Returns:
-        F (n, C); one-hot rows where shown.
-    """
-    seen = labels >= 0 if shown is None else shown & (labels >= 0)
-    y = one_hot(torch.where(seen, labels, -1), num_classes, logw.dtype)  # (n, C)
-    hidden = (~seen).nonzero()[:, 0]  # (u,)
-    prior = frequencies(y)
-    if hidden.numel() == 0:
-        return y
-    rows = logw[hidden]  # (u, n)
-    p = torch.softmax(rows, dim=1)
-    f_u = absorb(p[:, hidden], p @ y, log_norm(rows, p) / 2, prior)  # (u, C)
-    f = y.index_copy(0, hidden, f_u)
-    return class_mass_normalized(f, prior, ~seen) if class_mass else f
-
-
 def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Return (I - a S, log S)."""
     if not 0 < alpha < 1:
@@ -88,28 +46,6 @@ def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     half = logsumexp(logw) / 2  # (n,)
     log_s = logw - half[:, None] - half[None, :]  # (n, n)
     return torch.eye(logw.shape[0], dtype=logw.dtype, device=logw.device) - alpha * log_s.exp(), log_s
-
-
-def spreading(
-    logw: Tensor, labels: Tensor, num_classes: int, *, alpha: float = 0.9, class_mass: bool = False
-) -> Tensor:
-    """Label spreading: rows of (I - a S)^-1 Y, normalized.
-
-    Args:
-        logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabeled.
-        num_classes: C.
-        alpha: share that flows on at each step, between 0 and 1 (exclusive); the rest returns to the labels.
-        class_mass: as in `harmonic`, over the unlabeled nodes.
-
-    Returns:
-        F (n, C).
-    """
-    y = one_hot(labels, num_classes, logw.dtype)  # (n, C)
-    prior = frequencies(y)
-    m, _ = _spread_system(logw, alpha)
-    f = normalized(solve(m, y), prior)
-    return class_mass_normalized(f, prior, labels < 0) if class_mass else f
 
 
 def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tensor | None = None) -> Tensor:
@@ -171,47 +107,3 @@ def _log_or(kernel: Tensor, direct: Tensor) -> Tensor:
     """Log of the kernel, or that of its direct edge where it underflows."""
     tiny = torch.finfo(kernel.dtype).tiny * 1e6
     return torch.where(kernel > tiny, kernel.clamp_min(tiny).log(), direct)
-
-
-def _loo(logw: Tensor, labels: Tensor, f: Tensor, alpha: float, class_mass: bool) -> Tensor:
-    """Put the left-out predictions of the labeled nodes over the rows of f."""
-    num_classes = f.shape[1]
-    given = (labels >= 0).nonzero()[:, 0]
-    y = one_hot(labels, num_classes, logw.dtype)[given]  # (l, C)
-    prior = frequencies(y)
-    if given.numel() >= 2:
-        k = torch.softmax(loo_log_kernel(logw, labels, alpha), dim=1)  # (l, l)
-        eye = torch.eye(given.numel(), dtype=torch.bool, device=logw.device)
-        left = normalized(k.masked_fill(eye, 0.0) @ y, prior)
-    else:
-        left = prior.expand(given.numel(), num_classes)
-    f = f.index_copy(0, given, left)
-    return class_mass_normalized(f, prior, torch.ones_like(labels, dtype=torch.bool)) if class_mass else f
-
-
-def loo_harmonic(logw: Tensor, labels: Tensor, num_classes: int, *, class_mass: bool = False) -> Tensor:
-    """Harmonic prediction of every node that has not seen the node's own label.
-
-    A labeled node is predicted as if it alone were hidden besides the unlabeled ones; an unlabeled node as in
-    `harmonic`. With no unlabeled node this is the soft nearest-neighbor rule of NCA at temperature sigma squared.
-
-    Args:
-        logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabeled.
-        num_classes: C.
-        class_mass: rescale so that the classes keep the labels' proportions over all nodes.
-
-    Returns:
-        F (n, C); the label frequencies where a node has nobody to ask.
-    """
-    return _loo(logw, labels, harmonic(logw, labels, num_classes), 1.0, class_mass)
-
-
-def loo_spreading(
-    logw: Tensor, labels: Tensor, num_classes: int, *, alpha: float = 0.9, class_mass: bool = False
-) -> Tensor:
-    """Spreading prediction of every node that has not seen the node's own label, from one solve.
-
-    Arguments and result as in `loo_harmonic`; alpha as in `spreading`.
-    """
-    return _loo(logw, labels, spreading(logw, labels, num_classes, alpha=alpha), alpha, class_mass)

@@ -13,13 +13,18 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.system import whole
-from graphloss.text.splits import Split
+from graphloss.text.documents import Documents
 
 MAP_DOCUMENTS = 1_000  # dots that an eye can still tell apart
 
 
 def write_predictions(
-    folder: Path, split: Split, label_names: list[str], probabilities: np.ndarray, tuned: np.ndarray, before: np.ndarray
+    folder: Path,
+    split: Documents,
+    label_names: list[str],
+    probabilities: np.ndarray,
+    tuned: np.ndarray,
+    before: np.ndarray,
 ) -> None:
     """Write the file whole.
 
@@ -37,7 +42,7 @@ def write_predictions(
     shown = np.sort(np.random.default_rng(0).permutation(len(split))[:MAP_DOCUMENTS])
     columns: dict[str, Any] = {
         "text": split.texts,
-        "label": split.labels,
+        "label": split.names,
         "predicted": [label_names[row] for row in probabilities.argmax(1)],
         "probability": probabilities.max(1).astype(np.float32),
     }

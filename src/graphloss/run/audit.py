@@ -11,7 +11,7 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.report.page import write_report
 from graphloss.text.corpus import load_corpus, load_split
-from graphloss.text.splits import Split
+from graphloss.text.documents import Documents
 from graphloss.training.settings import DataSettings, names
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def audit(
     else:
         for line in documents.warnings:
             screen.warn(line)
-        rows = model.audit(documents.texts, documents.labels, progress=screen.draws)
-    labels = model.support_labels() if documents is None else documents.labels
+        rows = model.audit(documents.texts, documents.names, progress=screen.draws)
+    labels = model.support_labels() if documents is None else documents.names
     judged = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
     if not judged:
         screen.warn("no label could be judged, for no class has two documents; give more labeled documents a class")
@@ -106,7 +106,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
             table.writerow([*(row[name] for name in COLUMNS[:-1]), said])
 
 
-def _training_documents(folder: Path, info: dict[str, Any]) -> Split:
+def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:
     """The labeled training documents from the data of a run that does not keep them."""
     recorded = info.get("data", {})
     missing = f"{folder}: keeps no training texts ({storage.TEXTS})"
@@ -120,5 +120,4 @@ def _training_documents(folder: Path, info: dict[str, Any]) -> Split:
         raise InputError(f"{missing}, and its data cannot be read any more; {other}\n{error}") from error
     if corpus.fingerprint != recorded["fingerprint"]:
         raise InputError(f"{missing}, and {recorded['source']} has changed since the training; {other}")
-    train = corpus.train
-    return train.take(row for row, label in enumerate(train.labels) if label is not None)
+    return corpus.train.labeled()

@@ -11,8 +11,8 @@ from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.documents import Documents
 from graphloss.text.sources import place_of
-from graphloss.text.splits import Split
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
 from graphloss.training.validate import check_predictor
@@ -42,7 +42,7 @@ def evaluate(
     """
     from graphloss.inference.metrics import score
 
-    def checked() -> tuple[str, Split]:  # by the first process alone, so that what is wrong is said once
+    def checked() -> tuple[str, Documents]:  # by the first process alone, so that what is wrong is said once
         check_predictor(predictor)
         return _scored(folder, source, split=split, text=text, label=label, screen=screen)
 
@@ -50,14 +50,14 @@ def evaluate(
     label_names = [_name(label) for label in storage.read_info(folder)["labels"]]
     _, model = distributed.on_all(lambda: storage.read_model(folder))
     embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
-    truth = np.array([label_names.index(str(name)) for name in documents.labels])
+    truth = np.array(documents.with_classes(label_names).labels)
     scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)
     return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
 
 
 def _scored(
     folder: Path, source: str | None, *, split: str, text: str | None, label: str | None, screen: Screen
-) -> tuple[str, Split]:
+) -> tuple[str, Documents]:
     """The name and the documents of what a run is to be scored on."""
     info = storage.read_info(folder)
     recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]

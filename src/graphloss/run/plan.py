@@ -41,7 +41,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     minutes = estimate_minutes(checked, len(corpus.test or corpus.validation))
     name = Path(settings.model).name if settings.model else "all-MiniLM-L6-v2"
     classes: dict[str, int] = {}
-    for label in corpus.train.labels:
+    for label in corpus.train.names:
         if label is not None:
             classes[label] = classes.get(label, 0) + 1
     words = [len(text.split()) for text in corpus.train.texts]

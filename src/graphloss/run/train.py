@@ -16,7 +16,7 @@ from graphloss.inference import storage
 from graphloss.run import start
 from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
-from graphloss.text.splits import Split
+from graphloss.text.documents import Documents
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
 
@@ -90,7 +90,6 @@ def train(
 
 def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
     """Everything that can be checked without loading the encoder."""
-    from graphloss.text.documents import Documents
     from graphloss.text.encoder_source import check_length, resolve
     from graphloss.training.preflight import check_settings
 
@@ -117,13 +116,12 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
             "no document is set aside to score the model on; its scores are cross-fitted on the training labels, whose "
             "texts the encoder has seen: they flatter"
         )
-        if alone := sum(corpus.train.labels.count(name) == 1 for name in corpus.label_names):
+        if alone := sum(corpus.train.labels.count(label) == 1 for label in range(len(corpus.label_names))):
             screen.warn(
                 f"{alone:,} of {len(corpus.label_names):,} classes have one label: left out, it can be predicted by a "
                 "description alone, so that these scores say little; label a second document of each"
             )
-    train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
-    checked = check_settings(settings, train, held, corpus.label_names, corpus.described())
+    checked = check_settings(settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())
     for line in checked.warnings:
         screen.warn(line)
     return Work(source, data, corpus, encoder_source, checked)
@@ -141,14 +139,13 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     )
 
 
-def _judged(corpus: Corpus) -> tuple[str, Split]:
+def _judged(corpus: Corpus) -> tuple[str, Documents]:
     """What scores the model: the test or validation split, or else the training labels, cross-fitted."""
     if corpus.test:
         return "test", corpus.test
     if corpus.validation:
         return "validation", corpus.validation
-    train = corpus.train
-    known = train.take(row for row, label in enumerate(train.labels) if label is not None)
+    known = corpus.train.labeled()
     return (CROSS_FITTED if known else UNVERIFIED), known
 
 
@@ -189,7 +186,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
 
     corpus, model = work.corpus, fitted.model
     lines, (name, judged) = corpus.described(), _judged(corpus)
-    truth, known = np.array(corpus.indices(judged), dtype=np.int64), work.checked.documents.labeled(PROBE_DOCUMENTS)
+    truth, known = np.array(judged.labels, dtype=np.int64), work.checked.documents.labeled(PROBE_DOCUMENTS)
     if judged:
         screen.stage(f"Scoring {len(judged):,} documents ({name}) by model and linear probe of the untouched encoder")
     tuned = model.encode(judged.texts, progress=screen.draws, shared=True)

@@ -13,7 +13,7 @@ from graphloss.text.documents import Documents
 from graphloss.text.formats import check_file, check_room, column_names
 from graphloss.text.selection import few_shots, hold_out
 from graphloss.text.sources import SPLITS, goes_by_name
-from graphloss.text.splits import Split, labeled_only, read_splits
+from graphloss.text.splits import labeled_only, read_splits
 from graphloss.text.texts import read_texts
 
 
@@ -34,25 +34,19 @@ class Corpus:
     """
 
     name: str
-    train: Split
-    validation: Split
-    test: Split | None
+    train: Documents
+    validation: Documents
+    test: Documents | None
     label_names: list[str]
     fingerprint: str
     warnings: list[str]
     columns: Columns = field(default=Columns(), compare=False)
     descriptions: dict[str, list[str]] = field(default_factory=dict)
 
-    def indices(self, split: Split) -> list[int]:
-        """The class index of each document of a split; -1 for an unlabeled one."""
-        places: dict[str | None, int] = {name: place for place, name in enumerate(self.label_names)} | {None: -1}
-        return [places[label] for label in split.labels]
-
     def described(self) -> Documents:
         """The lines about the classes as documents; classes that are none of this corpus's are left out."""
-        places = {name: place for place, name in enumerate(self.label_names)}
-        pairs = [(line, places[name]) for name, lines in self.descriptions.items() if name in places for line in lines]
-        return Documents([line for line, _ in pairs], [place for _, place in pairs])
+        pairs = [(line, name) for name in self.label_names for line in self.descriptions.get(name, [])]
+        return Documents.named([line for line, _ in pairs], [name for _, name in pairs], self.label_names)
 
 
 def load_corpus(
@@ -101,24 +95,22 @@ def load_corpus(
     for split in ("validation", "test"):
         if split in parts:
             _check_labels(parts[split], label_names, f"{source}: the {split} split")
+    parts = {split: part.with_classes(label_names) for split, part in parts.items()}
+    train = parts["train"]
     if "validation" in parts:
         held = parts["validation"]
     else:
-        chosen = set(hold_out(train.labels, validation, seed))
+        chosen = set(hold_out(train.names, validation, seed))
         held = train.take(sorted(chosen))
         train = train.take(i for i in range(len(train)) if i not in chosen)
         if validation and not held and train.known:
             warnings.append("no class has two documents, so none could be set aside for validation")
     if shots is not None:
-        kept = few_shots(train.labels, shots, seed)
-        if keep_unlabeled:
-            known = set(kept)
-            train = Split(train.texts, [name if i in known else None for i, name in enumerate(train.labels)])
-        else:
-            train = train.take(kept)
-        held = held.take(few_shots(held.labels, shots, seed))
+        kept = few_shots(train.names, shots, seed)
+        train = train.without_labels(set(range(len(train))) - set(kept)) if keep_unlabeled else train.take(kept)
+        held = held.take(few_shots(held.names, shots, seed))
     if more:
-        train = Split([*train.texts, *more], [*train.labels, *[None] * len(more)])
+        train += Documents(more, [-1] * len(more))
     test = parts.get("test")
     warnings += _repeated(train, held, test)
     descriptions = names_as_descriptions(label_names, train.known) if describe is None else described
@@ -134,7 +126,7 @@ def load_split(
     label: str | None = None,
     label_names: Sequence[str] | None = None,
     own: bool = False,
-) -> Split:
+) -> Documents:
     """Load the labeled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
 
     Args:
@@ -158,6 +150,7 @@ def load_split(
         raise InputError(f"{source}: no document of the {split} split has a label to compare with.")
     if label_names is not None:
         _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
+        part = part.with_classes(label_names)
     return part
 
 
@@ -183,18 +176,18 @@ def _is_pile(source: str) -> bool:
     return not goes_by_name(source) and typed(source).suffix.lower() == ".txt" and typed(source).is_file()
 
 
-def _pile(source: str) -> tuple[str, dict[str, Split]]:
+def _pile(source: str) -> tuple[str, dict[str, Documents]]:
     path = typed(source)
     check_room(path)
     texts = [document for _, document in read_texts(path)]
     if not texts:
         raise InputError(f"{source}: holds no text; expected the documents, a line each.")
-    return path.stem, {"train": Split(texts, [None] * len(texts))}
+    return path.stem, {"train": Documents(texts, [-1] * len(texts))}
 
 
-def _classes(train: Split, source: str, described: dict[str, list[str]], *, add: bool) -> list[str]:
+def _classes(train: Documents, source: str, described: dict[str, list[str]], *, add: bool) -> list[str]:
     """The sorted classes: those of train, and described ones where nothing is labeled or they are to be added."""
-    found = sorted({name for name in train.labels if name is not None})
+    found = sorted({name for name in train.names if name is not None})
     match_classes(described, found, known_from=source, add=add)
     if described and (add or not found):
         found = sorted({*found, *described})
@@ -210,10 +203,10 @@ def _classes(train: Split, source: str, described: dict[str, list[str]], *, add:
     return found
 
 
-def _check_labels(part: Split, label_names: Sequence[str], where: str, known_to: str = "the train split") -> None:
+def _check_labels(part: Documents, label_names: Sequence[str], where: str, known_to: str = "the train split") -> None:
     known = set(label_names)
     counts: dict[str, int] = {}
-    for name in part.labels:
+    for name in part.names:
         if name is not None and name not in known:
             counts[name] = counts.get(name, 0) + 1
     if counts:
@@ -226,12 +219,12 @@ def _check_labels(part: Split, label_names: Sequence[str], where: str, known_to:
         )
 
 
-def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
+def _repeated(train: Documents, held: Documents, test: Documents | None) -> list[str]:
     """What identical texts spoil: labels that contradict each other, and a test that was learned by heart."""
     warnings = []
     classes: dict[str, str | None] = {}
     torn = set()
-    for document, name in zip(train.texts, train.labels, strict=True):
+    for document, name in zip(train.texts, train.names, strict=True):
         text = document.strip()
         known = classes[text] = classes.get(text) or name
         if name not in (None, known):
@@ -244,11 +237,11 @@ def _repeated(train: Split, held: Split, test: Split | None) -> list[str]:
     return warnings
 
 
-def _fingerprint(*parts: Split | None, described: dict[str, list[str]]) -> str:
+def _fingerprint(*parts: Documents | None, described: dict[str, list[str]]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"split {len(part) if part else 0}\n".encode())
-        for document, name in zip(part.texts, part.labels, strict=True) if part else ():
+        for document, name in zip(part.texts, part.names, strict=True) if part else ():
             for cell in (document, name):
                 # lengths between the cells, so that no two different corpora are the same bytes
                 raw = b"" if cell is None else cell.encode()

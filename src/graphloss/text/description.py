@@ -60,7 +60,7 @@ class Description:
 def describe(corpus: "Corpus") -> Description:
     """Count what a person wants to know about a corpus before training on it."""
     splits = {"train": corpus.train, "validation": corpus.validation} | ({"test": corpus.test} if corpus.test else {})
-    counts = {name: Counter(split.labels) for name, split in splits.items()}
+    counts = {name: Counter(split.names) for name, split in splits.items()}
     order = sorted(corpus.label_names, key=lambda label: -counts["train"][label])
     lengths = np.array([len(text.split()) for text in corpus.train.texts])
     known = {text.strip() for text in corpus.train.texts}

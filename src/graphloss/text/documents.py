@@ -1,30 +1,84 @@
-"""Documents by class index, and how a batch of them becomes what the model takes."""
+"""Documents: texts with their classes, from the reader to the trainer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
+from graphloss.text.columns import Columns
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts with their class index; -1 is unlabeled."""
+    """Texts with their class index; -1 is unlabeled.
+
+    Attributes:
+        texts: n texts.
+        labels: n class indices, places in `label_names`; -1 is unlabeled.
+        label_names: names of the classes; may be left out where nobody needs them.
+        warnings: what the user should know of how they were read.
+        columns: of the file that they were read from.
+    """
 
     texts: list[str]
     labels: list[int]
+    label_names: list[str] = field(default_factory=list, compare=False)
+    warnings: list[str] = field(default_factory=list, compare=False)
+    columns: Columns = field(default=Columns(), compare=False)
+
+    @classmethod
+    def named(
+        cls,
+        texts: list[str],
+        names: Sequence[str | None],
+        label_names: Sequence[str] | None = None,
+        *,
+        warnings: Sequence[str] = (),
+        columns: Columns = Columns(),  # noqa: B008 (frozen)
+    ) -> Documents:
+        """Documents by the names of their classes, None for an unlabeled one.
+
+        Args:
+            texts: n texts.
+            names: n names of classes.
+            label_names: all classes, in order; the sorted names that are there when None.
+            warnings: see the class.
+            columns: see the class.
+        """
+        known = sorted({name for name in names if name is not None}) if label_names is None else list(label_names)
+        index: dict[str | None, int] = {name: place for place, name in enumerate(known)} | {None: -1}
+        return cls(texts, [index[name] for name in names], known, list(warnings), columns)
 
     def __len__(self) -> int:
+        """How many documents."""
         return len(self.texts)
 
     @property
     def known(self) -> int:
         """How many have a label."""
         return sum(label >= 0 for label in self.labels)
+
+    @property
+    def names(self) -> list[str | None]:
+        """The name of each document's class; None for an unlabeled one."""
+        return [self.label_names[label] if label >= 0 else None for label in self.labels]
+
+    def with_classes(self, label_names: Sequence[str]) -> Documents:
+        """The same documents, their labels places in other `label_names`, among which theirs all are."""
+        other = Documents.named(self.texts, self.names, label_names)
+        return replace(self, labels=other.labels, label_names=other.label_names)
+
+    def take(self, rows: Iterable[int]) -> Documents:
+        """The documents of these rows."""
+        rows = list(rows)
+        return replace(self, texts=[self.texts[row] for row in rows], labels=[self.labels[row] for row in rows])
+
+    def without_labels(self, rows: Iterable[int]) -> Documents:
+        """All documents, those of these rows unlabeled."""
+        gone = set(rows)
+        return replace(self, labels=[-1 if row in gone else label for row, label in enumerate(self.labels)])
 
     def labeled(self, most: int | None = None, *, seed: int = 0) -> Documents:
         """The labeled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
@@ -38,13 +92,12 @@ class Documents:
                 turn[label] = turn.get(label, -1) + 1
                 ranked.append((turn[label], place))
             known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
-        return Documents([self.texts[row] for row in known], [self.labels[row] for row in known])
-
-    def __add__(self, other: Documents) -> Documents:
-        """These documents, then the others."""
-        return Documents([*self.texts, *other.texts], [*self.labels, *other.labels])
+        return self.take(known)
 
     def unlabeled(self) -> Documents:
         """The documents without a label."""
-        rest = [text for text, label in zip(self.texts, self.labels, strict=True) if label < 0]
-        return Documents(rest, [-1] * len(rest))
+        return self.take(row for row, label in enumerate(self.labels) if label < 0)
+
+    def __add__(self, other: Documents) -> Documents:
+        """These documents, then the others, whose labels are places in the same `label_names`."""
+        return replace(self, texts=[*self.texts, *other.texts], labels=[*self.labels, *other.labels])

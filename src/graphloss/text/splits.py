@@ -1,45 +1,22 @@
 """The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import Columns, as_label, as_text, choose_column
+from graphloss.text.documents import Documents
 from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess import SAMPLE, guess_column
 from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
 
-@dataclass(frozen=True)
-class Split:
-    """Documents in order: `texts` and as many `labels`, None for an unlabeled document; `columns` of the first file."""
-
-    texts: list[str]
-    labels: list[str | None]
-    warnings: list[str] = field(default_factory=list, compare=False)
-    columns: Columns = field(default=Columns(), compare=False)
-
-    def __len__(self) -> int:
-        """How many documents."""
-        return len(self.texts)
-
-    @property
-    def known(self) -> int:
-        """How many have a label."""
-        return sum(label is not None for label in self.labels)
-
-    def take(self, places: Iterable[int]) -> "Split":
-        """The documents at these places."""
-        places = list(places)
-        return Split([self.texts[i] for i in places], [self.labels[i] for i in places], columns=self.columns)
-
-
 def read_splits(
     source: str, text: str | None, label: str | None, *, only: str | None = None, own: bool = False
-) -> tuple[str, dict[str, Split]]:
+) -> tuple[str, dict[str, Documents]]:
     """Read the splits of a source.
 
     Args:
@@ -59,7 +36,7 @@ def read_splits(
     if source == "builtin":
         from graphloss.text.builtin import docstrings
 
-        return "builtin", {split: Split(texts, list(labels)) for split, (texts, labels) in docstrings().items()}
+        return "builtin", {split: Documents.named(texts, labels) for split, (texts, labels) in docstrings().items()}
     if source.startswith("hub:"):
         name, parts = _read_hub(source.removeprefix("hub:"), text, label, only, own)
     else:
@@ -67,21 +44,21 @@ def read_splits(
     return name, parts if only else _judgeable(parts, source)
 
 
-def labeled_only(part: Split, where: str) -> Split:
+def labeled_only(part: Documents, where: str) -> Documents:
     """The labeled documents of a split, with a warning that counts the others."""
-    kept = part.take(i for i, name in enumerate(part.labels) if name is not None)
+    kept = part.labeled()
     lost = len(part) - len(kept)
     more = [f"{where} has {lost:,} unlabeled documents; they are not used"] if lost and kept else []
-    return Split(kept.texts, kept.labels, part.warnings + more, part.columns)
+    return replace(kept, warnings=part.warnings + more)
 
 
 def _read_files(
     source: str, text: str | None, label: str | None, only: str | None, own: bool
-) -> tuple[str, dict[str, Split]]:
+) -> tuple[str, dict[str, Documents]]:
     name, files, single = locate(source)
     if single and only:
         files = {only: files["train"]}
-    parts: dict[str, Split] = {}
+    parts: dict[str, Documents] = {}
     found = Columns(text, label) if own else None  # the columns of the first file hold for the others
     for split in SPLITS:
         if split not in files or split != (only or split):
@@ -102,8 +79,8 @@ def _read_files(
             pieces.append(_read_file(path, taken))
             warnings += said
             found = found or taken
-        texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.labels]
-        part = Split(texts, labels, warnings, pieces[0].columns)
+        texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.names]
+        part = Documents.named(texts, labels, warnings=warnings, columns=pieces[0].columns)
         parts[split] = _without_blanks(part, files[split][0] if len(pieces) == 1 else f"{source}, {split} split")
     return name, parts
 
@@ -151,25 +128,25 @@ def _cells(path: Path, columns: Sequence[str]) -> Iterable[Sequence[Any]]:
     return (cells for _, cells in rows(path, columns))
 
 
-def _read_file(path: Path, taken: Columns) -> Split:
+def _read_file(path: Path, taken: Columns) -> Documents:
     """All documents of a file, blank ones too; without a column of labels, all are unlabeled."""
     assert taken.text is not None
     if taken.label is None:
         texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [taken.text])]
-        return Split(texts, [None] * len(texts), columns=taken)
+        return Documents.named(texts, [None] * len(texts), columns=taken)
     name = partial(as_label, names=class_names(path, taken.label), delimited=path.suffix.lower() in (".csv", ".tsv"))
     texts, labels = [], []
     for line, (document, kind) in rows(path, [taken.text, taken.label]):
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
-    return Split(texts, labels, columns=taken)
+    return Documents.named(texts, labels, columns=taken)
 
 
 def _read_hub(
     name: str, text: str | None, label: str | None, only: str | None, own: bool
-) -> tuple[str, dict[str, Split]]:
+) -> tuple[str, dict[str, Documents]]:
     loaded = from_hub(name)
-    parts: dict[str, Split] = {}
+    parts: dict[str, Documents] = {}
     found = Columns(text, label) if own else None  # the columns of the first split hold for the others
     for split in SPLITS:
         theirs = split_of(split, list(loaded))
@@ -181,7 +158,7 @@ def _read_hub(
             table.column_names, where, Columns(text, label), found, partial(_sample, table), required=required
         )
         part = _read_table(table, taken, where)
-        parts[split] = _without_blanks(Split(part.texts, part.labels, said, taken), where)
+        parts[split] = _without_blanks(replace(part, warnings=said, columns=taken), where)
         found = found or taken
     if not only and "train" not in parts:
         raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
@@ -194,7 +171,7 @@ def _sample(table: Any) -> Iterable[Sequence[Any]]:
     return zip(*(cells[column] for column in table.column_names), strict=True)
 
 
-def _read_table(table: Any, taken: Columns, where: str) -> Split:
+def _read_table(table: Any, taken: Columns, where: str) -> Documents:
     """All documents of a split of the Hub, as `_read_file` those of a file."""
     text, label = taken.text, taken.label
     columns = table.select_columns([text] if label is None else [text, label])
@@ -202,14 +179,14 @@ def _read_table(table: Any, taken: Columns, where: str) -> Split:
     cells = columns[:]
     texts = [as_text(cell, f"{where}, row {row}") for row, cell in enumerate(cells[text], 1)]
     if label is None:
-        return Split(texts, [None] * len(texts))
+        return Documents.named(texts, [None] * len(texts))
     names = getattr(table.features[label], "names", None)
-    return Split(
+    return Documents.named(
         texts, [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
     )
 
 
-def _judgeable(parts: dict[str, Split], source: str) -> dict[str, Split]:
+def _judgeable(parts: dict[str, Documents], source: str) -> dict[str, Documents]:
     """Nothing but labeled documents in validation and test, or no such split."""
     done = {"train": parts["train"]}
     for split in ("validation", "test"):
@@ -223,7 +200,7 @@ def _judgeable(parts: dict[str, Split], source: str) -> dict[str, Split]:
     return done
 
 
-def _without_blanks(part: Split, where: object) -> Split:
+def _without_blanks(part: Documents, where: object) -> Documents:
     if not part:
         raise InputError(f"{where} holds no documents.")
     kept = part.take(i for i, document in enumerate(part.texts) if document and not document.isspace())
@@ -231,4 +208,4 @@ def _without_blanks(part: Split, where: object) -> Split:
     if not kept:
         raise InputError(f"{where}: all {lost:,} texts are empty. Choose another column with --text.")
     dropped = [f"{where}: {lost:,} empty texts were dropped"] if lost else []
-    return Split(kept.texts, kept.labels, part.warnings + dropped, part.columns)
+    return replace(kept, warnings=part.warnings + dropped)

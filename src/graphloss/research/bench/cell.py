@@ -29,7 +29,6 @@ from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
 from graphloss.text.corpus import Corpus
-from graphloss.text.splits import Split
 from graphloss.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -104,13 +103,12 @@ def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
 def _result(task: Task) -> dict[str, Any]:
     from graphloss.inference.linear_probe import linear_probe
     from graphloss.inference.metrics import score
-    from graphloss.text.documents import Documents
     from graphloss.text.encoder import encode, load
 
     corpus, classes = task.corpus, task.corpus.label_names
     split, judged = judged_of(corpus)
-    documents, validation = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
-    truth = np.array(corpus.indices(judged))  # (m,)
+    documents, validation = corpus.train, corpus.validation
+    truth = np.array(judged.labels)  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)
     if task.cell.loss == UNTOUCHED:
         known = documents.labeled()
@@ -200,7 +198,7 @@ def neighbors(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes
 
 
 def _map(
-    cell: Cell, judged: Split, truth: np.ndarray, given: np.ndarray, z: np.ndarray, classes: Sequence[str]
+    cell: Cell, judged: Documents, truth: np.ndarray, given: np.ndarray, z: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Places of some documents on a plane; the untouched encoder's map has their texts, for all maps of the draw."""
     shown = np.sort(np.random.default_rng(0).permutation(len(judged))[:MAP_DOCUMENTS])

@@ -11,7 +11,7 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.research.bench.grid import Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
-from graphloss.text.splits import Split
+from graphloss.text.documents import Documents
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -28,7 +28,7 @@ def corpus_of(grid: Grid, source: str, shots: int | None, seed: int) -> Corpus:
     return corpus
 
 
-def judged_of(corpus: Corpus) -> tuple[str, Split]:
+def judged_of(corpus: Corpus) -> tuple[str, Documents]:
     """The split that is scored: test, or validation where there is no test split."""
     return ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
 

@@ -258,18 +258,16 @@ def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> 
     Returns:
         Of each draw what was found for the first loss: the sizes and the time of a text are alike for all.
     """
-    from graphloss.text.documents import Documents
     from graphloss.text.encoder import load
     from graphloss.training.preflight import check_settings, preflight
 
     encoder = None
     found: dict[Draw, Preflight] = {}
     for draw, corpus in drawn.items():
-        train, held = (Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation))
         for cell in asked.cells():
             if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != draw:
                 continue
-            checked = check_settings(asked.settings_of(cell), train, held, corpus.label_names)
+            checked = check_settings(asked.settings_of(cell), corpus.train, corpus.validation, corpus.label_names)
             encoder = encoder or load(source, max_length=checked.settings.max_length)
             trial = found[draw].trial if draw in found else None  # the losses do not change what a batch holds
             ready = preflight(checked, encoder, trial=trial)

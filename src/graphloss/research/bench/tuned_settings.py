@@ -62,13 +62,12 @@ def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = No
     """
     from graphloss.research.tuning.search import tune
     from graphloss.research.tuning.storage import open_storage
-    from graphloss.text.documents import Documents
 
     corpus = corpus_of(grid, cell.source, cell.shots, STUDY_SEED)
     database = folder / STUDIES / f"{cell.study}.db"
     tuned = tune(
-        Documents(corpus.train.texts, corpus.indices(corpus.train)),
-        Documents(corpus.validation.texts, corpus.indices(corpus.validation)),
+        corpus.train,
+        corpus.validation,
         corpus.label_names,
         grid.settings_of(drawn(cell)),
         _space(grid, cell),

@@ -66,7 +66,6 @@ def tune_corpus(
             trained then.
     """
     from graphloss.research.tuning.storage import check_url, library, open_storage
-    from graphloss.text.documents import Documents
     from graphloss.text.encoder import load
     from graphloss.text.encoder_source import check_length, resolve
     from graphloss.training.preflight import check_settings, preflight
@@ -85,9 +84,7 @@ def tune_corpus(
     corpus = load_corpus(source, **asdict(data), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    learned, judging = (
-        Documents(part.texts, corpus.indices(part)) for part in (corpus.train, corpus.validation)
-    )  # the test documents stay behind here
+    learned, judging = corpus.train, corpus.validation  # the test documents stay behind here
     checked = check_settings(settings, learned, judging, corpus.label_names)
     for line in checked.warnings:
         screen.warn(line)

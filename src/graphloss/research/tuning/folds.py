@@ -47,9 +47,9 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     """
     if len(validation) >= ENOUGH:
         return [Fold(train, validation)]
-    texts, labels = train.texts + validation.texts, train.labels + validation.labels
+    both = train + validation
     # (n,) the part of each document, -1 for those that always stay
-    part = deal(np.asarray(labels, dtype=np.int64), FOLDS, np.random.default_rng([seed, 3]), least=2)
+    part = deal(np.asarray(both.labels, dtype=np.int64), FOLDS, np.random.default_rng([seed, 3]), least=2)
     sizes = [int((part == number).sum()) for number in range(FOLDS)]
     used = [number for number in range(FOLDS) if sizes[number] and sum(sizes[:number]) < ENOUGH]
     if not used:
@@ -57,10 +57,9 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
             "no class has two labeled documents, so that there is nothing to judge settings by; label some more"
         )
 
-    def take(rows: np.ndarray) -> Documents:
-        return Documents([texts[row] for row in rows], [labels[row] for row in rows])
-
-    return [Fold(take(np.flatnonzero(part != number)), take(np.flatnonzero(part == number))) for number in used]
+    return [
+        Fold(both.take(np.flatnonzero(part != number)), both.take(np.flatnonzero(part == number))) for number in used
+    ]
 
 
 def objective_for(labeled: int) -> str:
