@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -220,6 +222,16 @@ def test_undefined_scores_and_a_loss_of_quality_are_said_as_they_are(tmp_path: P
     assert '<td class="number bad">-25.0 points</td>' in text
     assert "flatter" in text  # validation chose the epoch
     assert '<td class="number ours">–</td>' in text
+
+
+def test_the_report_needs_no_torch(run: Path) -> None:
+    code = (
+        f"import sys, pathlib; from graphloss.report.page import write_report; write_report(pathlib.Path({str(run)!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_the_report_appears_whole_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

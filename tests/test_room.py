@@ -213,6 +213,9 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
     remedy = dict(re.findall(r"--(graph-size|batch-size) (\d+)", str(refused.value).split("; give ")[1]))
     following = {name.replace("-", "_"): int(value) for name, value in remedy.items()}
     memory_estimate.check_batch(TrainSettings(**(vars(settings) | following)), encoder, trial, 300)
+    frozen = TrainSettings(**(vars(settings) | following | {"freeze": 1}))
+    with pytest.raises(InputError, match="training on"):  # what 300,000 texts leave in the cache of a frozen layer
+        memory_estimate.check_batch(frozen, encoder, trial, 300_000)
     assert trial.seconds > 0
     trial = replace(trial, memory=2.0**40)
     with pytest.raises(InputError, match="give a smaller --max-length, --freeze, or a smaller encoder"):

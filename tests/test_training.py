@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss.errors import InputError
-from graphloss.inference import self_training
+from graphloss.inference import self_training, storage
 from graphloss.inference.corpus_graph import assortativity, corpus_graph
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.predictor import Predictor
@@ -518,6 +519,36 @@ def test_too_large_a_memory_is_refused_before_any_work(tiny_encoder: Path, parts
     with pytest.raises(InputError, match=r"--memory 3000000: .* remember at most 2,097,152 documents a class"):
         run(tiny_encoder, parts, tmp_path, memory=3_000_000)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_the_callers_log_levels_and_bars_stay_as_they_were(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, bars: bool
+) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging as of_transformers
+
+    names = ("sentence_transformers", "transformers", "datasets", "huggingface_hub", "accelerate")
+
+    def state() -> list[Any]:
+        levels = [logging.getLogger(name).level for name in names]
+        return [*levels, of_transformers.is_progress_bar_enabled(), are_progress_bars_disabled()]
+
+    before = state()
+    try:
+        for place, name in enumerate(names):
+            logging.getLogger(name).setLevel(11 + place)
+        (of_transformers.enable_progress_bar if bars else of_transformers.disable_progress_bar)()
+        mine = state()
+        assert mine == [11, 12, 13, 14, 15, bars, not bars]
+        fitted = run(tiny_encoder, parts, tmp_path / "checkpoints", epochs=1)
+        storage.write_model(tmp_path, fitted.model)
+        load(str(tmp_path / storage.ENCODER))
+        assert state() == mine
+    finally:
+        for name, level in zip(names, before, strict=False):
+            logging.getLogger(name).setLevel(level)
+        (of_transformers.enable_progress_bar if before[5] else of_transformers.disable_progress_bar)()
 
 
 def test_the_callers_random_states_stay_as_they_were(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:

@@ -180,9 +180,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        more = [text for text in inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled") if text.strip()]
+        unlabeled = inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
+        unlabeled = [text for text in unlabeled if text.strip()]
         label_names = [str(label) for label in known]
-        train = Documents([*texts, *more], [index.get(label, -1) for label in labels] + [-1] * len(more), label_names)
+        train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
+        train += Documents(unlabeled, [-1] * len(unlabeled))
         lines = names_as_descriptions(known, train.known) if descriptions is None else described
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])

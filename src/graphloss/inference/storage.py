@@ -22,15 +22,17 @@ import errno
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
 from graphloss.inference.integrity import REPAIR, digests, file_faults, parse, sealed
-from graphloss.inference.model import FittedModel
-from graphloss.inference.predictor import Predictor
 from graphloss.system import existing_run, whole, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from graphloss.inference.model import FittedModel
+    from graphloss.inference.predictor import Predictor
 
 INFO, METRICS, HEAD, SUPPORT, UNLABELED, ENCODER = (
     "graphloss.json",
@@ -73,6 +75,8 @@ def write_model(folder: Path, model: FittedModel) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from graphloss.text.encoder import quiet_libraries
+
     predictor = model.predictor
     parts = {
         HEAD: {"weight": predictor.weight, "bias": predictor.bias},
@@ -86,7 +90,7 @@ def write_model(folder: Path, model: FittedModel) -> None:
         for name, tensors in parts.items():
             with whole(folder / name) as hidden:
                 save_file({key: value.contiguous() for key, value in tensors.items()}, hidden)
-        with whole(folder / ENCODER) as hidden:
+        with whole(folder / ENCODER) as hidden, quiet_libraries():
             model.encoder.save_pretrained(str(hidden), create_model_card=False)
     except SafetensorError as error:  # its only fault in writing is the disk's
         raise OSError(errno.EIO, str(error), str(folder)) from error
@@ -163,6 +167,7 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     info = checked_info(folder)
     predictor = read_predictor(folder, info)
     texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
+    from graphloss.inference.model import FittedModel
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
@@ -176,6 +181,8 @@ def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:
     Raises:
         InputError: a file is damaged, or two do not fit together.
     """
+    from graphloss.inference.predictor import Predictor
+
     chosen, classes = info["predictor"], len(info["labels"])
     head = _tensors(folder / HEAD, {"weight": 2, "bias": 1})
     support = _tensors(folder / SUPPORT, {"embeddings": 2, "labels": 1})

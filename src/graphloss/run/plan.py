@@ -47,8 +47,8 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     words = [len(text.split()) for text in corpus.train.texts]
     world = distributed.world()
     shared = f" shared by {world} processes" if world > 1 else ""
-    hidden = len(corpus.train) - sum(classes.values())
-    documents = [f"{sum(classes.values()):,} labeled", f"{hidden:,} unlabeled" if hidden else ""]
+    unlabeled = len(corpus.train) - corpus.train.known
+    documents = [f"{sum(classes.values()):,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {

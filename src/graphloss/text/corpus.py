@@ -86,7 +86,7 @@ def load_corpus(
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
-    more = _further(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
+    texts = _unlabeled_texts(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
     described = read_descriptions(describe) if describe not in (None, "off") else {}
     name, parts = _pile(source) if described and _is_pile(source) else read_splits(source, text, label)
     train = parts["train"]
@@ -109,8 +109,8 @@ def load_corpus(
         kept = few_shots(train.names, shots, seed)
         train = train.without_labels(set(range(len(train))) - set(kept)) if keep_unlabeled else train.take(kept)
         held = held.take(few_shots(held.names, shots, seed))
-    if more:
-        train += Documents(more, [-1] * len(more))
+    if texts:
+        train += Documents(texts, [-1] * len(texts))
     test = parts.get("test")
     warnings += _repeated(train, held, test)
     descriptions = names_as_descriptions(label_names, train.known) if describe is None else described
@@ -154,7 +154,7 @@ def load_split(
     return part
 
 
-def _further(file: str, text: str | None) -> list[str]:
+def _unlabeled_texts(file: str, text: str | None) -> list[str]:
     """The texts of a file; the column that holds them in the labeled data need not be there, then it is guessed.
 
     Raises:

@@ -33,6 +33,29 @@ TOKENS_AT_ONCE = 512
 """Tokens that a CPU embeds together without a gradient: fewer leave its cores waiting, more only bring pad tokens."""
 
 
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence what the libraries print of loading, training and saving; then their levels and bars are as before."""
+    from transformers.utils import logging as of_transformers
+
+    loggers = [
+        logging.getLogger(name)
+        for name in ("sentence_transformers", "transformers", "datasets", "huggingface_hub", "accelerate")
+    ]
+    levels, bars = [logger.level for logger in loggers], of_transformers.is_progress_bar_enabled()
+    of_transformers.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            of_transformers.enable_progress_bar()
+
+
+@quiet_libraries()
 def load(source: str, *, max_length: int | None = None, device: str | None = None) -> SentenceTransformer:
     """Load an encoder; a bare transformer gets `[CLS]` pooling, as in the paper (arXiv 2604.25853, section 4).
 
@@ -51,13 +74,12 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    quiet_libraries()
     here = is_cached(source)
     options: dict[str, Any] = {"local_files_only": True} if here else {}
     if not here:
         from huggingface_hub.utils.tqdm import enable_progress_bars
 
-        enable_progress_bars()  # a download takes minutes
+        enable_progress_bars()  # a download takes minutes; on leaving they are as they were
     try:
         with contextlib.redirect_stderr(io.StringIO()) if here and _quiet() else contextlib.nullcontext():
             if has_pooling(source):
@@ -242,16 +264,6 @@ def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: to
         yield
     finally:
         del vars(table)["forward"]  # the class's own shows again
-
-
-def quiet_libraries() -> None:
-    """Silence what transformers prints of loading and saving; warnings of ours and errors stay."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for name in ("sentence_transformers", "transformers", "datasets", "huggingface_hub", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _quiet() -> bool:

@@ -26,7 +26,7 @@ from graphloss.inference.linear_probe import Probe
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
-from graphloss.text.encoder import encode
+from graphloss.text.encoder import encode, quiet_libraries
 from graphloss.training import checkpoints
 from graphloss.training.blend import Blend
 from graphloss.training.fitted import Fitted
@@ -57,6 +57,7 @@ def _random_states_kept() -> Iterator[None]:
             np.random.set_state(numbers)
 
 
+@quiet_libraries()
 @_random_states_kept()
 def fit(
     encoder: SentenceTransformer,
@@ -92,10 +93,11 @@ def fit(
         predictor = predictor_of(
             trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
         )
-        taught = None
-        if settings.corpus_graph == "auto" and (rest := documents.unlabeled().texts):
-            probe = known.refitted(predictor.support, predictor.support_labels, len(label_names))
-            predictor, taught = self_train_head(predictor, encode(encoder, rest, progress=progress, shared=True), probe)
+    taught = None
+    if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):  # read once: not remembered
+        probe = known.refitted(predictor.support, predictor.support_labels, len(label_names))
+        z = encode(encoder, unlabeled, progress=progress, shared=True)
+        predictor, taught = self_train_head(predictor, z, probe)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(

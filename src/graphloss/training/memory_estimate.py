@@ -18,7 +18,7 @@ from graphloss.inference.corpus_graph import K
 from graphloss.system import format_free, gib
 from graphloss.text.encoder import embed, encode, tokenize
 from graphloss.training.build_loss import check_memory
-from graphloss.training.frozen_layers import frozen
+from graphloss.training.frozen_layers import MOST_BYTES, frozen
 from graphloss.training.settings import TrainSettings
 from graphloss.training.sizes import batch_size_for, graph_size_for
 
@@ -96,7 +96,7 @@ def check_loss(
 
 
 def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int) -> None:
-    """Refuse a batch whose activations would not fit beside the weights that learn.
+    """Refuse a batch whose activations would not fit beside the weights that learn and the cache of frozen layers.
 
     Raises:
         InputError: what is needed, what is free, and what would fit.
@@ -106,13 +106,16 @@ def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Tr
         return
     each = max(1.0, trial.memory)
     with frozen(encoder, settings.freeze):
-        weights = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+        beside = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    if settings.freeze:  # what the frozen layers give for each labeled text is remembered
+        tokens, dimensions = encoder.max_seq_length or 0, encoder.get_embedding_dimension() or 1
+        beside += min(MOST_BYTES, 4 * labeled * tokens * dimensions)
     graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
     own = math.ceil(min(graph, labeled) / distributed.world())
     count = min(own, size)
-    if (needed := int(count * each) + weights) <= free:
+    if (needed := int(count * each) + beside) <= free:
         return
-    fits = min(math.floor((free - weights) / each), graph)
+    fits = min(math.floor((free - beside) / each), graph)
     remedy = (
         f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
         "or a smaller --max-length, or --freeze"

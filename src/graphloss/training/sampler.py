@@ -107,10 +107,10 @@ class ClassAwareBatchSampler:
         if not self.batches:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
-        labeled, unlabeled = self._labeled_batches(rng)
-        others = np.split(rng.permutation(self._unlabeled), np.cumsum(unlabeled)[:-1])
-        for batch, more in zip(labeled, others, strict=True):
-            documents = np.array([*chain.from_iterable(batch.values()), *more], dtype=np.int64)
+        labeled, counts = self._labeled_batches(rng)
+        parts = np.split(rng.permutation(self._unlabeled), np.cumsum(counts)[:-1])
+        for batch, unlabeled in zip(labeled, parts, strict=True):
+            documents = np.array([*chain.from_iterable(batch.values()), *unlabeled], dtype=np.int64)
             yield rng.permutation(documents)[distributed.share(len(documents), *self.part)].tolist()
 
     def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[Batch], np.ndarray]:
