@@ -229,7 +229,10 @@ def test_the_report_needs_no_torch(run: Path) -> None:
         f"import sys, pathlib; from graphloss.report.page import write_report; write_report(pathlib.Path({str(run)!r}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", f"{code}; import sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.stdout.split() == ["False"], done.stderr
 

@@ -7,24 +7,16 @@ Here the documents of a class travel in small groups:
 1. each class is shuffled and divided into groups of about g documents, a small class left whole;
 2. the groups of a class are spread evenly over the epoch, at random within their stretch of it, and the whole line is
    cut into batches of near-equal size, beside a group's edge where there is room;
-3. batches of a single class, and documents left alone by a cut, are mended by exchanging documents between two batches;
-4. unlabeled documents are dealt out evenly.
+3. unlabeled documents are dealt out evenly.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 
 from graphloss import distributed
-
-Batch = dict[int, list[int]]
-"""The labeled documents of a batch, by class."""
-
-ASKED = 32  # batches asked for an exchange on behalf of one lonely document
-TURNS = 12  # rounds over all lonely documents
-SLACK = 3  # documents by which a batch may differ from its even share after an exchange
 
 
 class ClassAwareBatchSampler:
@@ -35,11 +27,8 @@ class ClassAwareBatchSampler:
     - every document stands in exactly one batch;
     - there are `ceil(n / batch_size)` batches, none larger than `batch_size`, and their sizes differ by a few documents
       at most: there is no small remainder at the end;
-    - no batch holds documents of a single class as long as there is a document of another class to put into each;
-    - apart from that, a class with two or more documents is left with one of them in a batch only where a bounded
-      search by exchanges between two batches found nothing better. Full batches of a small odd size (9) hold some,
-      because pairs fill them badly, and must hold some if all classes are pairs; with batches of 16 or more and classes
-      of ten or more documents, none was seen in thousands of random corpora;
+    - a class with two or more documents is seldom left with one of them in a batch: in batches of 32 that happens to
+      0.2% of the documents of R52 and Ohsumed (docs/research/experiments.md);
     - the numbers of unlabeled documents in two batches differ by one at most, and the groups of a class are spread
       over the epoch. Where labels are so few that not every batch could hold two pairs, the labeled documents meet in
       some of the batches, about four in each, and the other batches are unlabeled;
@@ -110,10 +99,10 @@ class ClassAwareBatchSampler:
         labeled, counts = self._labeled_batches(rng)
         parts = np.split(rng.permutation(self._unlabeled), np.cumsum(counts)[:-1])
         for batch, unlabeled in zip(labeled, parts, strict=True):
-            documents = np.array([*chain.from_iterable(batch.values()), *unlabeled], dtype=np.int64)
+            documents = np.concatenate([batch, unlabeled])
             yield rng.permutation(documents)[distributed.share(len(documents), *self.part)].tolist()
 
-    def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[Batch], np.ndarray]:
+    def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
         """The labeled documents of each batch, and how many unlabeled ones it takes."""
         total = len(self.labels)
         known = total - len(self._unlabeled)
@@ -122,20 +111,34 @@ class ClassAwareBatchSampler:
             # So few labels that a batch could not hold two pairs: some batches get enough of them, the others none.
             room = _even(total, self.batches)
             chosen = np.sort(rng.choice(self.batches, few, replace=False))
-            batches: list[Batch] = [{} for _ in room]
-            for place, batch in zip(chosen, self._arranged(room[chosen], rng), strict=True):
+            batches = [np.empty(0, dtype=np.int64) for _ in room]
+            for place, batch in zip(chosen, self._cut(room[chosen], rng), strict=True):
                 batches[place] = batch
-            return batches, room - [sum(map(len, batch.values())) for batch in batches]
+            return batches, room - [len(batch) for batch in batches]
         unlabeled = _even(len(self._unlabeled), self.batches)
-        return self._arranged(self.batch_size - unlabeled, rng), unlabeled
+        return self._cut(self.batch_size - unlabeled, rng), unlabeled
 
-    def _arranged(self, room: np.ndarray, rng: np.random.Generator) -> list[Batch]:
-        """The labeled documents in as many batches as `room` has entries, none above its room."""
-        sizes = {int(self.labels[members[0]]): len(members) for members in self._classes}
-        mender = BatchRepair(_cut(self._groups(rng), self.labels, room.tolist()), sizes, room.tolist(), rng)
-        mender.mix()
-        mender.keep_company()
-        return mender.batches
+    def _cut(self, room: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Cut the line of groups into near-equal batches, none above its room; no document is left alone if possible.
+
+        Args:
+            room: most labeled documents in each batch.
+            rng: of the groups.
+        """
+        groups = self._groups(rng)
+        line = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
+        ends = np.cumsum([len(group) for group in groups]).tolist()
+        left = int(room.sum())  # in this batch and those after it
+        cuts = [0]
+        for place, space in enumerate(room[:-1].tolist(), 1):
+            left -= space
+            wanted = place * len(line) // len(room)
+            least, most = max(cuts[-1], len(line) - left), min(len(line), cuts[-1] + space)
+            near = [wanted + shift for shift in (0, -1, 1, -2, 2) if least <= wanted + shift <= most]
+            fallback = min(max(wanted, least), most)
+            cuts.append(next((cut for cut in near if _is_clean(cut, ends)), fallback))
+        cuts.append(len(line))
+        return [line[start:end] for start, end in pairwise(cuts)]
 
     def _groups(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Groups of documents of one class, in the order in which they enter the batches."""
@@ -156,29 +159,6 @@ def _even(count: int, shares: int) -> np.ndarray:
     return np.diff(np.arange(shares + 1) * count // shares)
 
 
-def _cut(groups: list[np.ndarray], labels: np.ndarray, room: list[int]) -> list[Batch]:
-    """Cut the line of groups into near-equal batches, if there is room for it where no document is left alone."""
-    line = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
-    ends = np.cumsum([len(group) for group in groups]).tolist()
-    left = sum(room)  # in this batch and those after it
-    cuts = [0]
-    for place, space in enumerate(room[:-1], 1):
-        left -= space
-        wanted = place * len(line) // len(room)
-        least, most = max(cuts[-1], len(line) - left), min(len(line), cuts[-1] + space)
-        near = [wanted + shift for shift in (0, -1, 1, -2, 2) if least <= wanted + shift <= most]
-        fallback = min(max(wanted, least), most)
-        cuts.append(next((cut for cut in near if _is_clean(cut, ends)), fallback))
-    cuts.append(len(line))
-    batches: list[Batch] = []
-    for start, end in pairwise(cuts):
-        batch: Batch = {}
-        for document, label in zip(line[start:end].tolist(), labels[line[start:end]].tolist(), strict=True):
-            batch.setdefault(label, []).append(document)
-        batches.append(batch)
-    return batches
-
-
 def _is_clean(cut: int, ends: list[int]) -> bool:
     """Whether no group is cut here, or two documents of it at least are on each side."""
     group = bisect_right(ends, cut)
@@ -186,119 +166,3 @@ def _is_clean(cut: int, ends: list[int]) -> bool:
         return True
     into = cut - (ends[group - 1] if group else 0)
     return into == 0 or (into >= 2 and ends[group] - cut >= 2)
-
-
-class BatchRepair:
-    """Exchanges documents between batches until no exchange makes them better.
-
-    Args:
-        batches: changed in place.
-        sizes: documents of each class in the epoch.
-        room: most labeled documents in each batch.
-        rng: chooses which batches are asked.
-    """
-
-    def __init__(self, batches: list[Batch], sizes: dict[int, int], room: list[int], rng: np.random.Generator) -> None:
-        self.batches = batches
-        self.sizes = sizes
-        self.filled = [sum(map(len, batch.values())) for batch in batches]
-        even = sum(self.filled) // max(1, len(batches))
-        self.most = [max(min(space, even + SLACK), filled) for space, filled in zip(room, self.filled, strict=True)]
-        self.least = [min(max(1, even - SLACK), filled) for filled in self.filled]
-        self.rng = rng
-        self.lonely: list[int] = []  # batches with a document that is alone
-
-    def mix(self) -> None:
-        """Bring a second class into every batch of a single one, by pairs of documents if that is possible."""
-        found = True
-        while found:
-            found = False
-            order = self.rng.permutation(len(self.batches)).tolist()
-            for amount in (2, 1):
-                asked: dict[int, Iterator[int]] = {}  # by class; who had nothing to give is not asked again
-                for place, batch in enumerate(self.batches):
-                    if len(batch) != 1 or self.filled[place] < 2 or len(self.sizes) < 2:
-                        continue
-                    label = next(iter(batch))
-                    for other in asked.setdefault(label, iter(order)):
-                        if other != place and self._improve(place, other, label, [(amount, amount)]):
-                            asked[label] = chain([other], asked[label])
-                            found = True
-                            break
-
-    def keep_company(self) -> None:
-        """Bring documents that are alone of their class in a batch to others of it, or others to them.
-
-        Who cannot be helped at once may change places with somebody who then is alone instead, and can be helped.
-        """
-        budget = 2 * len(self.batches) + 2000
-        for turn in range(TURNS):
-            asked = ASKED
-            self.lonely = [
-                place for place, batch in enumerate(self.batches) if any(self._alone(batch, label) for label in batch)
-            ]
-            for place in self.lonely:
-                batch = self.batches[place]
-                for label in [label for label in batch if self._alone(batch, label)]:
-                    if budget < 0:
-                        return
-                    if self._alone(batch, label):
-                        near = [max(0, place - 1), (place + 1) % len(self.batches)]
-                        alike = [self.lonely[i] for i in self.rng.integers(len(self.lonely), size=asked // 2)]
-                        anybody = self.rng.integers(len(self.batches), size=asked).tolist()
-                        helped = self._helped(place, label, [*near, *alike, *anybody])
-                        if not helped and turn:
-                            self._helped(place, label, anybody, enough=0)
-                        budget -= asked + 2
-                        # Where nobody could help the last ones, few are asked for the next: it may be impossible.
-                        asked = min(ASKED, 2 * asked) if helped else max(2, asked // 2)
-
-    def _helped(self, place: int, label: int, others: list[int], enough: int = 1) -> bool:
-        """Whether one of these batches could help, by giving company or by taking the lonely document in."""
-        return any(
-            self._improve(place, other, label, [(1, 1), (1, 0), (1, 2)], enough)
-            or self._improve(other, place, label, [(1, 1), (1, 0), (2, 1), (2, 2)], enough)
-            for other in dict.fromkeys(others)
-            if other != place
-        )
-
-    def _improve(self, place: int, other: int, label: int, amounts: list[tuple[int, int]], enough: int = 1) -> bool:
-        """Do the first exchange that helps: `give` of this class from here for `take` of another class from there."""
-        mine, theirs = self.batches[place], self.batches[other]
-        have = len(mine.get(label, ()))
-        for give, take in amounts:
-            grown = take - give
-            if not (
-                have >= give
-                and self.least[place] <= self.filled[place] + grown <= self.most[place]
-                and self.least[other] <= self.filled[other] - grown <= self.most[other]
-            ):
-                continue
-            for kind in list(theirs) if take else [label]:  # to take none of a class is to take none at all
-                if (kind == label) == (take == 0) and len(theirs.get(kind, ())) >= take:
-                    before = self._harm(mine, label, kind) + self._harm(theirs, label, kind)
-                    self._move(place, other, label, give)
-                    self._move(other, place, kind, take)
-                    if before - self._harm(mine, label, kind) - self._harm(theirs, label, kind) >= enough:
-                        return True
-                    self._move(place, other, kind, take)
-                    self._move(other, place, label, give)
-        return False
-
-    def _move(self, source: int, target: int, label: int, count: int) -> None:
-        if not count:
-            return
-        moved = self.batches[source][label][-count:]
-        del self.batches[source][label][-count:]
-        if not self.batches[source][label]:
-            del self.batches[source][label]
-        self.batches[target].setdefault(label, []).extend(moved)
-        self.filled[source] -= count
-        self.filled[target] += count
-
-    def _alone(self, batch: Batch, label: int) -> bool:
-        return len(batch.get(label, ())) == 1 and self.sizes[label] > 1
-
-    def _harm(self, batch: Batch, *labels: int) -> int:
-        """What is wrong with a batch, as far as these classes go; a single class is worse than any number alone."""
-        return 10 * (len(batch) == 1) + sum(self._alone(batch, label) for label in set(labels))
