@@ -30,7 +30,7 @@ HEAVY = (
 
 # The wings of the house: each imports from itself and from those above it. CONTRIBUTING.md has the same table.
 WINGS = {
-    "foundation": "`errors`, `distributed` (processes), `system` (paths, locks, whole files, free memory)",
+    "foundation": "`errors`, `distributed` (processes), `system` (paths, locks, whole files, free memory), `terminal`",
     "losses": "embeddings and labels in, a scalar out: graph, solvers, propagation, memory bank, losses and baselines",
     "text": "texts in, embeddings out: files, columns, splits, and the encoder",
     "inference": "what is concluded from embeddings: probes, graphs, predictors, label errors; the fitted model",
@@ -41,7 +41,7 @@ WINGS = {
     "doors": "`classifier` (scikit-learn) and `sentence_transformers` (losses for its trainer)",
     "cli": "options and tables; nothing imports it",
 }
-FOUNDATION, OUTER = {"errors", "distributed", "system"}, {"classifier", "sentence_transformers"}
+FOUNDATION, OUTER = {"errors", "distributed", "system", "terminal"}, {"classifier", "sentence_transformers"}
 RANK = {wing: rank for rank, wing in enumerate(WINGS)}
 
 # One third-party library, one door.

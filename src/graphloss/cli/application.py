@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graphloss import __version__, distributed
 from graphloss.cli import datasets, learning, using
-from graphloss.cli.options import ColumnsOnce
+from graphloss.cli.options import ColumnsOnce, Command
 from graphloss.errors import InputError
+from graphloss.terminal import printable
 
 SHARED = ("train", "evaluate", "predict")
 """Commands whose work several processes share."""
@@ -34,11 +37,11 @@ app.command(cls=ColumnsOnce)(using.evaluate)
 app.command(cls=ColumnsOnce)(using.predict)
 app.command(cls=ColumnsOnce)(using.audit)
 app.command(cls=ColumnsOnce)(learning.bench)
-app.command()(using.report)
-app.command()(using.verify)
-data_app.command("list")(datasets.list_data)
+app.command(cls=Command)(using.report)
+app.command(cls=Command)(using.verify)
+data_app.command("list", cls=Command)(datasets.list_data)
 data_app.command("show", cls=ColumnsOnce)(datasets.show_data)
-data_app.command("prepare")(datasets.prepare_data)
+data_app.command("prepare", cls=Command)(datasets.prepare_data)
 
 
 def _version(wanted: bool) -> None:
@@ -73,32 +76,43 @@ def _check_shared(command: str | None) -> None:
 
 def main() -> None:
     """Run the command; bad input, and a file that is not ours, become one clear message and exit code 2."""
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - closed by the caller, and print takes stdout
     try:
+        if sys.stdout is None:
+            raise InputError("standard output is closed; send it to a file or to /dev/null")
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what this screen cannot show is written out
         app()
     except InputError as error:
         if not getattr(error, "elsewhere", False):  # else the first of several processes says it
-            print(f"error: {error}", file=sys.stderr)
+            _fail(str(error))
         sys.exit(2)
     except PermissionError as error:
         where = error.filename or "a file"
-        print(
-            f"error: {where}: this user may not read or write there ({error.strerror}); ask its owner, or give another "
-            "path",
-            file=sys.stderr,
-        )
+        _fail(f"{where}: this user may not read or write there ({error.strerror}); ask its owner, or give another path")
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has gone, as in `graphloss predict … | head`
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         if error.errno not in FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}nothing more can be written ({error.strerror}); make room or raise the limit, "
-            "and repeat the command (a training: with --resume)",
-            file=sys.stderr,
+        _fail(
+            f"{where}nothing more can be written ({error.strerror}); make room or raise the limit, "
+            "and repeat the command (a training: with --resume)"
         )
         sys.exit(2)
     finally:
         distributed.leave()
+        _leave_output()
+
+
+def _fail(message: str) -> None:
+    print(f"error: {printable(message)}", file=sys.stderr)
+
+
+def _leave_output() -> None:
+    """Let the interpreter end in peace where the reader of standard output has gone, or its disk is full."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from graphloss.cli.options import AsJson, Label, Quiet, Text, print_json
+from graphloss.cli.options import AsJson, Label, Quiet, Text, output, print_json
 from graphloss.errors import InputError
 
 
 def list_data(*, as_json: AsJson = False) -> None:
     """List the data sets that are known by name, and whether they are here."""
-    from rich.console import Console
-
     from graphloss.cli.tables import corpora_table
     from graphloss.text.sources import list_corpora
 
@@ -22,7 +20,7 @@ def list_data(*, as_json: AsJson = False) -> None:
         for row in rows:
             print_json(row._asdict())
     else:
-        Console().print(corpora_table(rows))
+        output().print(corpora_table(rows))
 
 
 def show_data(
@@ -34,8 +32,6 @@ def show_data(
 ) -> None:
     """Show what is in a data set: splits, classes, lengths."""
     from dataclasses import asdict
-
-    from rich.console import Console
 
     from graphloss.cli.tables import corpus_table
     from graphloss.text.corpus import load_corpus
@@ -49,7 +45,7 @@ def show_data(
     if as_json:
         print_json(asdict(shown))
     else:
-        Console().print(corpus_table(shown))
+        output().print(corpus_table(shown))
 
 
 def prepare_data(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -15,8 +16,12 @@ from typer.core import TyperCommand
 from graphloss.errors import InputError
 from graphloss.inference.predictors import PREDICTORS
 from graphloss.system import existing_run, typed
+from graphloss.terminal import OBEYED, TABLE_WIDTH
 from graphloss.training.settings import DataSettings, TrainSettings
 from graphloss.training.validate import read_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def place(path: Path | None) -> Path | None:
@@ -57,7 +62,20 @@ Label = Annotated[
 ]
 
 
-class ColumnsOnce(TyperCommand):
+class Command(TyperCommand):
+    """A command whose reader may go before its last line, as in `graphloss predict … | head`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run; that nobody reads on is no error."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise typer.Exit from error
+        return result
+
+
+class ColumnsOnce(Command):
     """A command that refuses a second --text or --label, of which the parser would keep the last in silence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -121,5 +139,13 @@ def _number_or_rule(value: str) -> float | str:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line of JSON on standard output, at once."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    """One line of JSON on standard output, at once; what a terminal would obey, or cannot show, is escaped."""
+    line = json.dumps(value, ensure_ascii="utf" not in sys.stdout.encoding.lower())
+    print(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)
+
+
+def output() -> Console:
+    """Standard output for tables: as wide as the screen, but not so narrow that a table falls to pieces."""
+    from rich.console import Console
+
+    return Console(width=max(Console().width, TABLE_WIDTH))

@@ -10,15 +10,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from graphloss.terminal import TABLE_WIDTH, one_line, printable, sentence
 from graphloss.text.columns import Columns
 from graphloss.text.description import Description
 from graphloss.text.sources import Entry
 from graphloss.training.progress import format_cell
 
+CLASSES_SHOWN = 100
+
+
+def cell(name: object) -> str:
+    """A name as it may stand in a table."""
+    return escape(one_line(name))
+
 
 def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
     """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
-    rows = [(each["share"], str(each["label"]), _shown(each)) for each in evidence]
+    rows = [(each["share"], one_line(each["label"]), _shown(each)) for each in evidence]
     if head_share:
         more = "" if rows else "; --predictor graph asks them all"
         rows.append((head_share, "(head)", f"asks no labeled document{more}"))
@@ -31,7 +39,7 @@ def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = No
 
 
 def _shown(each: dict[str, Any]) -> str:
-    text = " ".join(each["text"].split())
+    text = sentence(each["text"])
     return f"(its description) {text}" if each.get("description") else text
 
 
@@ -44,7 +52,7 @@ def corpora_table(entries: list[Entry]) -> Table:
         counts = [
             f"{count:,}" if (count := entry.documents.get(split)) else "" for split in ("train", "validation", "test")
         ]
-        table.add_row(escape(entry.name), *counts, escape(entry.where), style="" if entry.available else "dim")
+        table.add_row(cell(entry.name), *counts, cell(entry.where), style="" if entry.available else "dim")
     return table
 
 
@@ -58,13 +66,15 @@ def corpus_table(shown: Description) -> Group:
     table = Table(box=SIMPLE_HEAD)
     for name in ("class", *shown.documents):
         table.add_column(name, justify="left" if name == "class" else "right")
-    for row in shown.classes:
-        table.add_row(escape(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
+    for row in shown.classes[:CLASSES_SHOWN]:
+        table.add_row(cell(row.label), *(f"{getattr(row, split):,}" for split in shown.documents))
     columns = f"\n{Columns(**shown.columns)}" if shown.columns else ""  # type: ignore[arg-type]
     title = Text.assemble(
-        (shown.name, "bold"), f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords a text: {lengths}"
+        (one_line(shown.name), "bold"),
+        f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords a text: {lengths}",
     )
-    return Group(title, table)
+    more = len(shown.classes) - CLASSES_SHOWN
+    return Group(title, table, *([f"and {more:,} smaller classes; all of them with --json"] if more > 0 else []))
 
 
 def scores_table(scores: dict[str, Any]) -> Group:
@@ -74,7 +84,7 @@ def scores_table(scores: dict[str, Any]) -> Group:
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in scores["per_class"]:
         table.add_row(
-            escape(row["label"]),
+            cell(row["label"]),
             f"{row['precision']:.1%}",
             f"{row['recall']:.1%}",
             f"{row['f1']:.1%}",
@@ -90,14 +100,14 @@ def scores_table(scores: dict[str, Any]) -> Group:
         )
     )
     title = Text.assemble(
-        (scores["data"], "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}"
+        (one_line(scores["data"]), "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}"
     )
     return Group(title, table)
 
 
 def show_result(info: dict[str, Any], console: Console) -> None:
     """The table at the end, beside the probe of the untouched encoder, and what to type next."""
-    metrics, run = info["metrics"], info["run"]
+    metrics, run = info["metrics"], printable(info["run"])
     if metrics["model"]["accuracy"] is None:
         _show_unverified(info["least_sure"], console)
     else:
@@ -137,7 +147,7 @@ def _show_scores(info: dict[str, Any], console: Console) -> None:
         (_title(info), metrics["model"], metrics["seconds"]),
     ]
     table = Table(
-        title=f"{escape(info['name'])}, {metrics['split']} split",
+        title=f"{cell(info['name'])}, {metrics['split']} split",
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -158,6 +168,7 @@ def _show_scores(info: dict[str, Any], console: Console) -> None:
             format_cell(seconds, ".0f"),
         )
     console.print()
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(table)
     if metrics["split"] == "validation":
         console.print(
@@ -175,8 +186,8 @@ def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None
     console.print("\nNothing was verified: no document has a label.", style="bold")
     console.print("Label these first; the model is least sure of them:")
     for row in least_sure:
-        text = " ".join(row["text"].split())
-        console.print(f"  {row['probability']:6.1%}  {row['label']}  {text[:100]}", markup=False)
+        text = sentence(row["text"][:200])
+        console.print(f"  {row['probability']:6.1%}  {one_line(row['label'])}  {text[:100]}", markup=False)
 
 
 def _title(info: dict[str, Any]) -> str:

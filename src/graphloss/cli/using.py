@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, place, print_json
+from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, output, place, print_json
 from graphloss.errors import InputError
 from graphloss.system import typed
+from graphloss.terminal import one_line, printable, sentence
 from graphloss.text.formats import SUFFIXES
 
 
@@ -29,8 +30,6 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a run: accuracy, macro-F1, silhouettes, calibration, and every class."""
-    from rich.console import Console
-
     from graphloss import distributed
     from graphloss.cli.tables import scores_table
     from graphloss.run.evaluate import evaluate as score_run
@@ -42,7 +41,7 @@ def evaluate(
     if as_json and distributed.first():
         print_json(scores)
     elif distributed.first():
-        Console().print(scores_table(scores))
+        output().print(scores_table(scores))
 
 
 def predict(
@@ -78,7 +77,7 @@ def predict(
             if as_json:
                 print_json(row)
             else:
-                print(f"{row['label']}\t{row['probability']:.3f}\t{' '.join(row['text'].split())}", flush=True)
+                print(f"{one_line(row['label'])}\t{row['probability']:.3f}\t{sentence(row['text'])}", flush=True)
                 for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
                     print(line, flush=True)
 
@@ -151,7 +150,8 @@ def audit(
         if as_json:
             print_json(row)
         else:
-            print(f"{row['score']:.3f}\t{row['label']} -> {row['proposed']}\t{' '.join(row['text'].split())}")
+            labels = f"{one_line(row['label'])} -> {one_line(row['proposed'])}"
+            print(f"{row['score']:.3f}\t{labels}\t{sentence(row['text'])}")
             for line in evidence_lines(row["evidence"]):
                 print(line)
     if not as_json and len(rows) > limit:
@@ -165,7 +165,7 @@ def report(run: Run) -> None:
 
     checked_info(run)
     try:
-        print(write_report(run))
+        print(printable(write_report(run)))
     except OSError as error:  # the run is somebody else's, on a disk that is read
         raise InputError(
             f"{run}: the report cannot be written there ({error.strerror or error}); copy the run to a folder of yours"
@@ -189,4 +189,4 @@ def verify(
         raise typer.Exit(2 if wrong else 0)
     if wrong:
         raise InputError("\n".join(wrong))
-    print(f"{run}: whole, every file is as it was written")
+    print(f"{printable(run)}: whole, every file is as it was written")

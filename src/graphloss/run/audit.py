@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.report.page import write_report
+from graphloss.system import whole
 from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.delimited import OURS, disarm
 from graphloss.text.documents import Documents
 from graphloss.training.settings import DataSettings, names
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
-
-COLUMNS = ("text", "label", "proposed", "score", "evidence")
 
 
 def audit(
@@ -97,13 +97,13 @@ def check_out(path: Path | None) -> None:
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One contradicted label a line; the documents that say so stand in one cell, a line each."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    """One contradicted label a line; the documents that say so stand in one cell, a line each; no cell is a formula."""
+    with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(COLUMNS)
+        table.writerow(OURS)
         for row in rows:
             said = "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in row["evidence"])
-            table.writerow([*(row[name] for name in COLUMNS[:-1]), said])
+            table.writerow([disarm(str(cell)) for cell in (*(row[name] for name in OURS[:-1]), said)])
 
 
 def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:

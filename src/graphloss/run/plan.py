@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from graphloss import distributed
+from graphloss.terminal import printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
 from graphloss.training.sizes import format_graphs
@@ -69,10 +70,10 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         "time": f"about {minutes:.1f} minutes, less if training stops early",
         "run folder": str(folder),
     }
-    console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(corpus.name)}[/bold]")
+    console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]")
     for row, value in rows.items():
         console.print(f"  [dim]{row:<11}[/dim]", end="")
-        console.print(value, markup=False)
+        console.print(printable(value), markup=False)
     console.print()
 
 

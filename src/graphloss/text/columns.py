@@ -93,7 +93,7 @@ def _only(column: str, columns: Sequence[str], there: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question for the end of a message, or nothing where no known name is like the word."""
     folded = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), folded, 1, 0.5)
+    close = [name for name in difflib.get_close_matches(word.lower(), folded, 1, 0.5) if folded[name] != word]
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 

@@ -18,7 +18,20 @@ DELIMITERS = (",", ";", "\t", "|")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
+OURS = ("text", "label", "proposed", "score", "evidence")
+"""Header of the tables that we write, whose cells are disarmed; see `disarm`."""
+FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|'*[\t\r\n]")
+
 Lines = Callable[[], Iterable[str]]
+
+
+def disarm(cell: str) -> str:
+    """A cell that a spreadsheet takes for a text, and not for a formula to compute; reading the table takes it back."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def _armed(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 class Dialect(NamedTuple):
@@ -62,6 +75,7 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
     found = dialect(lines, where, tabs=tabs)
     rest = islice(lines(), found.skipped, None)
     reader = csv.reader(rest, delimiter=found.delimiter, quoting=found.quoting, strict=True)
+    ours = None
     while True:
         try:
             row = next(reader)
@@ -70,7 +84,8 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
         except csv.Error as error:
             raise InputError(f"{where}, line {reader.line_num + found.skipped}: malformed ({error}).") from error
         if row:
-            yield reader.line_num + found.skipped, row
+            ours = tuple(row) == OURS if ours is None else ours
+            yield reader.line_num + found.skipped, [_armed(cell) for cell in row] if ours else row
 
 
 def _widths(lines: Lines, mark: str) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
+from graphloss.text.encodings import file_lines
+from graphloss.text.mappings import pairs
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
 NAMES_UP_TO = 4
@@ -38,19 +39,14 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
     path = typed(file)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected descriptions in a file that ends in {', '.join(SUFFIXES)}")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected {SHAPE}, for each class") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected {SHAPE}, for each class")
+    text = "".join(line for _, line in file_lines(path))
     table = path.suffix.lower() in (".csv", ".tsv")
-    pairs = _rows(path, text) if table else _entries(path, text)
+    entries = _rows(path, text) if table else _entries(path, text)
     found: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
-    for line, name, value in pairs:
+    for line, name, value in entries:
         where = f"{path}, line {line}"
         if name in found:
             several = " in a TOML, YAML or JSON list" if table else " in one list"
@@ -150,17 +146,7 @@ def _rows(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
 
 def _entries(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
     try:
-        match path.suffix.lower():
-            case ".toml":
-                import tomllib
-
-                found: Any = list(tomllib.loads(text).items())
-            case ".json":
-                found = json.loads(text, object_pairs_hook=lambda pairs: pairs)
-            case _:
-                found = _yaml(text)
-    except InputError:
-        raise
+        found = pairs(text, path.suffix)
     except Exception as error:  # each library has errors of its own; all of them name the line
         kind = path.suffix[1:].upper()
         raise InputError(f"{path}: not readable as {kind}: {' '.join(str(error).split())}; expected {SHAPE}") from error
@@ -177,19 +163,6 @@ def _entries(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, tuple) for item in value)
-
-
-def _yaml(text: str) -> Any:
-    """Pairs of the top mapping, a key that stands twice included; no aliases, which can grow without bound."""
-    import yaml
-
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-        raise ValueError("aliases (*name) are not read here; write the line out")
-    node = yaml.compose(text, yaml.SafeLoader)
-    if not isinstance(node, yaml.MappingNode):
-        return node and "something else"
-    loader = yaml.SafeLoader("")
-    return [(str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value]
 
 
 def _line_of(text: str, name: str, turn: int) -> int:

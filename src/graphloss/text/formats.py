@@ -5,7 +5,7 @@ is asked for more, so that a file larger than memory can be predicted on. Every 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from graphloss import system
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
 from graphloss.text.delimited import cells as cells_of
+from graphloss.text.encodings import file_lines, foreign
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold a table, in lower case."""
@@ -44,6 +45,9 @@ def check_file(path: Path) -> None:
             f"example with: cat {path} > texts.csv"
         )
     if path.suffix.lower() not in SUFFIXES:
+        with path.open("rb") as stream:
+            if what := foreign(stream.read(16)):
+                raise InputError(f"{path} is {what}.")
         raise InputError(
             f"{path}: the ending {path.suffix!r} is unknown. Expected one of {', '.join(SUFFIXES)}: "
             "rename the file, or save the table as one of these."
@@ -139,31 +143,6 @@ def class_names(path: Path, column: str) -> list[str] | None:
         return [str(name) for name in about["info"]["features"][column]["names"]]
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def decoded_lines(stream: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 stream, numbered from 1, read as they are asked for; a byte order mark is dropped.
-
-    Raises:
-        InputError: a line is not UTF-8, with its number.
-    """
-    for number, raw in enumerate(stream, 1):
-        try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} is not UTF-8. "
-                "Save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
-            ) from error
-
-
-def file_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The numbered lines of a UTF-8 file; see `decoded_lines`."""
-    try:
-        with path.open("rb") as stream:
-            yield from decoded_lines(stream, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def parse_object(line: str, where: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
-from graphloss.text.formats import check_file, column_names, decoded_lines, file_lines, parse_object, rows
+from graphloss.text.encodings import CHUNK, file_lines, lines
+from graphloss.text.formats import check_file, column_names, parse_object, rows
 from graphloss.text.guess import guess_column
 
 
@@ -57,7 +58,7 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
     objects: bool | None = None
     column: str | None = None
     # line by line, so that a text can be answered as soon as its line has come
-    for number, line in decoded_lines(_lines_as_they_come(), "standard input"):
+    for number, line in lines(_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")
         if not objects or not line.strip():
@@ -71,8 +72,8 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
         yield as_text(row[column], where)
 
 
-def _lines_as_they_come() -> Iterator[bytes]:
-    """The lines of standard input, past the buffer of `sys.stdin`.
+def _as_they_come() -> Iterator[bytes]:
+    """The bytes of standard input, past the buffer of `sys.stdin`.
 
     A thread that waits there for a line holds the buffer's lock, and Python aborts when it ends before the line comes.
     """
@@ -83,14 +84,10 @@ def _lines_as_they_come() -> Iterator[bytes]:
     except OSError:  # a stand-in that is no file
         yield from iter(sys.stdin.buffer.readline, b"")
         return
-    rest = b""
     try:
-        while piece := os.read(descriptor, 1 << 20):  # what is there, and no waiting for more
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from (line + b"\n" for line in lines)
+        while part := os.read(descriptor, CHUNK):  # what is there, and no waiting for more
+            yield part
     except OSError as error:
         raise InputError(f"standard input cannot be read: {error.strerror}.") from error
     finally:
         os.close(descriptor)
-    if rest:
-        yield rest

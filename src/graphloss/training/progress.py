@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from graphloss import distributed
-from graphloss.inference.model import SLOW
+from graphloss.terminal import printable
+
+NARROW = 60
+"""Columns of a screen below which a bar is two numbers."""
 
 
 class Screen:
@@ -22,17 +26,17 @@ class Screen:
 
     def say(self, line: str) -> None:
         """One line."""
-        self.console.print(line, markup=False)
+        self.console.print(printable(line), markup=False)
 
     def stage(self, line: str) -> None:
         """The start of something that takes a while."""
-        self.console.print(line, style="dim", markup=False)
+        self.console.print(printable(line), style="dim", markup=False)
 
     def warn(self, line: str) -> None:
         """Something that the user ought to know, also when quiet."""
         if distributed.first():
             voice = Console(stderr=True, highlight=False, soft_wrap=True)
-            voice.print(f"warning: {line}", style="yellow", markup=False)
+            voice.print(f"warning: {printable(line)}", style="yellow", markup=False)
 
     @property
     def draws(self) -> bool:
@@ -41,6 +45,8 @@ class Screen:
 
     def shows(self, texts: int) -> bool:
         """Whether encoding so many texts deserves a bar."""
+        from graphloss.inference.model import SLOW
+
         return self.draws and texts > SLOW
 
     def watch(self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None) -> Any:
@@ -57,24 +63,21 @@ class Screen:
                 self.headed = False
 
             def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                steps = (TextColumn("{task.description}"), MofNCompleteColumn())
+                room = (BarColumn(bar_width=24), TextColumn("steps"), TimeRemainingColumn())
                 self.bar = Progress(
-                    TextColumn("  {task.description}"),
-                    BarColumn(bar_width=24),
-                    MofNCompleteColumn(),
-                    TextColumn("steps"),
-                    TimeRemainingColumn(),
+                    *(steps if screen.console.width < NARROW else (steps[0], room[0], steps[1], *room[1:])),
                     console=screen.console,
                     transient=True,
                     disable=screen.quiet or not screen.console.is_terminal,
                 )
                 self.bar.start()
-                self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
+                self.task = self.bar.add_task("  training", total=state.max_steps, completed=state.global_step)
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 assert self.bar is not None
-                self.bar.update(
-                    self.task, completed=state.global_step, description=f"epoch {int(state.epoch or 0) + 1}"
-                )
+                epoch = min(max(math.ceil(state.epoch or 0), 1), args.num_train_epochs)
+                self.bar.update(self.task, completed=state.global_step, description=f"  epoch {epoch:g}")
 
             def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 from graphloss.training.checkpoints import history_of

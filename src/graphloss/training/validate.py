@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
-import re
 import types
 import typing
 from dataclasses import Field, fields
@@ -18,7 +16,12 @@ from typing import Any, get_args
 
 from graphloss.errors import InputError
 from graphloss.inference.predictors import PREDICTORS
+from graphloss.text.encodings import file_lines
+from graphloss.text.mappings import pairs
 from graphloss.training.settings import DataSettings, TrainSettings, names
+
+LARGEST = 100_000
+"""Bytes of a settings file; all settings take a tenth of it."""
 
 S = typing.TypeVar("S", DataSettings, TrainSettings)
 
@@ -45,7 +48,7 @@ def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
 
 def unknown(name: str, known: list[str]) -> str:
     """One sentence about a setting that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    near = [other for other in difflib.get_close_matches(name.replace("-", "_").lower(), known, n=1) if other != name]
     return f"unknown setting '{name}'" + (f": did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}")
 
 
@@ -86,46 +89,29 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"{path}: is a folder; give the settings file in it")
     if not path.is_file():
         raise InputError(f"{path}: no such settings file; write one in TOML, YAML or JSON, for example `epochs = 5`")
+    if (size := path.stat().st_size) > LARGEST:
+        raise InputError(f"{path}: {size:,} bytes are no settings; expected names and values, for example `epochs = 5`")
+    text = "".join(line for _, line in file_lines(path))
     try:
-        values = _parse(path)
-    except Exception as error:
-        raise InputError(f"{path}: not readable as {path.suffix[1:].upper() or 'a settings file'}: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected names and values, for example `epochs = 5`, got {type(values).__name__}")
-    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+        found = pairs(text, path.suffix)
+    except Exception as error:  # each library has errors of its own
+        kind, said = path.suffix[1:].upper() or "a settings file", " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as {kind}: {said}") from error
+    if not isinstance(found, list) or not all(isinstance(pair, tuple) for pair in found):
+        raise InputError(f"{path}: expected names and values, for example `epochs = 5`, got {type(found).__name__}")
+    values: dict[str, Any] = {}
+    for written, value in found:
+        if (name := written.strip().replace("-", "_")) in values:
+            raise InputError(f"{path}: {written!r} stands there twice; keep the one that is meant")
+        values[name] = value
     data_names, train_names = names(DataSettings), names(TrainSettings)
     data = {name: value for name, value in values.items() if name in data_names}
     train = {name: value for name, value in values.items() if name in train_names}
-    found = problems(DataSettings, data) + problems(TrainSettings, train)
-    found += [unknown(name, data_names + train_names) for name in values if name not in data and name not in train]
-    if found:
-        raise InputError(f"{path}: the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
+    wrong = problems(DataSettings, data) + problems(TrainSettings, train)
+    wrong += [unknown(name, data_names + train_names) for name in values if name not in data and name not in train]
+    if wrong:
+        raise InputError(f"{path}: the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in wrong))
     return data, train
-
-
-def _parse(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    match path.suffix.lower():
-        case ".toml":
-            import tomllib
-
-            return tomllib.loads(text)
-        case ".yaml" | ".yml":
-            return _yaml(text)
-        case ".json":
-            return json.loads(text)
-    raise ValueError("the name must end in .toml, .yaml, .yml or .json")
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Takes 2e-4 for a number, as everybody else does; YAML 1.1 wants 2.0e-4."""
-
-    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    return yaml.load(text, Loader)
 
 
 def _types(item: Field[Any]) -> tuple[Any, ...]:

@@ -1,0 +1,26 @@
+"""What of a user's data may reach a terminal: letters, and no character that a terminal obeys."""
+
+from __future__ import annotations
+
+import re
+
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, which begin escape sequences; separators of lines; marks that turn the direction of writing."""
+
+TABLE_WIDTH = 80
+"""Columns that a table is given at the least; a narrower screen breaks its lines."""
+
+
+def printable(text: object) -> str:
+    r"""A text of several lines in which such characters are written out, an escape as \\x1b."""
+    return "\n".join(map(one_line, str(text).split("\n")))
+
+
+def one_line(text: object) -> str:
+    r"""The same for a name that has to stay in its line and its cell: line breaks and tabs are written out too."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def sentence(text: str) -> str:
+    """A document on one line: any run of blanks is one blank."""
+    return one_line(" ".join(text.split()))
