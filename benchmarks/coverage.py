@@ -1,10 +1,10 @@
-"""Which share of the labeled documents can the graph of a batch ask, with and without a memory?
+"""Which share of the labeled documents has another of its class in the graph of a batch, with and without a memory?
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/coverage.py
 
 The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered
-or none; the third epoch. Who can be asked depends on the
-labels alone, so that the embeddings are random. Written to benchmarks/results/coverage.json; docs/maths.md shows it.
+or none; the third epoch. Coverage depends on the labels alone, so that the embeddings are random. Written to
+benchmarks/results/coverage.json; docs/research/smaller_questions.md shows it.
 """
 
 from __future__ import annotations

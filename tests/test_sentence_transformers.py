@@ -369,8 +369,8 @@ print(importlib.util.find_spec("sentence_transformers").origin)
 def test_the_examples_of_the_page_run(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of docs/losses.md, with the tiny encoder in place of the one named there."""
-    page = (Path(graphloss.__file__).parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+    """Those of docs/reference/losses.md, with the tiny encoder in place of the one named there."""
+    page = (Path(graphloss.__file__).parents[2] / "docs" / "reference" / "losses.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     name = '"sentence-transformers/all-MiniLM-L6-v2"'
     assert len(blocks) == 2 and sum(name in block for block in blocks) == 1

@@ -44,7 +44,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
-    Example:
+    Examples:
         >>> from graphloss import TextClassifier
         >>> model = TextClassifier(epochs=3)  # doctest: +SKIP
         >>> model.fit(texts, labels).predict(["where is my card?"])  # doctest: +SKIP

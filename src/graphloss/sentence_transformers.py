@@ -229,7 +229,7 @@ class PaperGLoss(BatchLoss):
 
 
 class SupConLoss(BatchLoss):
-    """Supervised contrastive loss, see `rivals.SupCon`; a batch needs two classes and two documents of one."""
+    """Supervised contrastive loss, see `baselines.SupCon`; a batch needs two classes and two documents of one."""
 
     citation = SUPCON_PAPER
 
@@ -240,7 +240,7 @@ class SupConLoss(BatchLoss):
 
 
 class NCALoss(BatchLoss):
-    """Neighborhood components analysis, see `rivals.NCA`; a batch needs two documents of a class."""
+    """Neighborhood components analysis, see `baselines.NCA`; a batch needs two documents of a class."""
 
     citation = NCA_PAPER
 
@@ -251,7 +251,7 @@ class NCALoss(BatchLoss):
 
 
 class TripletLoss(BatchLoss):
-    """All valid triplets, see `rivals.Triplet`; a batch needs two classes and two documents of one."""
+    """All valid triplets, see `baselines.Triplet`; a batch needs two classes and two documents of one."""
 
     citation = TRIPLET_PAPER
 
@@ -260,7 +260,7 @@ class TripletLoss(BatchLoss):
 
 
 class CosineLoss(BatchLoss):
-    """Squared error of every pair's cosine against 1 or 0, see `rivals.Cosine`; a batch needs two documents."""
+    """Squared error of every pair's cosine against 1 or 0, see `baselines.Cosine`; a batch needs two documents."""
 
     def __init__(self, model: SentenceTransformer, *, mini_batch_size: int | None = None) -> None:
         super().__init__(model, baselines.Cosine(), {}, mini_batch_size)

@@ -83,7 +83,7 @@ class SupCon(BaselineLoss):
     Args:
         temperature: t; 0.07 to 0.5 are usual, at least `LEAST_TEMPERATURE`.
 
-    Example:
+    Examples:
         >>> loss = SupCon(temperature=0.1)
         >>> z = torch.randn(8, 16, requires_grad=True)
         >>> loss(z, torch.arange(8) % 2).backward()

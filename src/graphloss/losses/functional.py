@@ -74,7 +74,7 @@ def gloss(
     Raises:
         ValueError: shapes, dtypes or options that do not fit, with what was expected.
 
-    Example:
+    Examples:
         >>> z = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], requires_grad=True)
         >>> result = gloss(z, torch.tensor([0, 0, 1, -1]), sigma=0.5)
         >>> round(result.coverage.item(), 2)

@@ -1,6 +1,6 @@
 """From embeddings to a graph of documents, in the log domain.
 
-Letters (`docs/maths.md` has the derivations; Sharma, Agarwal, Kumar, arXiv 2604.25853, section 3)::
+Letters (`docs/explanation/maths.md` has the derivations; Sharma, Agarwal, Kumar, arXiv 2604.25853, section 3)::
 
     n  documents        d  dimensions         C  classes
     z  (n, d)           embeddings of unit length

@@ -113,7 +113,7 @@ class Memory(nn.Module):
     Raises:
         ValueError: a number that is too small, or a memory above `MOST_BYTES`.
 
-    Example:
+    Examples:
         >>> memory = Memory(num_classes=2, each=4, dimensions=3)
         >>> memory.add(torch.randn(6, 3), torch.tensor([0, 0, 1, -1, 0, 0]), documents=torch.arange(6))
         >>> memory.remembered()[1].tolist()

@@ -80,7 +80,7 @@ class GLoss(nn.Module):
         memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
             added to it. The loss must then be told which document each row is. loo only.
 
-    Example:
+    Examples:
         >>> loss = GLoss(sigma=0.3)
         >>> z = torch.randn(8, 16, requires_grad=True)
         >>> loss(z, torch.arange(8) % 2).backward()

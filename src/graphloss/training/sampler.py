@@ -47,7 +47,7 @@ class ClassAwareBatchSampler:
     Raises:
         ValueError: `batch_size` or `group_size` is below 1, a label below -1, or there is no such part.
 
-    Example:
+    Examples:
         >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, -1, -1], batch_size=5)
         >>> [len(batch) for batch in sampler]
         [5, 5]
