@@ -69,7 +69,7 @@ class TestOracles:
         f = oracles.loo(w, b.labels, 2, alpha)
         result = gloss(b.embeddings, b.labels, sigma=b.sigma, k=4, alpha=alpha)
         p = f.gather(1, b.labels[:, None])[:, 0]
-        assert torch.equal(result.asked, p > 0)
+        assert torch.equal(result.anchors, p > 0)
         assert torch.allclose(result.log_p[p > 0].exp(), p[p > 0], rtol=1e-7)
         assert float(result.loss) == pytest.approx(float(-p[p > 0].log().mean()))
 
@@ -95,9 +95,9 @@ class TestReachability:
     def test_coverage_counts_the_documents_whose_class_has_another(self) -> None:
         labels = torch.tensor([0, 0, 1, 2, 2, 2, -1, 3])
         result = gloss(torch.randn(8, 5), labels, sigma=0.3)
-        assert result.asked.tolist() == [True, True, False, True, True, True, False, False]
+        assert result.anchors.tolist() == [True, True, False, True, True, True, False, False]
         assert float(result.coverage) == pytest.approx(5 / 7)
-        assert not result.log_p[~result.asked].any()
+        assert not result.log_p[~result.anchors].any()
 
     @pytest.mark.parametrize("alpha", [1.0, 0.9])
     @pytest.mark.parametrize("seed", range(8))
@@ -116,8 +116,8 @@ class TestReachability:
                             front.append(j)
             same = [j for j in reached - {i} if b.labels[j] == b.labels[i]]
             expected.append(bool(b.labels[i] >= 0 and same))
-        asked = gloss(b.embeddings, b.labels, sigma=0.3, k=1, alpha=alpha).asked
-        assert asked.tolist() == expected
+        anchors = gloss(b.embeddings, b.labels, sigma=0.3, k=1, alpha=alpha).anchors
+        assert anchors.tolist() == expected
         assert 0 < sum(expected) < int((b.labels >= 0).sum())
 
 
@@ -136,7 +136,9 @@ class TestDegenerate:
             "two labels",
         ],
     )
-    def test_nothing_to_ask_is_zero_with_a_live_gradient(self, labels: list[int], options: dict[str, float]) -> None:
+    def test_without_anchors_it_is_zero_with_a_live_gradient(
+        self, labels: list[int], options: dict[str, float]
+    ) -> None:
         x = torch.randn(len(labels), 4, requires_grad=True)
         result = gloss(x, torch.tensor(labels, dtype=torch.long), sigma=0.3, **options)
         result.loss.backward()
@@ -429,9 +431,11 @@ class TestCombined:
         names = set(Combined(GLoss(sigma="learned"), class_weights=torch.ones(3)).state_dict())
         assert names >= {"class_weights", "graph_loss.log_sigma", "graph_loss.rng_state", "graph_loss.sigma_value"}
 
-    @pytest.mark.parametrize(("label", "said"), [(3, "from -1 .* to 2, .* count classes from 0"), (-2, "came -2 to 1")])
-    def test_a_label_that_the_head_has_not(self, label: int, said: str) -> None:
-        with pytest.raises(ValueError, match=said):
+    @pytest.mark.parametrize(
+        ("label", "message"), [(3, "from -1 .* to 2, .* count classes from 0"), (-2, "got -2 to 1")]
+    )
+    def test_a_label_out_of_range(self, label: int, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
             Combined(None)(torch.randn(3, 4), torch.randn(3, 3), torch.tensor([0, 1, label]))
 
     def test_bad_weight(self) -> None:

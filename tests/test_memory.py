@@ -56,11 +56,11 @@ class TestOracles:
         leaf = x.double().clone().requires_grad_()
         f = oracles.with_memory(leaf, y, remembered, kinds, 0.3, 4)
         total, norm = leaf.new_zeros(()), 0.0
-        asked = []
+        anchors = []
         for i, c in enumerate(y.tolist()):
             others = (kinds == c).sum() + (y == c).sum() - 1
-            asked.append(c >= 0 and int(others) > 0)
-            if asked[-1]:
+            anchors.append(c >= 0 and int(others) > 0)
+            if anchors[-1]:
                 p, w = f[i, c], float(weights[c])
                 total, norm = total + w * (-p.log() if q == 0 else (1 - p**q) / q), norm + w
         (expected,) = torch.autograd.grad(total / norm, leaf)
@@ -74,9 +74,9 @@ class TestOracles:
             memory=boundary(remembered, kinds, 4),
         )
         result.loss.backward()
-        assert result.asked.tolist() == asked
-        assert sum(asked) > 0
-        assert float(result.coverage) == pytest.approx(sum(asked) / int((y >= 0).sum()))
+        assert result.anchors.tolist() == anchors
+        assert sum(anchors) > 0
+        assert float(result.coverage) == pytest.approx(sum(anchors) / int((y >= 0).sum()))
         assert float(result.loss.detach()) == pytest.approx(float((total / norm).detach()), rel=tolerance)
         assert expected.norm() > 0
         assert (mine.grad.double() - expected).norm() / expected.norm() < tolerance
@@ -89,8 +89,8 @@ class TestOracles:
         f = oracles.with_memory(x, y, remembered, kinds, sigma, 4)
         result = gloss(x, y, sigma=sigma, memory=boundary(remembered, kinds, 4))
         p = f.gather(1, y.clamp_min(0)[:, None])[:, 0]
-        assert sigma.std() > 0 and result.asked.any()
-        assert torch.allclose(result.log_p[result.asked].exp(), p[result.asked], rtol=1e-8)
+        assert sigma.std() > 0 and result.anchors.any()
+        assert torch.allclose(result.log_p[result.anchors].exp(), p[result.anchors], rtol=1e-8)
 
     def test_gradients(self) -> None:
         x, y, remembered, kinds = case()
@@ -138,7 +138,7 @@ class TestOracles:
         whole = gloss(torch.cat([x, remembered]), torch.cat([y, kinds]), sigma=b.sigma)
         kept = boundary(remembered, kinds, b.num_classes, each=40)
         result = gloss(x, y, sigma=b.sigma, memory=kept)
-        assert torch.equal(result.asked, whole.asked[:half])
+        assert torch.equal(result.anchors, whole.anchors[:half])
         assert torch.allclose(result.log_p, whole.log_p[:half], rtol=1e-6, atol=1e-9)
 
     @quick
@@ -153,7 +153,7 @@ class TestOracles:
         one = gloss(x, y, sigma=b.sigma, memory=boundary(remembered, kinds, b.num_classes, 40))
         kept = boundary((remembered @ turn).flip(0), rename[kinds].flip(0), b.num_classes, 40)
         two = gloss((x @ turn)[order], renamed[order], sigma=b.sigma, memory=kept)
-        assert torch.equal(one.asked[order], two.asked)
+        assert torch.equal(one.anchors[order], two.anchors)
         assert torch.allclose(one.log_p[order], two.log_p, rtol=1e-6, atol=1e-8)
 
 
@@ -171,18 +171,18 @@ class TestDegenerate:
         assert torch.equal(x.grad, twin.grad) and x.grad.norm() > 0
 
     @pytest.mark.parametrize(
-        ("labels", "asked"),
+        ("labels", "anchors"),
         [([], 0), ([-1], 0), ([-1] * 5, 0), ([2], 0), ([0], 1), ([0, 1, 2], 2), ([0, -1, -1], 1)],
         ids=["n = 0", "n = 1, unlabeled", "all unlabeled", "class absent", "n = 1", "one a class", "one label"],
     )
-    def test_small_batches(self, labels: list[int], asked: int) -> None:
+    def test_small_batches(self, labels: list[int], anchors: int) -> None:
         x = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
         kept = boundary(torch.randn(9, 6), torch.tensor([0] * 5 + [1] * 4), 3)
         result = gloss(x, torch.tensor(labels, dtype=torch.long), sigma=0.3, memory=kept)
         result.loss.backward()
-        assert int(result.asked.sum()) == asked
-        assert (float(result.loss.detach()) > 0) == (asked > 0)
-        assert torch.isfinite(x.grad).all() and (x.grad.norm() > 0) == (asked > 0)
+        assert int(result.anchors.sum()) == anchors
+        assert (float(result.loss.detach()) > 0) == (anchors > 0)
+        assert torch.isfinite(x.grad).all() and (x.grad.norm() > 0) == (anchors > 0)
 
     @pytest.mark.parametrize("sigma", [1e-3, 0.05, 0.3, 5.0])
     @pytest.mark.parametrize("what", ["clusters", "duplicates", "zero vector", "remembered exactly"])
@@ -292,7 +292,7 @@ class TestRing:
         [
             ((0, 4, 8), "at least 1, got 0, 4 and 8"),
             ((3, 0, 8), "at least 1"),
-            ((77, 20_000, 384), "takes 2.2 GiB .* remember at most 9,078 documents a class"),
+            ((77, 20_000, 384), "takes 2.2 GiB .* remember at most 9,078 documents per class"),
             ((10**9, 1, 384), "too many classes for a memory"),
         ],
     )
@@ -310,7 +310,7 @@ class TestRing:
             (torch.randn(2, 4), torch.zeros(3).long(), torch.arange(3), r"takes embeddings \(3, 4\)"),
             (torch.randn(3, 4), torch.zeros(3), torch.arange(3), "labels must be whole numbers"),
             (torch.randn(3, 4), torch.zeros(3).long(), torch.arange(2), "documents must be whole numbers"),
-            (torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.arange(3), "label 2 has no ring in a memory of 2"),
+            (torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.arange(3), "label 2 is out of range: .* 2 classes"),
         ],
     )
     def test_bad_batches(self, embeddings: Tensor, labels: Tensor, documents: Tensor, message: str) -> None:
@@ -348,8 +348,8 @@ class TestIdentity:
         clean, expected = result(whole, rows), result(without, rows)
         torch.testing.assert_close(clean.log_p, expected.log_p)
         assert float(clean.loss) > 0.3
-        told = result(whole, torch.full((20,), UNKNOWN))  # who does not say who it is, is told its own label
-        assert float(told.loss) < 0.5 * float(clean.loss)
+        leaked = result(whole, torch.full((20,), UNKNOWN))  # without its number, a document sees its own label
+        assert float(leaked.loss) < 0.5 * float(clean.loss)
 
     def test_writing_the_memory_leaves_the_gradient_alone(self) -> None:
         b = batch(40, 3, dtype=torch.float32)
@@ -427,7 +427,7 @@ class TestModule:
 
     def test_without_numbers_it_refuses(self) -> None:
         b = batch(8, 2, dtype=torch.float32)
-        with pytest.raises(ValueError, match="must know which document each row is"):
+        with pytest.raises(ValueError, match="needs the number of each document"):
             GLoss(memory=Memory(2, 4, 16))(b.embeddings, b.labels)
 
     @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ class TestModule:
         kept = Boundary(torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool))
         with pytest.raises(ValueError, match="the memory has 5 dimensions, the embeddings 4"):
             gloss(torch.randn(2, 4), torch.tensor([0, 1]), sigma=0.3, memory=kept)
-        with pytest.raises(ValueError, match="label 2 has no ring"):
+        with pytest.raises(ValueError, match="label 2 is out of range"):
             gloss(torch.randn(2, 5), torch.tensor([0, 2]), sigma=0.3, memory=kept)
 
 

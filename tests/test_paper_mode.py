@@ -125,12 +125,12 @@ def test_the_extra_division_is_by_the_number_of_hidden_targets() -> None:
     plain = paper_loss(b.embeddings, b.labels, shown, sigma=0.3, num_classes=4)
     divided = paper_loss(b.embeddings, b.labels, shown, sigma=0.3, num_classes=4, double_division=True)
     assert float(plain.loss / divided.loss) == pytest.approx(int((~shown & (b.labels >= 0)).sum()))
-    assert int(plain.asked.sum()) == int((~shown & (b.labels >= 0)).sum())
-    assert float(plain.coverage) == pytest.approx(int(plain.asked.sum()) / int((b.labels >= 0).sum()))
+    assert int(plain.anchors.sum()) == int((~shown & (b.labels >= 0)).sum())
+    assert float(plain.coverage) == pytest.approx(int(plain.anchors.sum()) / int((b.labels >= 0).sum()))
 
 
 @pytest.mark.parametrize("case", ["nothing shown", "nothing hidden", "unlabeled", "one", "none"])
-def test_nothing_to_ask_is_zero_with_a_live_gradient(case: str) -> None:
+def test_without_anchors_it_is_zero_with_a_live_gradient(case: str) -> None:
     n = {"one": 1, "none": 0}.get(case, 6)
     x = torch.randn(n, 4, requires_grad=True)
     labels = torch.full((n,), -1) if case == "unlabeled" else torch.arange(n) % 2

@@ -1,4 +1,4 @@
-"""The losses that G-Loss is compared with, by its own signature: (embeddings (n, d), labels (n,)) -> scalar.
+"""Baseline losses with the signature of G-Loss: (embeddings (n, d), labels (n,)) -> scalar.
 
 Letters: z the embeddings x scaled to unit length, cos_ij = z_i . z_j, t the temperature, m the margin; P_i the other
 documents of i's class, N_i those of other classes, A the documents that have a P_i::
@@ -11,12 +11,12 @@ documents of i's class, N_i those of other classes, A the documents that have a 
 SupCon: Khosla et al. 2020, "Supervised contrastive learning", equation 2. NCA: Goldberger et al. 2004. Triplet and
 cosine: as compared with in arXiv 2604.25853; all triplets after Hermans et al. 2017, "In defense of the triplet loss".
 
-Documents without a label are dropped: unlike G-Loss, none of these can use them. Where no term is left the loss is 0
-with a live gradient.
+Unlabeled documents are dropped: unlike G-Loss, the baselines cannot use them. If no term is left, the loss is 0 with a
+live gradient.
 
-SupCon and Triplet are pytorch-metric-learning's; its reducers are replaced, since their mean over the terms above zero
-passes over documents that SupCon has learned. NCA is leave-one-out G-Loss at sigma^2 = t without unlabeled documents:
-theirs passes over a document whose share underflows, the very one to learn from. They have no Cosine.
+SupCon and Triplet are pytorch-metric-learning's with other reducers: its mean over the terms above zero leaves out
+documents that SupCon fits already. NCA is leave-one-out G-Loss at sigma^2 = t without unlabeled documents: the
+library's NCA leaves out a document whose share underflows, which most needs a gradient. The library has no Cosine.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,17 @@ from graphloss.losses.functional import check_batch, gloss
 from graphloss.losses.graph import no_autocast, unit, working
 
 LEAST_TEMPERATURE = 1e-3
-"""Below it the nearest document has all the weight, and cos / t has no digit left in float32."""
+"""Below it the nearest document has all the weight, and float32 cannot resolve differences of cos / t."""
 
 CHUNK = 2**21
-"""Places of triplets that are visited at once, about 100 MB: a whole batch up to 128 documents."""
+"""Triplets computed at once, about 100 MB: a whole batch up to 128 documents."""
 
 
 class BaselineLoss(nn.Module):
-    """What the rivals share: the unlabeled are dropped, the maths runs in float32 under autocast, coverage is kept."""
+    """Common to the baselines: drop unlabeled documents, compute in float32 under autocast, report coverage."""
 
     coverage: Tensor
-    """0-d: share of the labeled documents of the last batch that a term asked about."""
+    """0-d: share of the labeled documents of the last batch that are anchors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,27 +58,26 @@ class BaselineLoss(nn.Module):
         """
         labels = check_batch(embeddings, labels)
         with no_autocast(embeddings):
-            seen = labels >= 0  # (n,)
-            x, y = working(embeddings)[seen], labels[seen]  # (l, d), (l,)
-            same = y[:, None] == y[None, :]  # (l, l)
-            asked = self.asked(same)  # (l,)
-            self.coverage = asked.to(x.dtype).mean() if len(asked) else x.new_zeros(())
-            return self.compute(x, y, asked) if bool(asked.any()) else x.sum() * 0.0
+            labeled = labels >= 0  # (n,)
+            x, y = working(embeddings)[labeled], labels[labeled]  # (l, d), (l,)
+            anchors = self.find_anchors(y[:, None] == y[None, :])  # (l,)
+            self.coverage = anchors.to(x.dtype).mean() if len(anchors) else x.new_zeros(())
+            return self.compute(x, y, anchors) if bool(anchors.any()) else x.sum() * 0.0
 
-    def asked(self, same: Tensor) -> Tensor:
-        """(l,) boolean: the documents with a term of their own, given who shares a class, (l, l)."""
+    def find_anchors(self, same: Tensor) -> Tensor:
+        """(l,) boolean: the documents that have a term; `same` (l, l) is true for pairs of one class."""
         raise NotImplementedError
 
-    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """Mean of the terms, 0-d, of embeddings (l, d) with labels (l,), at least one of them asked."""
+    def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
+        """Mean of the terms, 0-d, of embeddings (l, d) with labels (l,) and at least one anchor (l,)."""
         raise NotImplementedError
 
 
 class SupCon(BaselineLoss):
-    """Supervised contrastive loss: every document of the class is a target of its own.
+    """Supervised contrastive loss: every other document of the class is a positive.
 
-    Unlike NCA it is not content with one near document of the class: it draws all of them equally close. A batch needs
-    two classes and two documents of one.
+    NCA is satisfied with one near document of the class; SupCon draws all of them equally close. A batch needs two
+    classes and two documents of one.
 
     Args:
         temperature: t; 0.07 to 0.5 are usual, at least `LEAST_TEMPERATURE`.
@@ -96,17 +95,17 @@ class SupCon(BaselineLoss):
 
         super().__init__()
         self.temperature = _checked_temperature(temperature)
-        dot = distances.DotProductSimilarity(normalize_embeddings=False)  # of `unit`: theirs explodes at a zero vector
+        dot = distances.DotProductSimilarity(normalize_embeddings=False)  # of `unit` vectors: theirs explodes at zero
         self.total = losses.SupConLoss(temperature, distance=dot, reducer=reducers.SumReducer())
 
-    def asked(self, same: Tensor) -> Tensor:
-        """Those with another document of their class, where there is a second class."""
+    def find_anchors(self, same: Tensor) -> Tensor:
+        """Documents with a positive, if there is a second class."""
         return _has_positive(same) & _has_negative(same)
 
-    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """The sum of the library, in which a document that is not asked is 0, over those that are asked."""
+    def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
+        """The library's sum, to which only anchors contribute, over their number."""
         total: Tensor = self.total(unit(x), y)
-        return total / asked.sum()
+        return total / anchors.sum()
 
     def extra_repr(self) -> str:
         """Name the temperature in the module's repr."""
@@ -114,9 +113,9 @@ class SupCon(BaselineLoss):
 
 
 class NCA(BaselineLoss):
-    """Neighborhood components analysis: a soft nearest neighbor shall be of the document's own class.
+    """Neighborhood components analysis: the probability that a soft nearest neighbor is of the document's class.
 
-    One near document of the class is enough, where SupCon wants all; G-Loss is this loss with paths through unlabeled
+    One near document of the class is enough, unlike in SupCon; G-Loss is this loss with paths through unlabeled
     documents. A batch needs two documents of a class.
 
     Args:
@@ -127,11 +126,11 @@ class NCA(BaselineLoss):
         super().__init__()
         self.temperature = _checked_temperature(temperature)
 
-    def asked(self, same: Tensor) -> Tensor:
-        """Those with another document of their class."""
+    def find_anchors(self, same: Tensor) -> Tensor:
+        """Documents with a positive."""
         return _has_positive(same)
 
-    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+    def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """G-Loss of labeled documents alone."""
         return gloss(x, y, sigma=self.temperature**0.5).loss
 
@@ -141,15 +140,15 @@ class NCA(BaselineLoss):
 
 
 class Triplet(BaselineLoss):
-    """All valid triplets of a batch, by Euclidean distances of the embeddings as they come, nothing scaled.
+    """All valid triplets of a batch, by Euclidean distances of the unscaled embeddings.
 
     The mean is over the terms above zero, so the loss stays near the margin while ever fewer triplets are left. On unit
-    vectors no distance exceeds 2 and no two differ by more: from m = 2 on every triplet is a term, whatever the encoder
-    does. A batch needs two classes and two documents of one. It has up to n^3 / 4 triplets, half a million at n = 128
-    and 33 million at n = 512. They are visited in chunks, so memory stays; the time does not.
+    vectors distances are at most 2, so from m = 2 on every triplet has a positive term. A batch needs two classes and
+    two documents of one. It has up to n^3 / 4 triplets, half a million at n = 128 and 33 million at n = 512. They are
+    computed in chunks, which bounds the memory but not the time.
 
     Args:
-        margin: m, at least 0; 5 is the published one, 0.1 to 1 is sensible on unit vectors.
+        margin: m, at least 0; published: 5; on unit vectors 0.1 to 1 is usual.
     """
 
     def __init__(self, margin: float = 5.0) -> None:
@@ -162,16 +161,15 @@ class Triplet(BaselineLoss):
         plain = distances.LpDistance(normalize_embeddings=False)
         self.each = losses.TripletMarginLoss(margin, distance=plain, reducer=reducers.DoNothingReducer())
 
-    def asked(self, same: Tensor) -> Tensor:
-        """Those with another document of their class, where there is a second class."""
+    def find_anchors(self, same: Tensor) -> Tensor:
+        """Documents with a positive, if there is a second class."""
         return _has_positive(same) & _has_negative(same)
 
-    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """The library's terms, some anchors at a time; what a chunk held is computed again in the backward pass."""
-        anchors = asked.nonzero()[:, 0]  # (a,)
-        chunks = anchors.split(max(CHUNK // len(y) ** 2, 1))
-        run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else self._terms_again
-        total, count = x.new_zeros(()), torch.zeros_like(asked.sum())
+    def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
+        """The library's terms, in chunks of anchors; several chunks are recomputed in the backward pass."""
+        chunks = anchors.nonzero()[:, 0].split(max(CHUNK // len(y) ** 2, 1))  # (a,) each
+        run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else self._recomputed_terms
+        total, count = x.new_zeros(()), torch.zeros_like(anchors.sum())
         for rows in chunks:
             part, above = run(x, y, rows)
             total, count = total + part, count + above
@@ -189,7 +187,7 @@ class Triplet(BaselineLoss):
         terms: Any = self.each(x[rows], y[rows], triplets, x, y)["loss"]["losses"]  # (t,)
         return terms.sum(), (terms > 0).sum()
 
-    def _terms_again(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _recomputed_terms(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = checkpoint(
             self._terms, x, y, rows, use_reentrant=False, preserve_rng_state=False
         )
@@ -199,16 +197,16 @@ class Triplet(BaselineLoss):
 class Cosine(BaselineLoss):
     """Mean squared error of each pair's cosine against 1 for the same class and 0 for another.
 
-    Every pair counts the same, and with C even classes all but 1 in C are of different ones: it mostly makes classes
-    orthogonal. A batch needs two documents.
+    Every pair counts the same, and with C even classes all but 1 in C pairs are of different classes: the loss mostly
+    makes classes orthogonal. A batch needs two documents.
     """
 
-    def asked(self, same: Tensor) -> Tensor:
-        """All, where there is a pair."""
+    def find_anchors(self, same: Tensor) -> Tensor:
+        """All documents, if there is a pair."""
         return torch.ones_like(same[0]) if len(same) > 1 else torch.zeros_like(same.any(dim=0))
 
-    def compute(self, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """Both halves of the symmetric matrix have the mean of one."""
+    def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
+        """Mean over all ordered pairs, which equals the mean over i < j."""
         z = unit(x)  # (l, d)
         same = (y[:, None] == y[None, :]).to(z.dtype)  # (l, l)
         error = (z @ z.T - same).square().fill_diagonal_(0.0)  # (l, l)

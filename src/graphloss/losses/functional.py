@@ -1,15 +1,15 @@
-"""G-Loss: hide labels, let the others flow over the graph of the batch, ask that the hidden ones come out right.
+"""G-Loss: predict each labeled document of a batch from the labels of the others, propagated over a graph.
 
 Two modes (letters as in `graph` and `propagation`; Sharma, Agarwal, Kumar, arXiv 2604.25853)::
 
-    loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labeled document asked, nothing drawn
+    loo    p_i = sum_{j != i, y_j = y_i} K_ij / sum_{j != i} K_ij      every labeled document i, nothing drawn
            loss = mean_i w(y_i) (1 - p_i^q) / q,  -log p_i for q = 0
-           with a memory its documents are ends of the walk like the labeled ones of the batch
+           with a memory, the walk also ends at remembered documents
     paper  F_U = (I - T_UU)^-1 T_UL Y_L, T = W with rows, columns, and rows again normalized (their section 3)
            loss = class-weighted cross-entropy of F_U used as logits
 
-What a batch needs: at least two documents of some class. A document that is the only one of its class cannot be
-predicted by any graph; it leaves the mean, and `coverage` says which share of the labeled documents stayed.
+A batch needs at least two documents of some class. The mean is over the anchors, the documents that can be predicted
+from others: the only document of a class is none. `coverage` is the share of the labeled documents that are anchors.
 With alpha = 1 and no unlabeled document, `loo` is exactly NCA at temperature sigma squared.
 """
 
@@ -31,13 +31,13 @@ class GLossResult(NamedTuple):
     """What `gloss` and `paper_loss` return."""
 
     loss: Tensor
-    """0-d, attached to the embeddings; zero where nothing could be asked."""
+    """0-d, attached to the embeddings; zero without anchors."""
     coverage: Tensor
-    """0-d, detached: share of the labeled documents that were asked."""
-    asked: Tensor
+    """0-d, detached: share of the labeled documents that are anchors."""
+    anchors: Tensor
     """(n,) boolean: the documents in the mean."""
     log_p: Tensor
-    """(n,) log-probability of the own label, from the others' labels; 0 where not asked."""
+    """(n,) log-probability of an anchor's label, from the others' labels; 0 for all other documents."""
 
 
 def gloss(
@@ -56,20 +56,20 @@ def gloss(
 
     Args:
         embeddings: (n, d), any floating dtype, any length of rows.
-        labels: (n,) class indices, -1 for unlabeled: with alpha = 1 hidden nodes that carry labels on, with alpha < 1
-            nodes that start without label mass.
+        labels: (n,) class indices, -1 for unlabeled: hidden nodes with alpha = 1, nodes without initial label mass with
+            alpha < 1.
         sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
-        alpha: 1 for harmonic functions; below 1 label spreading with that share flowing on.
+        alpha: 1 for harmonic functions; below 1 the damping of label spreading.
         q: 0 for the negative log-likelihood; up to 1 the generalized cross-entropy (1 - p^q) / q of Zhang and
             Sabuncu 2018, bounded and so robust to wrong labels.
         k: nearest neighbors kept per document; None for the complete graph.
         class_weights: (C,) weight of each class in the mean.
-        num_classes: C, only to check the labels against.
-        memory: documents of earlier batches, see `memory.Memory.boundary`: constants whose label is shown. Needs
-            alpha = 1 and every edge, for their edges among one another are never computed.
+        num_classes: C, only to check the labels.
+        memory: labeled documents of earlier batches, constants, see `memory_bank.Memory.boundary`. Edges between them
+            are never computed, so alpha must be 1 and k None.
 
     Returns:
-        `GLossResult`. The loss is 0 with a live gradient where no document can be asked.
+        `GLossResult`. Without anchors the loss is 0 with a live gradient.
 
     Raises:
         ValueError: shapes, dtypes or options that do not fit, with what was expected.
@@ -91,30 +91,51 @@ def gloss(
     if memory is not None:
         _check_boundary(memory, embeddings, labels)
     with no_autocast(embeddings):
+        # ---- 1. Unit length --------------------------------------------------------------------------------
+        # Only the direction of an embedding counts, so rescaling the encoder's output does not change the loss.
+        # All distances then lie in [0, 2], and one range of sigma suits every encoder.
         z = unit(embeddings)  # (n, d)
-        seen = labels >= 0  # (n,)
-        given = seen.nonzero()[:, 0]  # (l,)
-        y = labels[given]
+        is_labeled = labels >= 0  # (n,)
+        labeled = is_labeled.nonzero()[:, 0]  # (l,)
+        y = labels[labeled]
+
+        # ---- 2. Similarity ---------------------------------------------------------------------------------
+        # A Gaussian of the distance, in the log domain: at a small sigma the similarity itself would underflow.
+        # Unlabeled documents are nodes as well, so labels can reach a document through them.
         logw = log_affinity(z, sigma, k)  # (n, n)
+
+        # ---- 3. Which nodes can be anchors -----------------------------------------------------------------
+        # If the graph connects a document with no other of its class, the probability of its class is 0.
+        # The loss would be infinite without a useful gradient, so the document leaves the mean.
         local, _ = within_batch(labels)  # (n,)
-        asked = _reachable(logw.detach() if k is not None else None, local, alpha)[given]  # (l,)
+        anchors = _reachable(logw.detach() if k is not None else None, local, alpha)[labeled]  # (l,)
         if memory is not None:
-            asked = asked | memory.shown.any(dim=1)[y]  # (l,)
-        if not bool(asked.any()):
-            return _nothing(z, seen)
-        ends = None if memory is None else log_mass(z, memory, sigma)  # (n, C), a column a class
+            anchors = anchors | memory.shown.any(dim=1)[y]  # (l,)
+        if not bool(anchors.any()):
+            return _zero_result(z, is_labeled)
+
+        # ---- 4. Kernel -------------------------------------------------------------------------------------
+        # K_ij weighs the label of j in the prediction of i, over all paths through hidden nodes.
+        # Its diagonal is masked: with its own label a document would be predicted well by any embedding.
+        ends = None if memory is None else log_mass(z, memory, sigma)  # (n, C), one column per class
         logk = loo_log_kernel(logw, local if ends is None else labels, alpha, ends)  # (l, l) or (l, l + C)
-        kind = y if ends is None else torch.cat([y, torch.arange(ends.shape[1], device=y.device)])  # of each column
-        same = y[:, None] == kind[None, :]
-        log_p = log_share(logk, same)  # (l,)
-        log_p = torch.where(asked, log_p, 0.0)
+
+        # ---- 5. Share of the own class ---------------------------------------------------------------------
+        # p_i is the part of row i of K that falls on documents of i's class.
+        # It is a ratio, so rows of K need no normalization.
+        columns = y if ends is None else torch.cat([y, torch.arange(ends.shape[1], device=y.device)])  # their classes
+        log_p = torch.where(anchors, log_share(logk, y[:, None] == columns[None, :]), 0.0)  # (l,)
         each = -log_p if q == 0.0 else -torch.expm1(q * log_p) / q  # (l,)
-        loss = weighted_mean(each, y, asked, class_weights)
+
+        # ---- 6. Mean ---------------------------------------------------------------------------------------
+        # A mean over the anchors keeps the scale of the loss independent of the size and the labels of a batch.
+        # Class weights let rare classes count as much as frequent ones.
+        loss = weighted_mean(each, y, anchors, class_weights)
         return GLossResult(
             loss,
-            asked.to(z.dtype).mean(),
-            torch.zeros_like(seen).index_copy(0, given, asked),
-            z.new_zeros(z.shape[0]).index_copy(0, given, log_p),
+            anchors.to(z.dtype).mean(),
+            torch.zeros_like(is_labeled).index_copy(0, labeled, anchors),
+            z.new_zeros(z.shape[0]).index_copy(0, labeled, log_p),
         )
 
 
@@ -128,18 +149,18 @@ def paper_loss(
     class_weights: Tensor | None = None,
     double_division: bool = False,
 ) -> GLossResult:
-    """Return the published G-Loss, with the mask of shown labels given from outside.
+    """Return the published G-Loss for a mask of shown labels.
 
-    It differs from `gloss` in three ways: only hidden documents are asked, the graph is normalized by rows, columns and
-    rows again, and the propagated probabilities go into a softmax once more, which confines the loss to a band of
-    width 1 whose floor is log(1 + (C - 1) / e).
+    It differs from `gloss` in three ways. Only hidden documents are anchors. The graph is normalized by rows, columns
+    and rows again. The propagated probabilities go through one more softmax, which confines the loss to a band of width
+    1 whose floor is log(1 + (C - 1) / e).
 
     Args:
         embeddings: (n, d), any floating dtype, any length of rows.
         labels: (n,) class indices; -1 is a hidden node that has no target.
         shown: (n,) boolean, the labels that the graph may see.
         sigma: bandwidth, see `graph.log_affinity`; at least `LEAST_SIGMA`.
-        num_classes: C; the largest label plus one when left out. It enters the softmax, so give it for real batches.
+        num_classes: C; the largest label plus one when left out. It enters the softmax, so specify it for real batches.
         class_weights: (C,) weights of the cross-entropy.
         double_division: divide once more by the number of hidden targets, as the authors' combined training does.
 
@@ -159,9 +180,9 @@ def paper_loss(
     with no_autocast(embeddings):
         z = unit(embeddings)  # (n, d)
         shown = shown & (labels >= 0)
-        asked = ~shown & (labels >= 0)
-        if not bool(shown.any() & asked.any()):
-            return _nothing(z, labels >= 0)
+        anchors = ~shown & (labels >= 0)
+        if not bool(shown.any() & anchors.any()):
+            return _zero_result(z, labels >= 0)
         hidden = (~shown).nonzero()[:, 0]  # (u,)
         logw = log_affinity(z, sigma)  # (n, n)
         t, log_pi = paper_walk(logw, hidden)  # (u, n), (u,)
@@ -175,17 +196,17 @@ def paper_loss(
         log_p = torch.where(target >= 0, log_p, 0.0)
         loss = weighted_mean(-log_p, target, target >= 0, class_weights)
         if double_division:
-            loss = loss / asked.sum()
-        coverage = asked.sum() / (labels >= 0).sum()
-        return GLossResult(loss, coverage.to(z.dtype), asked, z.new_zeros(z.shape[0]).index_copy(0, hidden, log_p))
+            loss = loss / anchors.sum()
+        coverage = anchors.sum() / (labels >= 0).sum()
+        return GLossResult(loss, coverage.to(z.dtype), anchors, z.new_zeros(z.shape[0]).index_copy(0, hidden, log_p))
 
 
 def check_sigma(sigma: Any) -> None:
-    """Refuse a bandwidth, or a document's, that is below `LEAST_SIGMA` or not a finite number.
+    """Check that a bandwidth, or every entry of a tensor of bandwidths, is finite and at least `LEAST_SIGMA`.
 
     Raises:
-        TypeError: it is no number at all.
-        ValueError: with the bandwidth that came.
+        TypeError: it is neither a number nor a tensor.
+        ValueError: an entry is out of range; the message names it.
     """
     if isinstance(sigma, bool) or not isinstance(sigma, int | float | Tensor):
         raise TypeError(f"sigma must be a number or a tensor of numbers, got {sigma!r:.60}; good: 0.1 to 0.5")
@@ -200,10 +221,10 @@ def check_sigma(sigma: Any) -> None:
 
 
 def check_memory_options(memory: bool, alpha: float, k: int | None) -> None:
-    """Refuse what a memory does not go with.
+    """Refuse a memory together with alpha below 1 or with k.
 
     Raises:
-        ValueError: with what to give instead.
+        ValueError: with the values that came.
     """
     if memory and (alpha != 1.0 or k is not None):
         raise ValueError(
@@ -217,11 +238,14 @@ def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> Non
     if dimensions != embeddings.shape[1]:
         raise ValueError(f"the memory has {dimensions} dimensions, the embeddings {embeddings.shape[1]}")
     if labels.numel() and int(labels.max()) >= classes:
-        raise ValueError(f"label {int(labels.max())} has no ring in a memory of {classes} classes")
+        raise ValueError(
+            f"label {int(labels.max())} is out of range: this memory was built for {classes} classes "
+            f"(0 to {classes - 1})"
+        )
 
 
 def check_batch(embeddings: Any, labels: Any) -> Tensor:
-    """Refuse what no loss can read.
+    """Check the types, shapes and dtypes of a batch.
 
     Args:
         embeddings: (n, d), of any floating type.
@@ -231,7 +255,7 @@ def check_batch(embeddings: Any, labels: Any) -> Tensor:
         The labels, int64.
 
     Raises:
-        TypeError: one of them is no tensor.
+        TypeError: one of them is not a tensor.
         ValueError: what was expected, and what came.
     """
     for name, value in (("embeddings", embeddings), ("labels", labels)):
@@ -256,10 +280,10 @@ def check_batch(embeddings: Any, labels: Any) -> Tensor:
 
 
 def check_class_weights(weights: Any) -> None:
-    """Refuse weights of classes that are no tensor (C,) of finite numbers from 0 on; None are none.
+    """Check that class weights are None or a tensor (C,) of finite numbers of at least 0.
 
     Raises:
-        TypeError: they are no tensor of floating point numbers.
+        TypeError: they are not a floating point tensor.
         ValueError: what was expected, and what came.
     """
     if weights is None:
@@ -275,21 +299,21 @@ def check_class_weights(weights: Any) -> None:
 
 
 def within_batch(labels: Tensor) -> tuple[Tensor, int]:
-    """Number the classes of a batch from 0 on, so that time and memory follow their count and not the largest label.
+    """Number the classes of a batch from 0 on: time and memory then depend on their count, not on the largest label.
 
     Args:
-        labels: (n,) from -1 on.
+        labels: (n,) class indices, -1 for unlabeled.
 
     Returns:
-        (n,) in the same order, -1 kept, and how many classes there are.
+        The new labels (n,), -1 kept, and the number of classes.
     """
-    seen = labels >= 0
-    present, inverse = torch.unique(labels[seen], return_inverse=True)
-    return torch.full_like(labels, -1).masked_scatter(seen, inverse), len(present)
+    labeled = labels >= 0
+    present, inverse = torch.unique(labels[labeled], return_inverse=True)
+    return torch.full_like(labels, -1).masked_scatter(labeled, inverse), len(present)
 
 
 def _classes(labels: Tensor, num_classes: int | None, class_weights: Tensor | None) -> int:
-    """C of a batch that can be read, as given or as the weights or the labels say."""
+    """C: `num_classes`, else the number of class weights, else the largest label plus one; checks all three."""
     check_class_weights(class_weights)
     high = int(labels.max()) if labels.numel() else -1
     if num_classes is None:
@@ -301,15 +325,15 @@ def _classes(labels: Tensor, num_classes: int | None, class_weights: Tensor | No
     return num_classes
 
 
-def _nothing(z: Tensor, seen: Tensor) -> GLossResult:
-    """Zero with a live gradient: nobody could be asked."""
+def _zero_result(z: Tensor, is_labeled: Tensor) -> GLossResult:
+    """Zero with a live gradient, for a batch without anchors."""
     zero = z.sum() * 0.0
-    return GLossResult(zero, zero.detach(), torch.zeros_like(seen), z.new_zeros(z.shape[0]))
+    return GLossResult(zero, zero.detach(), torch.zeros_like(is_labeled), z.new_zeros(z.shape[0]))
 
 
-def weighted_mean(each: Tensor, labels: Tensor, asked: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Weighted mean over the asked documents, as `cross_entropy` reduces: sum of weighted losses over the weights."""
-    weight = asked.to(each.dtype)
+def weighted_mean(each: Tensor, labels: Tensor, anchors: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Weighted mean over the anchors, as `cross_entropy` reduces: sum of weighted losses over the sum of weights."""
+    weight = anchors.to(each.dtype)
     if class_weights is not None:
         weight = weight * class_weights.to(each)[labels.clamp_min(0)]
     total = weight.sum()
@@ -319,23 +343,23 @@ def weighted_mean(each: Tensor, labels: Tensor, asked: Tensor, class_weights: Te
 def _reachable(logw: Tensor | None, labels: Tensor, alpha: float) -> Tensor:
     """(n,) boolean: labeled documents whose class has another labeled document that the graph connects with them.
 
-    `logw` None stands for the complete graph. In a sparse one, spreading walks through every node; the harmonic walk of
-    a document ends at the first labeled one it meets, so it passes through unlabeled documents only.
+    `logw` None is the complete graph. In a sparse graph, spreading passes through every node; the harmonic walk ends at
+    the first labeled document, so it passes through unlabeled ones only.
     """
     classes = int(labels.max()) + 1 if labels.numel() else 0
     y = one_hot(labels, max(classes, 1), torch.float32)  # (n, C)
     if logw is None:
         return (y * (y.sum(dim=0) >= 2)).any(dim=1)
     edges = logw > MASKED / 2  # (n, n)
-    seen = labels >= 0
+    labeled = labels >= 0
     if alpha < 1.0:
         part = components(edges)  # (n,)
-        count = torch.zeros_like(y).index_add_(0, part, y)  # (n, C), a row a component
+        count = torch.zeros_like(y).index_add_(0, part, y)  # (n, C), one row per component
         return (y * (count[part] >= 2)).any(dim=1)
     direct = edges.to(y.dtype) @ y > 0  # (n, C)
-    part = components(edges & ~seen[:, None] & ~seen[None, :])  # (n,) of the hidden nodes
-    touches = torch.zeros_like(edges).T.contiguous()  # (components, n): shown nodes beside each hidden component
-    touches = touches.float().index_add_(0, part, (edges & ~seen[:, None] & seen[None, :]).float()) > 0
-    shores = (touches.float() @ y >= 2).float()  # (components, C): another one of the class besides oneself
-    over = touches.float().T @ shores > 0  # (n, C)
-    return (y * (direct | over)).any(dim=1)
+    part = components(edges & ~labeled[:, None] & ~labeled[None, :])  # (n,) of the hidden nodes
+    touches = torch.zeros_like(edges).T.contiguous()  # (components, n): labeled nodes beside each hidden component
+    touches = touches.float().index_add_(0, part, (edges & ~labeled[:, None] & labeled[None, :]).float()) > 0
+    pairs = (touches.float() @ y >= 2).float()  # (components, C): touches two labeled nodes of the class
+    through_hidden = touches.float().T @ pairs > 0  # (n, C)
+    return (y * (direct | through_hidden)).any(dim=1)

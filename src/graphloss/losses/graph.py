@@ -7,8 +7,8 @@ Letters (`docs/explanation/maths.md` has the derivations; Sharma, Agarwal, Kumar
     W  (n, n)           W_ij = exp(-|z_i - z_j|^2 / (2 s_i s_j)),  W_ii = 0
     logw = log W        on unit vectors |z_i - z_j|^2 = 2 - 2 cos, so  logw_ij = (cos_ij - 1) / (s_i s_j)
 
-The similarity itself is never formed here: whatever needs it takes a softmax of `logw`, in which sigma squared is the
-temperature and nothing underflows to an empty row, however small sigma is.
+W itself is never formed: its users take a softmax of `logw`, in which sigma squared is the temperature. No row
+underflows, however small sigma is.
 """
 
 import functools
@@ -24,28 +24,28 @@ MASKED = -1e30
 """Log-similarity of "no edge": finite, so that a row without any edge has a gradient of zero and not NaN."""
 
 MIN_SIGMA, MAX_SIGMA = 1e-2, 10.0
-"""Every rule answers inside this interval: duplicates would send it to 0, too few neighbors to infinity."""
+"""Bounds of every rule: duplicates would send sigma to 0, too few neighbors to infinity."""
 
-_SAMPLE = 2048  # documents a rule looks at: 2 million pairs settle a median
+_SAMPLE = 2048  # documents that a rule uses: 2 million pairs are enough for a median
 
 
 def no_autocast(tensor: Tensor) -> torch.autocast:
-    """Return the context in which autocast does not touch the maths on this tensor's device."""
+    """Return a context without autocast on this tensor's device."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a backward pass raise where it is to be differentiated in its turn, for its own steps have no gradient.
+    """Make a backward pass raise under `create_graph=True`: its own steps have no gradient.
 
-    torch's `once_differentiable` notices that only where the incoming gradient has one, and answers wrongly otherwise.
+    torch's `once_differentiable` raises only if the incoming gradient requires one, and is silently wrong otherwise.
     """
 
     @functools.wraps(backward)
     def checked(ctx: Any, *grads: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "expected a first derivative, asked for one that can be differentiated again: graphloss losses have no "
-                "second derivatives; leave out create_graph=True"
+                "expected a first derivative, got create_graph=True: graphloss losses have no second derivatives; "
+                "leave out create_graph=True"
             )
         return backward(ctx, *grads)
 
@@ -53,16 +53,15 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def working(tensor: Tensor) -> Tensor:
-    """Return the tensor in the dtype the maths runs in: float64 stays, everything smaller becomes float32."""
+    """Cast to the dtype of the computation: float64 stays, everything smaller becomes float32."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def unit(embeddings: Tensor) -> Tensor:
     """Scale each row to unit length.
 
-    A zero row, or one of denormal numbers, whose inverse no float holds, stays as it is and passes its gradient on
-    unscaled, so it can leave the origin. Division by the largest entry first keeps the squares of very small or large
-    rows in range; the result being free of scale, that step needs no gradient.
+    A row of zeros or denormal numbers stays as it is and passes its gradient on unscaled, so it can leave the origin.
+    Dividing by the largest entry first keeps squares in range; the result does not depend on it, so it has no gradient.
 
     Args:
         embeddings: (n, d), any floating dtype.
@@ -95,7 +94,7 @@ class _LogAffinity(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         z, v, logw = ctx.saved_tensors
         with no_autocast(grad):
-            # (n, n); copying first is four times faster than grad + grad.T, and a copy it must be to be added to
+            # (n, n); copying first is four times faster than grad + grad.T
             both = grad.T.clone(memory_format=torch.contiguous_format).add_(grad)
             both.fill_diagonal_(0.0)
             grad_z = v[:, None] * (both @ (v[:, None] * z))  # (n, d)
@@ -125,7 +124,7 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def logsumexp(x: Tensor) -> Tensor:
-    """Log-sum-exp of each row, (n, m) to (n,); where entries lie far apart, much faster on a CPU than torch's own."""
+    """Log-sum-exp of each row, (n, m) to (n,); on a CPU much faster than torch's own if entries are far apart."""
     result: Tensor = _LogSumExp.apply(x)
     return result
 
@@ -137,9 +136,9 @@ class _LogShare(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
         p = torch.softmax(x, dim=1)  # (n, n)
         share = torch.where(mask, p, 0.0).sum(dim=1)  # (n,)
-        rest = torch.where(mask, 0.0, p).sum(dim=1)  # not 1 - share: a nearly certain row keeps its digits
+        rest = torch.where(mask, 0.0, p).sum(dim=1)  # not 1 - share: more precise for a nearly certain row
         log_p = torch.where(share < 0.5, share.log(), torch.log1p(-rest))
-        # rows whose share nears the end of the dtype: their own softmax, in the log domain, keeps value and gradient
+        # rows whose share nearly underflows: their own softmax, in the log domain, keeps value and gradient
         far = (share < torch.finfo(x.dtype).tiny * 1e10).nonzero()[:, 0]  # (f,)
         own = x[far].masked_fill(~mask[far], MASKED)  # (f, n)
         inside = torch.softmax(own, dim=1)
@@ -162,7 +161,7 @@ def log_share(x: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         x: (n, m) logits.
-        mask: (n, m) boolean; a row without any true entry answers with about `MASKED`.
+        mask: (n, m) boolean; a row without any true entry gives about `MASKED`.
 
     Returns:
         (n,), each at most 0.
@@ -227,8 +226,8 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str) -> Tensor:
     """Choose sigma from the data, without gradient.
 
     `root`: square root of a third of the median pairwise distance. `mst`: a third of the smallest distance between two
-    labeled documents of different classes (both rules: arXiv 2604.25853, section 4; `mst` answers as `root` where
-    fewer than two classes are present). They look at no more than 2,048 evenly spaced documents.
+    labeled documents of different classes (both rules: arXiv 2604.25853, section 4); with fewer than two classes it is
+    `root`. Both use at most 2,048 evenly spaced documents.
 
     Args:
         z: (n, d) rows of unit length.
@@ -236,7 +235,7 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str) -> Tensor:
         rule: one of `RULES`.
 
     Returns:
-        0-d tensor, always between `MIN_SIGMA` and `MAX_SIGMA`.
+        0-d tensor, between `MIN_SIGMA` and `MAX_SIGMA`.
     """
     if rule not in RULES:
         raise ValueError(f"unknown bandwidth rule {rule!r}; choose one of {', '.join(RULES)}, or give a number")
@@ -246,10 +245,10 @@ def bandwidth(z: Tensor, labels: Tensor, rule: str) -> Tensor:
     z, labels = z[::step], labels[::step]
     dist = distances(z)  # (n, n)
     if rule == "mst":
-        given = labels >= 0
-        rivals = given[:, None] & given[None, :] & (labels[:, None] != labels[None, :])  # (n, n)
-        if rivals.any():
-            return (dist[rivals].min() / 3.0).clamp(MIN_SIGMA, MAX_SIGMA)
+        labeled = labels >= 0
+        different = labeled[:, None] & labeled[None, :] & (labels[:, None] != labels[None, :])  # (n, n)
+        if different.any():
+            return (dist[different].min() / 3.0).clamp(MIN_SIGMA, MAX_SIGMA)
     i, j = torch.triu_indices(z.shape[0], z.shape[0], offset=1, device=z.device)
     return (dist[i, j].median() / 3.0).sqrt().clamp(MIN_SIGMA, MAX_SIGMA)
 

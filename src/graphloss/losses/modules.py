@@ -1,7 +1,7 @@
 """The losses as modules: `GLoss`, and `Combined` with cross-entropy.
 
-The formulas are the pure functions of `objectives`, which can be had from here too; a module keeps what a training
-keeps: the bandwidth, the class weights, and the state of the published mode's random split.
+The formulas are the pure functions of `functional`, exported here too. A module holds what a training keeps: the
+bandwidth, the class weights, and the random state of paper mode.
 """
 
 from typing import Literal, NamedTuple
@@ -62,23 +62,22 @@ class GLoss(nn.Module):
     """G-Loss as a module: keeps the bandwidth, the class weights and the random split's generator.
 
     Unlike cross-entropy it needs no head, unlike pair and triplet losses no mining; unlike SupCon it can use unlabeled
-    documents (label -1). A batch needs two documents of a class, see the module's docstring.
+    documents (label -1). A batch needs two documents of a class, see `functional`.
 
     Args:
-        mode: "loo" asks every labeled document; "paper" draws a random split of the labels, as published.
+        mode: "loo" predicts every labeled document; "paper" draws a random split of the labels, as published.
         sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
-            from the first batch; "learned", trained with the encoder and
-            never below `LEAST_SIGMA`.
+            from the first batch; "learned", trained with the encoder and never below `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
         k: see `gloss`; loo only.
         gamma: share of the labels that is shown; paper only.
         class_weights: (C,), for example `balanced_class_weights`.
-        num_classes: C; give it in paper mode, where it enters the loss.
-        seed: of the random split; paper only. Drawn on the CPU, so the same on every device.
+        num_classes: C; specify it in paper mode, where it enters the loss.
+        seed: of the random split, drawn on the CPU, so the same on every device; paper only.
         double_division: see `paper_loss`; paper only.
-        memory: documents of earlier batches that stand in the graph too, see `Memory`; each batch in training mode is
-            added to it. The loss must then be told which document each row is. loo only.
+        memory: documents of earlier batches that are in the graph too, see `Memory`; in training mode each batch is
+            added to it. `forward` then needs the number of each document. loo only.
 
     Examples:
         >>> loss = GLoss(sigma=0.3)
@@ -134,7 +133,7 @@ class GLoss(nn.Module):
         self.register_buffer("sigma_value", torch.tensor(start))
         self.register_buffer("calibrated", torch.tensor(not isinstance(sigma, str) or sigma not in RULES))
         self.register_buffer("class_weights", class_weights)
-        # a uint8 tensor, which safetensors keeps: an exact resume needs it
+        # uint8, which safetensors stores: an exact resume needs it
         self.register_buffer("rng_state", torch.Generator().manual_seed(seed).get_state())
         self.log_sigma = nn.Parameter(torch.tensor(start).log()) if sigma == "learned" else None
         self.coverage = torch.tensor(0.0)
@@ -147,27 +146,27 @@ class GLoss(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, embeddings: Tensor, labels: Tensor) -> float:
-        """Set sigma by the rule from a sample, before training; nothing happens for a number, "auto" and "learned".
+        """Set sigma by its rule from a sample, before training; without effect for a number, "auto" and "learned".
 
         Args:
-            embeddings: (n, d) of the encoder as it is now.
+            embeddings: (n, d) of the current encoder.
             labels: (n,), -1 for unlabeled.
 
         Returns:
-            The bandwidth in use afterward.
+            The bandwidth in use.
         """
         if isinstance(self.sigma, str) and self.sigma in RULES:
             self._by_rule(unit(embeddings), labels)
         return self.bandwidth
 
     def forward(self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None) -> Tensor:
-        """Loss of a batch, 0-d; `coverage` holds the share of labeled documents that were asked.
+        """Loss of a batch, 0-d; sets `coverage`, the share of labeled documents that are anchors.
 
         Args:
             embeddings: (n, d).
             labels: (n,) class indices, -1 for unlabeled.
-            documents: (n,) number of each document in the corpus, `memory.UNKNOWN` (-1) for one that never comes again;
-                asked for by a memory alone.
+            documents: (n,) number of each document in the corpus, `memory_bank.UNKNOWN` (-1) for one that never comes
+                again; needed only with a memory.
 
         Raises:
             ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
@@ -176,8 +175,8 @@ class GLoss(nn.Module):
         if self.memory is not None:
             if documents is None:
                 raise ValueError(
-                    "a loss with a memory must know which document each row is, or a remembered copy would tell it its "
-                    "own label: loss(embeddings, labels, documents), with -1 for documents that never come again"
+                    "a loss with a memory needs the number of each document, or a copy would reveal its label: "
+                    "call loss(embeddings, labels, documents), -1 for documents that never come again"
                 )
             shown = self.memory.boundary(labels, documents)
         sigma = self._bandwidth_for(embeddings, labels)
@@ -213,7 +212,7 @@ class GLoss(nn.Module):
         return f"mode={self.mode!r}, sigma={self.sigma!r}"
 
     def _learned(self) -> Tensor | None:
-        """The learned sigma, 0-d; at `LEAST_SIGMA` it stands still, having no gradient below."""
+        """The learned sigma, 0-d, clamped to `LEAST_SIGMA`, below which it has no gradient."""
         return None if self.log_sigma is None else working(self.log_sigma).exp().clamp_min(LEAST_SIGMA)
 
     def _bandwidth_for(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -230,25 +229,26 @@ class GLoss(nn.Module):
     def _draw(self, labels: Tensor) -> Tensor:
         """Show a random share gamma of the labels, at least one, and hide at least one.
 
-        In evaluation the stream starts afresh and is not kept, so that validating never changes the training.
+        In evaluation the generator restarts from the seed and its state is not kept, so validation never changes the
+        training.
         """
         generator = torch.Generator()
         if self.training:
             generator.set_state(self.rng_state.cpu())
         else:
             generator.manual_seed(self.seed)
-        given = (labels >= 0).nonzero()[:, 0].cpu()  # (l,)
-        order = given[torch.randperm(given.numel(), generator=generator)]
+        labeled = (labels >= 0).nonzero()[:, 0].cpu()  # (l,)
+        order = labeled[torch.randperm(labeled.numel(), generator=generator)]
         if self.training:
             self.rng_state.copy_(generator.get_state())
-        count = min(max(round(self.gamma * given.numel()), 1), max(given.numel() - 1, 0))
+        count = min(max(round(self.gamma * labeled.numel()), 1), max(labeled.numel() - 1, 0))
         shown = torch.zeros(labels.shape, dtype=torch.bool)
         shown[order[:count]] = True
         return shown.to(labels.device)
 
 
 def call_loss(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
-    """Loss of a batch, 0-d; only a loss with a memory is told which documents these are, the others do not ask."""
+    """Loss of a batch, 0-d; the document numbers are passed only to a loss with a memory."""
     remembers = getattr(loss, "memory", None) is not None
     value: Tensor = loss(embeddings, labels, documents) if remembers else loss(embeddings, labels)
     return value
@@ -286,11 +286,11 @@ class Combined(nn.Module):
             documents: (n,) number of each document, for a graph loss with a memory.
 
         Raises:
-            ValueError: a label is no column of the logits.
+            ValueError: a label is out of range.
         """
         if len(labels) and not (labels.min() >= -1 and labels.max() < logits.shape[1]):
             raise ValueError(
-                f"expected classes from -1 (unlabeled) to {logits.shape[1] - 1}, as many as the head has, came "
+                f"expected labels from -1 (unlabeled) to {logits.shape[1] - 1}, the classes of the head, got "
                 f"{int(labels.min())} to {int(labels.max())}; count classes from 0"
             )
         with no_autocast(logits):

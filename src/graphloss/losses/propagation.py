@@ -1,4 +1,4 @@
-"""Labels flow over a graph: the kernels that predict each document without its own label.
+"""Label propagation: the kernels that predict each document without its own label.
 
 Letters::
 
@@ -49,41 +49,40 @@ def _spread_system(logw: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def loo_log_kernel(logw: Tensor, labels: Tensor, alpha: float = 1.0, ends: Tensor | None = None) -> Tensor:
-    """Log of the kernel K by which labeled nodes see one another, diagonal masked.
+    """Log of the kernel K between labeled nodes, diagonal masked.
 
-    Where K underflows, the log of its direct edge stands in: a lower bound with a live gradient.
+    Where K underflows, the log of the direct edge replaces it: a lower bound with a live gradient.
 
     Args:
         logw: (n, n) log-similarity.
-        labels: (n,) class indices, -1 for unlabeled, which become hidden nodes.
+        labels: (n,) class indices, -1 for unlabeled (hidden) nodes.
         alpha: 1 for the harmonic kernel, below 1 for spreading.
         ends: (n, e) log-similarity with boundary nodes outside the batch; harmonic only.
 
     Returns:
-        (l, l) for the l labeled nodes, in their order, or (l, l + e) with the ends after them; rows are defined up to
-        a constant each.
+        (l, l) for the l labeled nodes, in their order, or (l, l + e) with the ends after them; each row up to a
+        constant.
     """
-    seen = labels >= 0
-    given = seen.nonzero()[:, 0]  # (l,)
+    labeled = (labels >= 0).nonzero()[:, 0]  # (l,)
     if alpha == 1.0:
-        hidden = (~seen).nonzero()[:, 0]  # (u,)
+        hidden = (labels < 0).nonzero()[:, 0]  # (u,)
         rows = logw if ends is None else torch.cat([logw, ends], dim=1)  # (n, n + e)
         if hidden.numel() == 0:
             return rows
         outside = torch.arange(logw.shape[1], rows.shape[1], device=logw.device)  # (e,)
-        log_kernel = _first_met(rows, given, hidden, torch.cat([given, outside]))  # (l, l + e)
+        log_kernel = _first_met(rows, labeled, hidden, torch.cat([labeled, outside]))  # (l, l + e)
     else:
         if ends is not None:
-            raise ValueError("boundary nodes outside the batch need alpha = 1: spreading would walk on from them")
+            raise ValueError("boundary nodes outside the batch need alpha = 1: spreading would pass through them")
         m, log_s = _spread_system(logw, alpha)
-        kernel = solve(m, torch.eye(m.shape[0], dtype=m.dtype, device=m.device)[:, given])[given]
-        log_kernel = _log_or(kernel, log_s[given][:, given])
+        kernel = solve(m, torch.eye(m.shape[0], dtype=m.dtype, device=m.device)[:, labeled])[labeled]
+        log_kernel = _log_or(kernel, log_s[labeled][:, labeled])
     own = torch.eye(*log_kernel.shape, dtype=torch.bool, device=logw.device)
     return log_kernel.masked_fill(own, MASKED)
 
 
 def _first_met(rows: Tensor, start: Tensor, hidden: Tensor, ends: Tensor) -> Tensor:
-    """Log of the law of the first of `ends` that a walk from `start` meets, passing `hidden` nodes only.
+    """Log-distribution of the first of `ends` that a walk from `start` meets, through `hidden` nodes only.
 
     Args:
         rows: (n, m) log-similarity of the n nodes with all m, themselves first; diagonal masked.
@@ -104,6 +103,6 @@ def _first_met(rows: Tensor, start: Tensor, hidden: Tensor, ends: Tensor) -> Ten
 
 
 def _log_or(kernel: Tensor, direct: Tensor) -> Tensor:
-    """Log of the kernel, or that of its direct edge where it underflows."""
+    """Log of the kernel, or of the direct edge where the kernel underflows."""
     tiny = torch.finfo(kernel.dtype).tiny * 1e6
     return torch.where(kernel > tiny, kernel.clamp_min(tiny).log(), direct)

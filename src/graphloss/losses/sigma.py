@@ -1,14 +1,13 @@
-"""What a bandwidth σ may be; without torch, for the settings say it as well."""
+"""Allowed values of the bandwidth σ; without torch, since the settings import it."""
 
 RULES = ("root", "mst")
-"""By which `graph.bandwidth` chooses σ from the data."""
+"""Rules by which `graph.bandwidth` chooses σ from the data."""
 
 SIGMAS = ("auto", *RULES, "learned")
-"""What stands for a number."""
+"""Names allowed in place of a number."""
 
 AUTO_SIGMA = 0.3
-"""What `sigma="auto"` stands for."""
+"""The value of `sigma="auto"`."""
 
 LEAST_SIGMA = 1e-3
-"""Below it, the squares of 1 / sigma leave what float32 and `graph.MASKED` can hold, and nothing is gained: at this
-temperature the nearest neighbor has all the weight already."""
+"""Below it, 1 / sigma² leaves the range of float32 and `graph.MASKED`; the nearest neighbor has all weight anyway."""

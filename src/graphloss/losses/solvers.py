@@ -3,13 +3,13 @@
 Letters as in `propagation`::
 
     solve       X = M^-1 B
-    absorb      F = (diag(d) - T)^-1 R,  d = T 1 + R 1      where a reversible walk over hidden nodes ends
+    absorb      F = (diag(d) - T)^-1 R,  d = T 1 + R 1      absorption probabilities of a reversible walk
     paper_walk  T = the published transition matrix (Sharma, Agarwal, Kumar, arXiv 2604.25853, section 3)
 
-`absorb` is the harmonic function in the form that rounding harms least: the diagonal is made of the very numbers that
-stand off it, T and R are never negative, and substitution then only adds. A walk T with T_ij s_i^2 = T_ji s_j^2 becomes
-symmetric as N_ij = s_i T_ij / s_j. Float32 stays float32; only where a pivot says that it cannot hold the answer
-(hidden documents that hardly reach a shown one) is the system factored in float64, on devices that have it.
+`absorb` is the harmonic function in the form least sensitive to rounding: the diagonal is the sum of the rounded
+off-diagonal entries, T and R are never negative, and substitution then only adds. A walk T with T_ij s_i^2 = T_ji s_j^2
+becomes symmetric as N_ij = s_i T_ij / s_j. Float32 stays float32; if a pivot shows too little precision (hidden
+documents that hardly reach a labeled one), the system is factored in float64, on devices that have it.
 
 The gradient with lam = A^-T G, A = diag(d) - T, is  dT_ij = lam_i . (F_j - F_i),  dR_ic = lam_ic - lam_i . F_i.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from graphloss.losses.graph import first_order, log_norm, no_autocast
 
 _NO_FLOAT64 = ("mps",)
-_TRUSTED_PIVOT = 1e-2  # below it float32 may lose more than about 1e-5 of the answer
+_TRUSTED_PIVOT = 1e-2  # below it the error in float32 may exceed about 1e-5
 _LEAKS = {torch.float32: (1e-6, 1e-5, 1e-4, 1e-3), torch.float64: (1e-14, 1e-12, 1e-10, 1e-8)}
 _RANGE = {torch.float32: 40.0, torch.float64: 300.0}  # of log s: s and 1/s both stay far inside the dtype
 
@@ -71,24 +71,24 @@ class _Absorb(torch.autograd.Function):
         t64, r64 = t.to(factor.dtype), r.to(factor.dtype)
         f = torch.cholesky_solve(s[:, None] * r64, factor) / s[:, None]  # (u, C)
         f = _rescaled(f, f)
-        # one exact step of the walk: rows whose s left the range of the dtype get their neighbors' answer back
+        # one exact step of the walk: rows whose s left the range of the dtype are recomputed from their neighbors
         f = (r64 + t64 @ f) / d[:, None]
         fallback = prior.to(factor.dtype).expand_as(f)
-        known = f.sum(dim=1, keepdim=True) > 0.5  # (u, 1): reached by labels, not only by rounding
+        reached = f.sum(dim=1, keepdim=True) > 0.5  # (u, 1): by labels, not only by rounding
         f = _rescaled(f, fallback)
-        ctx.save_for_backward(factor, s, d, t, f, known)
+        ctx.save_for_backward(factor, s, d, t, f, reached)
         return f.to(t.dtype)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        factor, s, d, t, f, known = ctx.saved_tensors
+        factor, s, d, t, f, reached = ctx.saved_tensors
         with no_autocast(grad):
-            g = torch.where(known, grad.to(factor.dtype), 0.0)  # (u, C)
+            g = torch.where(reached, grad.to(factor.dtype), 0.0)  # (u, C)
             lam = s[:, None] * torch.cholesky_solve(g / s[:, None], factor)  # (u, C)
             lam = (g + t.to(factor.dtype).T @ lam) / d[:, None]  # the adjoint's own exact step
-            # F's rows sum to one, so each row of lam may lose a constant: losing its value at the likeliest end leaves
-            # only small entries of F in the sums, and a nearly certain row keeps its digits
+            # F's rows sum to one, so a constant may be subtracted from each row of lam: with its value at the largest
+            # entry of F, only small entries of F stay in the sums, and a nearly certain row keeps its precision
             lam = lam - lam.gather(1, f.argmax(dim=1, keepdim=True))
             own = (lam * f).sum(dim=1, keepdim=True)  # (u, 1)
             grad_t = torch.addmm(-own, lam, f.T)  # (u, u)
@@ -131,23 +131,24 @@ def _system(t: Tensor, r: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor
     limit = -_RANGE[t.dtype]
     s = log_s.clamp_min(limit).exp()  # (u,)
     lost = log_s < limit
-    # the diagonal from the very numbers that stand off it: row sums hold exactly, so small escape rates survive
+    # Compute the diagonal from the same rounded off-diagonal entries, so that row sums are exact and tiny escape
+    # probabilities are not lost to cancellation.
     d = torch.where(lost, t.sum(dim=1), (m @ s) / s) + r.sum(dim=1)  # (u,)
     m.neg_().diagonal().add_(d)
     return m, s, d, lost.any()
 
 
 def absorb(t: Tensor, r: Tensor, log_s: Tensor, prior: Tensor) -> Tensor:
-    """Where a reversible walk over hidden nodes ends: F = (diag(d) - T)^-1 R, d the row sums of [T R].
+    """Absorption probabilities of a reversible walk over hidden nodes: F = (diag(d) - T)^-1 R, d the row sums of [T R].
 
-    Rows of [T R] need not sum to one; F is the same for any scale of a row, and its own rows always sum to one. A row
-    that labels do not reach is the prior, with a gradient of zero.
+    Rows of [T R] need not sum to one: F does not depend on their scale, and its own rows always sum to one. A row that
+    no label reaches is the prior, with a gradient of zero.
 
     Args:
         t: (u, u) weights between hidden nodes, T_ij s_i^2 = T_ji s_j^2 (symmetric up to a diagonal scaling).
-        r: (u, C) weights to the ends.
+        r: (u, C) weights to the absorbing nodes.
         log_s: (u,) log of s; any constant may be added. No gradient: s cancels.
-        prior: (C,) answer where nothing is known.
+        prior: (C,) row of F where no label reaches.
 
     Returns:
         F (u, C).

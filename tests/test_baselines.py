@@ -1,4 +1,4 @@
-"""The rivals against literal oracles, and where a batch has nothing to ask."""
+"""The baselines against literal oracles, and batches without anchors."""
 
 from collections.abc import Callable
 
@@ -231,7 +231,7 @@ class TestDegenerate:
         ("case", "kind"),  # but for Cosine, which has a term for each pair of different classes too
         [(case, kind) for case in EMPTY for kind in ALL if kind is not Cosine or case != "one document a class"],
     )
-    def test_nothing_to_ask_is_zero_with_a_live_gradient(self, case: str, kind: type[BaselineLoss]) -> None:
+    def test_without_anchors_it_is_zero_with_a_live_gradient(self, case: str, kind: type[BaselineLoss]) -> None:
         labels = torch.tensor(EMPTY[case], dtype=torch.long)
         loss = kind()
         value, g = backward(loss, torch.randn(len(labels), 4), labels)
