@@ -91,14 +91,14 @@ def table(cells: Cells, key: str) -> list[str]:
 
 
 def differences(cells: Cells, key: str) -> list[str]:
-    """Ours minus each rival, averaged over the columns that both have, with an interval over the seeds."""
-    lines = ["| rival | mean difference (95% interval) | worst column | columns ahead | cells |"]
+    """Ours minus each baseline, averaged over the columns that both have, with an interval over the seeds."""
+    lines = ["| baseline | mean difference (95% interval) | worst column | columns ahead | cells |"]
     lines.append("| --- | ---: | --- | ---: | ---: |")
-    for rival, name in NAMES.items():
-        common = [cell for cell in cells[OURS] if cell in cells[rival]]
-        if rival == OURS or not common:
+    for baseline, name in NAMES.items():
+        common = [cell for cell in cells[OURS] if cell in cells[baseline]]
+        if baseline == OURS or not common:
             continue
-        gap = {cell: 100 * (cells[OURS][cell][key] - cells[rival][cell][key]) for cell in common}
+        gap = {cell: 100 * (cells[OURS][cell][key] - cells[baseline][cell][key]) for cell in common}
         draws = {
             column: [gap[cell] for cell in common if cell[:2] == column] for column in {cell[:2] for cell in common}
         }
@@ -256,7 +256,7 @@ def write(results: Sequence[dict[str, Any]], piles: Path) -> None:
     cells = compared(found)
     parts = ["### Means over all columns", "", *with_others(found, cells), ""]
     parts += ["### Accuracy", "", *table(cells, "accuracy"), "", "### Macro-F1", "", *table(cells, "macro_f1"), ""]
-    ahead = ["### G-Loss with unlabeled text against each rival, macro-F1", "", *differences(cells, "macro_f1"), ""]
+    ahead = ["### G-Loss with unlabeled text against each baseline, macro-F1", "", *differences(cells, "macro_f1"), ""]
     ahead += ["### The same, accuracy", "", *differences(cells, "accuracy")]
     parts += [*ahead, ""]
     if all(found[method] for method in BEHIND_OTHERS):

@@ -194,7 +194,7 @@ def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[obj
     ("options", "said"),
     [
         (["--corpus-graph", "off"], "46 unlabeled documents are not used"),
-        (["--predictor", "knn"], "46 unlabeled documents teach the head, which predictor 'knn' does not ask"),
+        (["--predictor", "knn"], "46 unlabeled documents refine the head, which predictor 'knn' does not use"),
     ],
 )
 def test_unlabeled_text_that_no_answer_hears_of_is_said(
@@ -214,12 +214,12 @@ def test_unlabeled_text_of_a_file_of_its_own(
         "train", table, "--shots", 3, "--unlabeled", tmp_path / "more.txt", "--out", out, "--json", *quick
     )
     info = json.loads(said)
-    assert code == 0 and "36 unlabeled" in told and "taught by 36 unlabeled documents" in told
+    assert code == 0 and "36 unlabeled" in told and "self-training on 36 unlabeled documents" in told
     assert info["data"]["sizes"] | {"validation": 0} == {"train": 48, "labeled": 12, "validation": 0, "test": 0}
     assert info["data"]["unlabeled"] == str(tmp_path / "more.txt") and info["self_training"]["documents"] == 36
     assert set(info["self_training"]["shares"]) == {"cooking", "football", "music", "space"}
     assert "36 unlabeled documents" in (out / "README.md").read_text()
-    assert "<b>36</b> unlabeled documents taught" in (out / "report.html").read_text()
+    assert "<b>36</b> unlabeled documents refined" in (out / "report.html").read_text()
     assert call("evaluate", out, "--split", "validation")[0] == 0
     model = TextClassifier.from_pretrained(out)
     assert model.self_training_ is not None and model.self_training_.documents == 36
@@ -548,7 +548,7 @@ def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy)
     assert code == 0 and first.startswith("football\t") and rest and all(line.startswith("    ") for line in rest)
     _, out, _ = call(*words, "--predictor", "head")
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["100.0%", "(head)", "asks", "no", "labeled", "document;", "--predictor", "graph", "asks", "them", "all"]
+        ["100.0%", "(head)", "the", "linear", "classifier;", "--predictor", "graph", "names", "documents"]
     ]
     code, _, error = call(*words, "--predictor", "vote")
     assert code == 2 and "expected one of mix, head, graph, knn" in error

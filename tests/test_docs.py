@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import csv
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +161,22 @@ def test_the_guides_stay_short() -> None:
     assert sum(len(page.read_text(encoding="utf-8").split()) for page in GUIDES) <= 14_000
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
 def test_no_private_language(page: Path) -> None:
     """The field's words: a head predicts, documents have neighbors, baselines are compared."""
     text = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", page.read_text(encoding="utf-8")))
-    strange = r"\b(rivals?|taught|hears?|judges?|judged|asks?|asked|said|lesson)\b"
+    strange = r"\b([Rr]ivals?|taught|hears?|judges?|judged|asks?|asked|said|lesson)\b"
     assert not (found := re.findall(strange, text)), f"{page.name}: {found}"
+
+
+def test_the_files_of_the_tutorial_belong_together() -> None:
+    """Its labeled texts come from its pile, and its classes are those that it describes."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    blocks = [block for _, _, block in BLOCK.findall(text)]
+    described = next(tomllib.loads(block) for block in blocks if block.startswith("card_arrival ="))
+    pile = next(block.splitlines() for block in blocks if block.startswith("When will my new card"))
+    tables = [list(csv.reader(block.splitlines()[1:])) for block in blocks if block.startswith("text,label\n")]
+    labeled, test = tables
+    assert len(pile) == 36 and len(labeled) == 10 and len(test) == 20 and len(described) == 4
+    assert {name for _, name in labeled} == {name for _, name in test} == set(described)
+    assert {line for line, _ in labeled} <= set(pile) and not {line for line, _ in test} & set(pile)

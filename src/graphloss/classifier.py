@@ -30,9 +30,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
     Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document: after
-    training, the graph of all documents teaches the head (`corpus_graph`). All arguments are keywords and named like
-    the options of `graphloss train`; `validation` is the share of the labeled documents held out to choose the best
-    epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch on standard error.
+    training, labels are spread to these over a graph of all documents and the head is refitted (`corpus_graph`).
+    All arguments are keywords and named like the options of `graphloss train`; `validation` is the share of the labeled
+    documents held out to choose the best epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch
+    on standard error.
 
     Attributes (after `fit`):
         classes_: labels (C,), sorted.
@@ -216,7 +217,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """The likeliest label of each of n texts, (n,), as the training labels were.
 
         Args:
-            texts: each is judged by itself, whatever the others are.
+            texts: each is classified by itself, whatever the others are.
             predictor: "head", "graph", "knn" or "mix" instead of the one of the settings.
         """
         best = self.predict_proba(texts, predictor=predictor).argmax(1)
@@ -228,7 +229,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return model.probabilities(model.encode(texts, progress=self.verbose), predictor=predictor).numpy()
 
     def explain(self, texts: Sequence[str], k: int = 5, *, predictor: str | None = None) -> list[list[dict[str, Any]]]:
-        """The labeled training documents that carried the answer to each text, at most k, the heaviest first.
+        """The labeled training documents that support the answer to each text, at most k, the heaviest first.
 
         Returns:
             For each text a list of `text`, `label` and `share`, the part of the answer's probability that the document
@@ -247,7 +248,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """Labels that similar documents contradict, the surest first: see `FittedModel.audit`.
 
         Args:
-            texts: n labeled documents to judge by one another; those that this classifier learned from when left out.
+            texts: n labeled documents to compare with one another; the training documents when left out.
             labels: n labels, of any names; None is an unlabeled document, which takes no part.
             k: documents to name as evidence for each.
 

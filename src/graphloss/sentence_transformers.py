@@ -1,4 +1,4 @@
-"""The losses for the trainer of sentence-transformers: each takes the model first, then what it has to be told.
+"""The losses for the trainer of sentence-transformers: each takes the model first, then its settings.
 
 All want ONE column of texts and a column `label` of class indices, -1 for unlabeled::
 
@@ -77,7 +77,7 @@ NCA_PAPER = """
 
 
 class BatchLoss(nn.Module):
-    """What these losses share: one column of texts is embedded in one pass, and the embeddings of the batch are judged.
+    """What these losses share: one column of texts is embedded in one pass, and the objective is computed on the batch.
 
     The trainer finds the encoder in `model` and puts its distributed wrapper there.
 
@@ -86,7 +86,7 @@ class BatchLoss(nn.Module):
         objective: a module (embeddings (n, d), labels (n,)) -> scalar.
         settings: what the model card shall say of the loss.
         mini_batch_size: texts whose activations are kept at once; a larger batch is embedded in pieces, and each piece
-            once more on the way back: its exact gradient, in the memory of a piece (`gradcache`). None keeps all.
+            once more on the way back: its exact gradient, in the memory of a piece (`gradient_cache`). None keeps all.
 
     Raises:
         ValueError: `mini_batch_size` is below 1.
@@ -202,7 +202,7 @@ class GLoss(BatchLoss):
 
 
 class PaperGLoss(BatchLoss):
-    """G-Loss as published, see `graphloss.GLoss`: a random share of the labels is shown, the others are asked.
+    """G-Loss as published, see `graphloss.GLoss`: a random share of the labels is shown, the others are predicted.
 
     Args:
         model: a SentenceTransformer.

@@ -124,7 +124,7 @@ def tune(
 def bench(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DATA...", help="Data sets; none goes on with the comparison in --out."),
+        typer.Argument(metavar="DATA...", help="Data sets; without any, the comparison in --out is resumed."),
     ] = None,
     *,
     losses: Annotated[
@@ -147,7 +147,7 @@ def bench(
         int | None, typer.Option(help="Score a sample of so many test documents.", metavar="N")
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of the comparison; one that is there is gone on with.", callback=place)
+        Path, typer.Option(help="Folder of the comparison; an existing one is resumed.", callback=place)
     ] = Path("runs/bench"),
     config: ConfigFile = None,
     preset: Preset = "default",

@@ -25,11 +25,11 @@ def cell(name: object) -> str:
 
 
 def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
-    """Documents that carried an answer, a line each and indented; what the head gave where that is told, too."""
+    """Documents that support an answer, a line each and indented; the share of the head too, where it is given."""
     rows = [(each["share"], one_line(each["label"]), _shown(each)) for each in evidence]
     if head_share:
-        more = "" if rows else "; --predictor graph asks them all"
-        rows.append((head_share, "(head)", f"asks no labeled document{more}"))
+        more = "" if rows else "; --predictor graph names documents"
+        rows.append((head_share, "(head)", f"the linear classifier{more}"))
         rows.sort(key=lambda row: -row[0])
     width = max((len(label) for _, label, _ in rows), default=0)
     return [
@@ -123,7 +123,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
         console.print(f"  described   {used}; {checked}")
     if taught := info.get("self_training"):
         console.print(
-            f"  head        {taught['trust']:.0%} taught by {taught['documents']:,} unlabeled "
+            f"  head        {taught['trust']:.0%} from self-training on {taught['documents']:,} unlabeled "
             f"document{'' if taught['documents'] == 1 else 's'} "
             f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
         )

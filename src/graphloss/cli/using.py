@@ -124,7 +124,7 @@ def audit(
     run: Run,
     *,
     data: Annotated[
-        str | None, typer.Option(help="Labeled documents to judge instead of the run's training documents.")
+        str | None, typer.Option(help="Labeled documents to check instead of the run's training documents.")
     ] = None,
     text: Text = None,
     label: Label = None,

@@ -64,7 +64,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
     if taught := info.get("self_training"):
-        trained += f", and its head taught by {taught['documents']:,} unlabeled documents,"
+        trained += f", and its head refined with {taught['documents']:,} unlabeled documents,"
     own = [
         key
         for key in LOSSES.get(settings.get("loss", ""), ())

@@ -78,8 +78,8 @@ def render(
         page.section(
             "Suspected label errors",
             f"{min(len(suspects), SUSPECTS)} of {len(suspects):,} training labels that similar documents contradict, "
-            "the surest first, as `graphloss audit` lists them. Each was judged without its own label. Open one to see "
-            "the documents that say so, and what part of the proposed label's probability each gave.",
+            "the surest first, as `graphloss audit` lists them. Each was scored without its own label. Open one to see "
+            "the documents that contradict it, and what part of the proposed label's probability each gave.",
             tables.suspects(suspects[:SUSPECTS]),
         )
     page.section("Settings and environment", "", tables.details(info))

@@ -24,7 +24,7 @@ def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored
     if sizes.get("labeled") != sizes.get("train"):
         facts.append((sizes.get("labeled"), "of them labeled"))
     if taught := info.get("self_training"):
-        facts.append((taught["documents"], "unlabeled documents taught the head"))
+        facts.append((taught["documents"], "unlabeled documents refined the head"))
     facts.append((scored or None, f"{split} documents"))
     shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]
     if info.get("best_epoch") is not None:

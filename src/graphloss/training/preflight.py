@@ -140,7 +140,7 @@ def _unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
         return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"
     if settings.predictor in ("graph", "knn"):
         return (
-            f"{unlabeled:,} unlabeled documents teach the head, which predictor '{settings.predictor}' does not ask; "
+            f"{unlabeled:,} unlabeled documents refine the head, which predictor '{settings.predictor}' does not use; "
             "leave it at mix, or choose head"
         )
     return None

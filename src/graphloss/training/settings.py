@@ -26,7 +26,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "nca": ("weight", "temperature"),
     }
 )
-"""Losses by name, and the settings that some have and others have not; `catalog.build` makes them."""
+"""Losses by name, and the settings that some have and others have not; `build_loss.build` makes them."""
 
 
 def setting(
@@ -103,7 +103,8 @@ class TrainSettings:
     )
     corpus_graph: str = setting(
         "auto",
-        "auto: a graph of all documents teaches the head where some are unlabeled; off: these are ignored.",
+        "auto: where some documents are unlabeled, spread labels to them over a graph of all and refit the head; off: "
+        "ignore them.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
@@ -145,8 +146,8 @@ class TrainSettings:
     predictor: str = setting(
         "mix",
         "What classifies new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or "
-        "head and graph together, in shares chosen by left-out predictions, with the nearest texts where unlabeled "
-        "ones taught the head:",
+        "head and graph together, in shares chosen by left-out predictions, and with the nearest texts after "
+        "self-training on unlabeled ones:",
         choices=PREDICTORS,
     )
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
