@@ -9,6 +9,7 @@ from typing import Any
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 MARKUP = re.compile(r" ?\[dim\].*?\[/dim\]")
+BAR = re.compile(r"(`[^`]*`)|\|")
 
 
 def on_page_markdown(text: str, **_: Any) -> str:
@@ -20,7 +21,7 @@ def on_page_markdown(text: str, **_: Any) -> str:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Lines of a Markdown table with an empty line behind it; nothing where there is no row."""
-    cells = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    cells = [" | ".join(BAR.sub(lambda found: found[1] or "\\|", cell) for cell in row) for row in rows]
     rule = " | ".join("---" for _ in head)
     return [f"| {line} |" for line in (" | ".join(head), rule, *cells)] + [""] if cells else []
 

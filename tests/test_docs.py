@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import importlib
 import importlib.util
 import re
 import shlex
@@ -167,6 +168,18 @@ def test_no_private_language(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", page.read_text(encoding="utf-8")))
     strange = r"\b([Rr]ivals?|taught|hears?|judges?|judged|asks?|asked|said|lesson)\b"
     assert not (found := re.findall(strange, text)), f"{page.name}: {found}"
+
+
+def test_what_the_examples_import_exists() -> None:
+    seen = 0
+    for page in PAGES:
+        for _, kind, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for node in ast.walk(ast.parse(block)) if kind == "python" else ():
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphloss"):
+                    module = importlib.import_module(node.module or "")
+                    assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page.name
+                    seen += 1
+    assert seen >= 4
 
 
 def test_the_files_of_the_tutorial_belong_together() -> None:

@@ -35,8 +35,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     documents held out to choose the best epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch
     on standard error.
 
-    Attributes (after `fit`):
-        classes_: labels (C,), sorted.
+    Attributes:
+        classes_: labels (C,), sorted; this and the others are there after `fit`.
         fitted_: the model with its history (`graphloss.training.fitted.Fitted`); the attributes below are parts of it.
         encoder_: the fine-tuned sentence-transformers model.
         predictor_: head and graph over unit-length embeddings (`graphloss.inference.predictor.Predictor`).
