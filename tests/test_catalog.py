@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from graphloss.errors import InputError
 from graphloss.losses import baselines
 from graphloss.losses.modules import Combined, GLoss
-from graphloss.training.build_loss import OF_THE_COMBINATION, RIVALS, build, check_memory
+from graphloss.training.build_loss import BASELINES, OF_THE_COMBINATION, build, check_memory
 from graphloss.training.settings import LOSSES, TrainSettings
 
 OTHER = {
@@ -52,8 +52,8 @@ def loss_of(name: str, values: dict[str, Any], **options: Any) -> tuple[Tensor, 
 
 def test_every_name_builds() -> None:
     kinds = {name: type(build(name, settings(), num_classes=3)) for name in LOSSES}
-    assert kinds == {"gloss": GLoss, "gloss-paper": GLoss, "ce": type(None), **RIVALS}
-    assert len(kinds) == 7 and set(RIVALS.values()) == set(baselines.BaselineLoss.__subclasses__())
+    assert kinds == {"gloss": GLoss, "gloss-paper": GLoss, "ce": type(None), **BASELINES}
+    assert len(kinds) == 7 and set(BASELINES.values()) == set(baselines.BaselineLoss.__subclasses__())
     for name in ("gloss", "gloss-paper"):
         assert isinstance(build(name, settings(), num_classes=3), nn.Module)
     modes = {name: build(name, settings(), num_classes=3).mode for name in ("gloss", "gloss-paper")}
@@ -131,7 +131,7 @@ def test_a_memory_is_built_from_its_settings() -> None:
     loss = build("gloss", settings(memory=5), num_classes=3, dimensions=16)
     assert isinstance(loss, GLoss) and loss.memory is not None
     assert loss.memory.embeddings.shape == (3, 5, 16)
-    with pytest.raises(ValueError, match="needs to know the dimensions"):
+    with pytest.raises(ValueError, match="needs the dimensions"):
         build("gloss", settings(memory=5), num_classes=3)
 
 

@@ -194,10 +194,13 @@ def test_keep_unlabeled_keeps_the_texts(call: Call, table: Path, quick: list[obj
     ("options", "said"),
     [
         (["--corpus-graph", "off"], "46 unlabeled documents are not used"),
-        (["--predictor", "knn"], "46 unlabeled documents refine the head, which predictor 'knn' does not use"),
+        (
+            ["--predictor", "knn"],
+            "46 unlabeled documents are used for the self-training of the head, which predictor 'knn' does not use",
+        ),
     ],
 )
-def test_unlabeled_text_that_no_answer_hears_of_is_said(
+def test_unused_unlabeled_text_is_reported(
     call: Call, table: Path, quick: list[object], tmp_path: Path, options: list[str], said: str
 ) -> None:
     code, _, error = call("train", table, "--shots", 3, "--keep-unlabeled", "--out", tmp_path / "run", *options, *quick)
@@ -363,8 +366,8 @@ def _newer(command: str) -> Callable[[Path], list[object]]:
         (_with("--model", "./nothing"), ["no such folder"]),
         (_with("--model", "my models/bert"), ["expected the folder of an encoder or a Hub name"]),
         (_with("--model", "nothing/"), ["no such folder"]),
-        (_with("--unlabeled", "~nobody-by-this-name/pile.csv"), ["no file can be called so"]),
-        (lambda folder: ["train", "a text " * 50], ["no file can be called so", "File name too long"]),
+        (_with("--unlabeled", "~nobody-by-this-name/pile.csv"), ["not a valid file name"]),
+        (lambda folder: ["train", "a text " * 50], ["not a valid file name", "File name too long"]),
         (_with("--model", "nobody/nothing"), ["cache"]),
         (_config("epoch = 3\nbatch_size = 'x'\n"), ["did you mean 'epochs'", "batch_size"]),
         (_config("epochs = = 3"), ["TOML"]),
@@ -746,7 +749,7 @@ def test_a_path_that_cannot_be_looked_at_is_refused(
     name = {"long": "n" * 300, "closed": "closed"}[fault]
     code, out, error = call(*(command.format(name).replace("closed.csv", "closed/a.csv").split()))
     assert code == 2 and out == "" and error.startswith("error: ") and "Traceback" not in error
-    assert {"long": "File name too long", "closed": "this user may not look there"}[fault] in error
+    assert {"long": "File name too long", "closed": "no permission"}[fault] in error
 
 
 @pytest.mark.parametrize(

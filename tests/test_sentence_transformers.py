@@ -330,7 +330,7 @@ class TestRefusals:
 
     def test_scores_in_place_of_labels(self, model: SentenceTransformer, dataset: Dataset, tmp_path: Path) -> None:
         scored = dataset.rename_column("label", "score").map(lambda row: {"score": row["score"] / 3})
-        with pytest.raises(ValueError, match=r"one class index a text, -1 for unlabeled, got torch\.float32"):
+        with pytest.raises(ValueError, match=r"one class index per text, -1 for unlabeled, got torch\.float32"):
             trainer_of(model, GLoss(model), scored, tmp_path, max_steps=1).train()
 
     @pytest.mark.parametrize("inner", [CrossEntropyLoss, CombinedLoss])
@@ -339,7 +339,7 @@ class TestRefusals:
             CombinedLoss(model, 4, loss=inner(model, 4))
 
     def test_a_memory(self, model: SentenceTransformer) -> None:
-        with pytest.raises(ValueError, match="does not say which documents a batch holds, which a memory must know"):
+        with pytest.raises(ValueError, match="a memory needs the number of each document"):
             GLoss(model, memory=Memory(4, 8, 32))
 
     def test_settings_out_of_bounds(self, model: SentenceTransformer) -> None:

@@ -516,7 +516,7 @@ def test_a_checkpoint_holds_the_memory_and_every_document_once(tiny_encoder: Pat
 
 
 def test_too_large_a_memory_is_refused_before_any_work(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--memory 3000000: .* remember at most 2,097,152 documents a class"):
+    with pytest.raises(InputError, match=r"--memory 3000000: .* remember at most 2,097,152 documents per class"):
         run(tiny_encoder, parts, tmp_path, memory=3_000_000)
     assert not list(tmp_path.iterdir())
 

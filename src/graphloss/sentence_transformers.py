@@ -1,15 +1,14 @@
-"""The losses for the trainer of sentence-transformers: each takes the model first, then its settings.
+"""The losses for the trainer of sentence-transformers: each takes the model first, then its own options.
 
-All want ONE column of texts and a column `label` of class indices, -1 for unlabeled::
+All need ONE column of texts and a column `label` of class indices, -1 for unlabeled::
 
     from graphloss.sentence_transformers import GLoss
 
     trainer = SentenceTransformerTrainer(model=model, train_dataset=dataset, loss=GLoss(model))
 
-Two things to know of that trainer. It gives all parameters one learning rate, far too small for a head or a learned
-sigma, which begin afresh: `learning_rate_mapping={"^(head|objective)": 1e-2}` in its arguments gives them their own.
-And its checkpoints hold the encoder, not the parameters of a loss: a resumed run begins head, sigma and random split
-anew.
+Two limits of that trainer. It uses one learning rate for all parameters, far too small for a new head or a learned
+sigma: `learning_rate_mapping={"^(head|objective)": 1e-2}` in its arguments sets theirs. Its checkpoints hold the
+encoder but not the parameters of a loss: a resumed run restarts head, sigma and random split.
 """
 
 from __future__ import annotations
@@ -77,16 +76,16 @@ NCA_PAPER = """
 
 
 class BatchLoss(nn.Module):
-    """What these losses share: one column of texts is embedded in one pass, and the objective is computed on the batch.
+    """Common to these losses: embed one column of texts in one pass, and compute the loss of the batch.
 
-    The trainer finds the encoder in `model` and puts its distributed wrapper there.
+    The trainer looks for the encoder in `model` and puts its distributed wrapper there.
 
     Args:
         model: a SentenceTransformer.
         objective: a module (embeddings (n, d), labels (n,)) -> scalar.
-        settings: what the model card shall say of the loss.
-        mini_batch_size: texts whose activations are kept at once; a larger batch is embedded in pieces, and each piece
-            once more on the way back: its exact gradient, in the memory of a piece (`gradient_cache`). None keeps all.
+        settings: the settings of the loss, for the model card.
+        mini_batch_size: texts whose activations are kept at once; a larger batch is embedded in pieces, and again in
+            the backward pass: the exact gradient, in the memory of one piece (`gradient_cache`). None keeps all.
 
     Raises:
         ValueError: `mini_batch_size` is below 1.
@@ -120,11 +119,11 @@ class BatchLoss(nn.Module):
         """Loss of a batch, 0-d.
 
         Args:
-            sentence_features: a single dictionary: the tokens of n texts, of the one column.
+            sentence_features: a single dictionary: the tokens of the n texts of the column.
             labels: (n,) class indices, -1 for unlabeled.
 
         Raises:
-            ValueError: another number of columns, or labels that are missing or are no class indices.
+            ValueError: another number of columns, or labels that are missing or not class indices.
         """
         columns = list(sentence_features)
         name = type(self).__name__
@@ -140,10 +139,10 @@ class BatchLoss(nn.Module):
             )
         if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(
-                f"{name} expects one class index a text, -1 for unlabeled, got {labels.dtype} of shape "
+                f"{name} expects one class index per text, -1 for unlabeled, got {labels.dtype} of shape "
                 f'{tuple(labels.shape)}; dataset.class_encode_column("label") makes indices of names'
             )
-        self.objective.train(self.model.training)  # the trainer switches the model alone
+        self.objective.train(self.model.training)  # the trainer sets the mode of the model only
         return self.compute(self._embeddings(columns[0], labels), labels)
 
     def _embeddings(self, features: dict[str, Any], labels: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ class BatchLoss(nn.Module):
         return in_pieces(embed, torch.arange(n, device=labels.device), self.mini_batch_size)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Loss, 0-d, of embeddings (n, d) as the encoder gives them."""
+        """Loss, 0-d, of embeddings (n, d) of the encoder."""
         loss: Tensor = self.objective(embeddings, labels)
         return loss
 
@@ -179,8 +178,8 @@ class GLoss(BatchLoss):
     Args:
         model: a SentenceTransformer.
         sigma: a number, "auto", "learned", or a rule, which is computed from the first batch.
-        **options: alpha, q, k, class_weights, num_classes of `graphloss.GLoss`. A memory is not among them:
-            that trainer does not say which documents a batch holds.
+        **options: alpha, q, k, class_weights, num_classes of `graphloss.GLoss`, but no memory: that trainer does not
+            pass the numbers of the documents.
         mini_batch_size: see `BatchLoss`.
     """
 
@@ -194,15 +193,15 @@ class GLoss(BatchLoss):
     ) -> None:
         if options.get("memory") is not None:
             raise ValueError(
-                "the trainer of sentence-transformers does not say which documents a batch holds, which a memory must "
-                "know; use graphloss.TextClassifier(memory=64), or graphloss.GLoss in a loop of your own"
+                "a memory needs the number of each document, which the trainer of sentence-transformers does not pass; "
+                "use graphloss.TextClassifier(memory=64), or graphloss.GLoss in a loop of your own"
             )
         objective = modules.GLoss(mode="loo", sigma=sigma, **options)
         super().__init__(model, objective, {"sigma": sigma, **options}, mini_batch_size)
 
 
 class PaperGLoss(BatchLoss):
-    """G-Loss as published, see `graphloss.GLoss`: a random share of the labels is shown, the others are predicted.
+    """G-Loss as published, see `graphloss.GLoss`: a random share of the labels is shown and predicts the others.
 
     Args:
         model: a SentenceTransformer.
@@ -224,8 +223,8 @@ class PaperGLoss(BatchLoss):
         **options: Any,
     ) -> None:
         objective = modules.GLoss(mode="paper", num_classes=num_labels, sigma=sigma, gamma=gamma, **options)
-        said = {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options}
-        super().__init__(model, objective, said, mini_batch_size)
+        settings = {"num_labels": num_labels, "sigma": sigma, "gamma": gamma, **options}
+        super().__init__(model, objective, settings, mini_batch_size)
 
 
 class SupConLoss(BatchLoss):
@@ -267,9 +266,9 @@ class CosineLoss(BatchLoss):
 
 
 class CrossEntropyLoss(BatchLoss):
-    """Cross-entropy of a linear head on the embedding, for one text; any batch will do.
+    """Cross-entropy of a linear head on each embedding; any batch will do.
 
-    `head` is a float32 `torch.nn.Linear`, begun at random. It is the loss's own and not saved with the encoder.
+    `head` is a randomly initialized float32 `torch.nn.Linear`, part of the loss and not saved with the encoder.
 
     Args:
         model: a SentenceTransformer.
@@ -278,7 +277,7 @@ class CrossEntropyLoss(BatchLoss):
         mini_batch_size: see `BatchLoss`.
 
     Raises:
-        ValueError: the encoder does not say the dimension of its embeddings.
+        ValueError: the dimension of the encoder's embeddings is unknown.
     """
 
     def __init__(
@@ -290,8 +289,8 @@ class CrossEntropyLoss(BatchLoss):
         mini_batch_size: int | None = None,
     ) -> None:
         objective = modules.Combined(None, class_weights=class_weights)
-        said = {"num_labels": num_labels, "class_weights": class_weights}
-        super().__init__(model, objective, said, mini_batch_size)
+        settings = {"num_labels": num_labels, "class_weights": class_weights}
+        super().__init__(model, objective, settings, mini_batch_size)
         self.head = _head(model, num_labels)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -315,7 +314,7 @@ class CombinedLoss(CrossEntropyLoss):
         mini_batch_size: see `BatchLoss`; that of `loss` when left out.
 
     Raises:
-        ValueError: `loss` has a head already, or the encoder does not say the dimension of its embeddings.
+        ValueError: `loss` has a head already, or the dimension of the encoder's embeddings is unknown.
     """
 
     def __init__(
@@ -334,22 +333,22 @@ class CombinedLoss(CrossEntropyLoss):
         super().__init__(model, num_labels, class_weights, mini_batch_size=mini_batch_size)
         if isinstance(other, CrossEntropyLoss):
             raise ValueError(
-                f"CombinedLoss brings its own cross-entropy, and {type(other).__name__} has one too; "
-                "give the loss that shall stand beside it, for example SupConLoss(model)"
+                f"CombinedLoss has its own cross-entropy, and {type(other).__name__} has one too; "
+                "pass a loss without it, for example SupConLoss(model)"
             )
-        said = type(other).__name__
+        name = type(other).__name__
         if isinstance(other, BatchLoss):
-            said += "(" + ", ".join(f"{name}={value!r}" for name, value in other.settings.items()) + ")"
+            name += "(" + ", ".join(f"{key}={value!r}" for key, value in other.settings.items()) + ")"
             self.citation, other = other.citation, other.objective
         self.objective = modules.Combined(other, weight, class_weights)
-        self.settings |= {"loss": said, "weight": weight}
+        self.settings |= {"loss": name, "weight": weight}
 
 
 def _head(model: SentenceTransformer, num_labels: int) -> nn.Linear:
     dimension = model.get_embedding_dimension()
     if dimension is None:
         raise ValueError(
-            "the encoder does not say the dimension of its embeddings, which the head needs; "
-            "end it with a Pooling or a Dense module"
+            "the head needs the dimension of the encoder's embeddings, which is unknown; "
+            "end the encoder with a Pooling or a Dense module"
         )
     return nn.Linear(dimension, num_labels, device=model.device)

@@ -1,4 +1,4 @@
-"""How much memory this machine has left for a process, so that what would not fit is refused and not killed."""
+"""The machine: free memory, whole writes, paths and locks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphloss.errors import InputError
 
 
 def free() -> int:
-    """Bytes free for this process beside the others on this machine, within the limit of a container."""
+    """Bytes free for this process, shared with the others on this machine, within the limit of a container."""
     machine, container = _of_machine(), _of_container(Path("/sys/fs/cgroup"))
     return (machine if container is None else min(machine, container)) // distributed.on_this_machine()
 
 
 def format_free(count: int, device: str = "") -> str:
-    """So many free bytes in words, and for whom."""
+    """A number of free bytes in words, with device and processes."""
     shared = distributed.on_this_machine()
     where, each = f" on {device}" if device else "", f" for each of {shared} processes" if shared > 1 else ""
     return f"{gib(count)} are free{where}{each}"
@@ -38,7 +38,7 @@ def _of_machine() -> int:
 
 
 def _of_container(group: Path) -> int | None:
-    """What the limit of a container (cgroup 2) leaves; pages of files that were read count as free."""
+    """Bytes below the memory limit of a container (cgroup 2), None without one; cached file pages count as free."""
     try:
         most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
@@ -49,19 +49,19 @@ def _of_container(group: Path) -> int | None:
 
 @contextlib.contextmanager
 def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Write a file or folder whole: under a hidden name, flushed to the disk, renamed, so that a kill leaves no half.
+    """Write a file or folder whole: under a hidden name, flushed to the disk, then renamed.
 
-    Permissions follow the umask, whatever wrote. Nothing stays under the hidden name if the writing fails.
+    Permissions follow the umask. If writing fails, the hidden file is removed.
 
     Args:
         path: the file or folder.
-        shared: other processes may write it at the same time, so that the hidden name is this process's own.
+        shared: other processes may write it at the same time; the hidden name then contains this process's id.
 
     Yields:
-        The hidden name, where nothing is yet.
+        The hidden path, where nothing exists yet.
 
     Raises:
-        OSError: it cannot be written there; what had the name before is still there.
+        OSError: it cannot be written there; an earlier file or folder at `path` is unchanged.
     """
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing" if shared else f".{path.name}.writing")
     _remove(hidden)
@@ -98,7 +98,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold what was written; folders cannot be flushed everywhere."""
+    """Flush a file or folder to the disk; Windows cannot flush folders."""
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -112,36 +112,34 @@ SHOWN = 60
 
 
 def typed(name: str | Path) -> Path:
-    """The path, `~` made a folder; whether anything is there is not asked.
+    """A path from the user, with `~` expanded; it need not exist.
 
     Raises:
-        InputError: no file can have this name, as a text that was taken for one, or this user may not look there.
+        InputError: this is not a valid file name, or the user has no permission to read there.
     """
     try:
         path = Path(name).expanduser()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            (path / "any").stat()  # looks into a folder too: whether one may enter it
+            (path / "any").stat()  # also checks the permission to enter a folder
     except PermissionError as error:
-        raise InputError(
-            f"{name}: this user may not look there ({error.strerror}); ask its owner, or give another path"
-        ) from error
+        raise InputError(f"{name}: no permission ({error.strerror}); ask its owner, or give another path") from error
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null byte
-        said = str(name)
-        shown = said if len(said) <= SHOWN else said[:SHOWN] + "…"
+        text = str(name)
+        shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise InputError(f"{shown}: no file can be called so ({reason}); give the path of a file or folder") from error
+        raise InputError(f"{shown}: not a valid file name ({reason}); give the path of a file or folder") from error
     return path
 
 
 def existing_run(folder: Path) -> Path:
-    """The run folder that was given, if it is there: asked before any heavy library is loaded.
+    """Check that a run folder exists, before any heavy library is loaded.
 
     Raises:
         InputError: there is no such folder.
     """
-    if not typed(folder).is_dir():
-        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and says its name at the end")
-    return typed(folder)
+    if not (path := typed(folder)).is_dir():
+        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and prints its name at the end")
+    return path
 
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
@@ -149,11 +147,11 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file; False if another process holds it. It is released at the end, also of a killed process.
+    """Hold a lock file; yields False if another process holds it. A killed process releases it too.
 
     Args:
-        path: of the lock file, which is made here and stays.
-        wait: until the other process has ended its work.
+        path: the lock file, created here and never removed.
+        wait: for the other process to finish.
     """
     from filelock import FileLock, Timeout
 
@@ -164,6 +162,6 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
         except Timeout:
             mine = False
         except OSError as error:
-            if error.errno not in NO_LOCKS:  # on a file system without locks the user sees to one process at a time
+            if error.errno not in NO_LOCKS:  # a file system without locks: the user must run one process at a time
                 raise
         yield mine

@@ -1,4 +1,4 @@
-"""How a batch of documents becomes what the model takes."""
+"""From documents to batches of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphloss.text.encoder import tokenize
 
 
 class Rows(Dataset[tuple[str, int, int]]):
-    """Documents as a torch data set of (text, label, row): a memory must know a document when it comes again."""
+    """Documents as a torch data set of (text, label, row); a memory identifies documents by their row."""
 
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
@@ -26,10 +26,7 @@ class Rows(Dataset[tuple[str, int, int]]):
 
 
 class Collator:
-    """Rows of a batch -> what `GraphModel.forward` takes.
-
-    Texts are tokenized here, so that nothing as large as the corpus is kept twice.
-    """
+    """Rows of a batch -> arguments of `GraphModel.forward`; tokenized per batch, which saves memory."""
 
     def __init__(self, encoder: SentenceTransformer) -> None:
         self.encoder = encoder

@@ -1,4 +1,4 @@
-"""The losses by name: `config.LOSSES` says which settings each has, `build` makes one from them."""
+"""The losses by name: `settings.LOSSES` lists the settings of each, `build` makes one from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from graphloss.losses.modules import GLoss, Memory
 from graphloss.training.settings import LOSSES
 
 OF_THE_COMBINATION = ("weight",)
-"""Settings of a loss that are not its own: λ belongs to `losses.Combined`."""
+"""Settings that belong to `modules.Combined` and not to the loss itself: λ."""
 
-RIVALS: Mapping[str, type[baselines.BaselineLoss]] = MappingProxyType(
+BASELINES: Mapping[str, type[baselines.BaselineLoss]] = MappingProxyType(
     {"supcon": baselines.SupCon, "triplet": baselines.Triplet, "cosine": baselines.Cosine, "nca": baselines.NCA}
 )
 
@@ -31,18 +31,19 @@ def build(
     class_weights: Tensor | None = None,
     seed: int = 0,
 ) -> nn.Module | None:
-    """A loss (embeddings (n, d), labels (n,)) -> scalar by its name; None for "ce", which has no loss beside its head.
+    """A loss (embeddings (n, d), labels (n,)) -> scalar by its name; None for "ce", cross-entropy alone.
 
     Args:
-        name: one of `config.LOSSES`.
-        settings: values by the names of `config.TrainSettings`; those of other losses are passed over.
+        name: one of `settings.LOSSES`.
+        settings: values by the names of `TrainSettings`; those of other losses are ignored.
         num_classes: C.
         dimensions: d of the embeddings, for the memory of gloss.
-        class_weights: (C,) for the losses that weigh their documents by class (gloss, gloss-paper).
+        class_weights: (C,) for the losses with class weights (gloss, gloss-paper).
         seed: of the random split of gloss-paper.
 
     Returns:
-        A module with an attribute `coverage`: 0-d, the share of the labeled documents that the last batch asked.
+        A module with an attribute `coverage`: 0-d, the share of the labeled documents of the last batch that are
+        anchors.
 
     Raises:
         ValueError: there is no loss of that name, or a setting is out of its bounds.
@@ -56,12 +57,12 @@ def build(
         case "gloss":
             each = own.pop("memory")
             if each and dimensions is None:
-                raise ValueError("a memory needs to know the dimensions of the embeddings")
+                raise ValueError("a memory needs the dimensions of the embeddings; pass dimensions=")
             memory = Memory(num_classes, each, dimensions or 0) if each else None
             return GLoss(mode="loo", class_weights=class_weights, num_classes=num_classes, memory=memory, **own)
         case "gloss-paper":
             return GLoss(mode="paper", class_weights=class_weights, num_classes=num_classes, seed=seed, **own)
-    return RIVALS[name](**own)
+    return BASELINES[name](**own)
 
 
 def check_memory(each: int, num_classes: int, dimensions: int) -> None:
@@ -73,7 +74,7 @@ def check_memory(each: int, num_classes: int, dimensions: int) -> None:
         dimensions: d of the embeddings.
 
     Raises:
-        InputError: with what would fit.
+        InputError: with the largest memory allowed.
     """
     try:
         if each:

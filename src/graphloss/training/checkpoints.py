@@ -1,4 +1,4 @@
-"""What the library's trainer leaves on disk to go on from, and what its state says of the training so far."""
+"""Checkpoints of the trainer: which can be resumed, and the history in their state."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def complete(folder: Path) -> list[Path]:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that all can be read of, so that a damaged one costs an epoch and not the run."""
+    """The newest checkpoint without damage, so that a damaged one costs an epoch and not the run."""
     return next((path for path in reversed(complete(folder)) if _whole(path)), None)
 
 
 def _whole(checkpoint: Path) -> bool:
-    """Whether it has every file that a resume reads, random states included, and the best weights so far beside it."""
-    # one file where one process trained, else one a process, of which other numbers may go on with the training
+    """Whether every file that a resume reads is intact: states, random states, and the best weights so far."""
+    # random states: one file, or one per process; the training may be resumed with another number of processes
     numbered = sorted(path.name for path in checkpoint.glob("rng_state_*.pth"))
     taken_over = len(numbered) > 1 or (checkpoint / ALONE).is_file()
     own = [ALONE] if distributed.world() == 1 else [f"rng_state_{rank}.pth" for rank in range(distributed.world())]
@@ -42,7 +42,7 @@ def _whole(checkpoint: Path) -> bool:
                 pass
         for name in ("optimizer.pt", "scheduler.pt", *states):
             with zipfile.ZipFile(checkpoint / name) as archive:
-                if archive.testzip() is not None:  # a part that is not what was written, by its CRC
+                if archive.testzip() is not None:  # a CRC differs
                     return False
     except (KeyError, OSError, TypeError, ValueError, SafetensorError, zipfile.BadZipFile):
         return False
@@ -50,12 +50,12 @@ def _whole(checkpoint: Path) -> bool:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Number of optimizer steps that a checkpoint has behind it."""
+    """Number of optimizer steps before a checkpoint."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def finished(checkpoint: Path, patience: int) -> TrainerState | None:
-    """The trainer's state, if training had come to its end at this checkpoint."""
+    """The trainer's state if training had finished at this checkpoint, else None."""
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     stopping = state.stateful_callbacks.get(STOPPING, {}).get("attributes", {})
     stopped = stopping.get("early_stopping_patience_counter", 0) >= patience
@@ -63,6 +63,6 @@ def finished(checkpoint: Path, patience: int) -> TrainerState | None:
 
 
 def history_of(state: Any) -> list[dict[str, Any]]:
-    """The evaluations in a trainer's log, one dictionary each: what `metrics.jsonl` holds."""
+    """The evaluations in a trainer's log, one dictionary each, as in `metrics.jsonl`."""
     logged = [entry for entry in state.log_history if "eval_seconds" in entry]
     return [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in logged]

@@ -1,4 +1,4 @@
-"""Is there room? What a training will hold in memory, estimated before the work, where running out means a kill."""
+"""Estimates of the memory of a training, so that one that would run out of memory is refused before it begins."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PLAIN, SOLVED = 7, 13
-"""Float32 matrices n x n that a loss holds at its peak, a little too many: measured 4 to 6 where every label is given,
-9 to 13 where a system is solved (damping) and in SupCon."""
+"""Float32 matrices n x n at the peak of a loss, rounded up: measured 4 to 6 if all documents are labeled, 9 to 13 if a
+system is solved (damping) and in SupCon."""
 
 COPIES, ALONE = 5, 3
-"""Of the embeddings of all documents, while a corpus graph teaches a head; and of the labeled ones without it."""
+"""Copies of the embeddings of all documents during self-training, and of the labeled ones without it."""
 
 MEASURED, SPARE, TIMED = 16, 1.2, 64
-"""Texts that say what a text's activations take, how much more than their mean a batch may have, and texts timed."""
+"""Texts whose activations are measured, safety factor on their mean, and texts that are timed."""
 
 OF_A_WEIGHT = 16
-"""Bytes beside each weight that learns: its gradient, AdamW's two means, and the untouched weight of a blend."""
+"""Bytes beside each trained parameter: its gradient, AdamW's two moments, and the pretrained value for the blend."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a text costs, by a trial on a few of the training texts.
+    """Cost of a text, measured on a few of the training texts.
 
     Attributes:
-        memory: bytes of the activations that a text leaves for the way back; 0 on a GPU, which says itself when it is
-            full, where a process that takes too much of a CPU's memory is killed.
+        memory: bytes of activations per text kept for the backward pass; 0 on a GPU, which raises an error when it is
+            full, while a process that exceeds the memory of a machine is killed.
         seconds: to embed a text.
     """
 
@@ -54,9 +54,9 @@ class Trial:
 
 
 def try_texts(encoder: SentenceTransformer, texts: Sequence[str], freeze: int) -> Trial:
-    """Embed a few texts: some as batches, timed, and on a CPU fewer one after another, for their activations."""
+    """Embed a few texts in batches for the time, and on a CPU fewer one by one for the activations."""
     timed, measured = (list(texts[:: max(1, len(texts) // most)][:most]) for most in (TIMED, MEASURED))
-    encode(encoder, timed[:4])  # what only the first texts cost
+    encode(encoder, timed[:4])  # warm-up
     began = time.perf_counter()
     encode(encoder, timed)
     seconds = (time.perf_counter() - began) / len(timed)
@@ -78,9 +78,9 @@ def check_loss(
 
     Args:
         settings: how to train.
-        encoder: says the dimensions of an embedding and the device.
-        labeled: training documents with a label.
-        unlabeled: and those without.
+        encoder: for its dimensions and device.
+        labeled: number of labeled training documents.
+        unlabeled: number of unlabeled training documents.
         classes: C.
 
     Raises:
@@ -96,7 +96,7 @@ def check_loss(
 
 
 def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int) -> None:
-    """Refuse a batch whose activations would not fit beside the weights that learn and the cache of frozen layers.
+    """Refuse a batch whose activations would not fit beside the trained parameters and the cache of frozen layers.
 
     Raises:
         InputError: what is needed, what is free, and what would fit.
@@ -107,7 +107,7 @@ def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Tr
     each = max(1.0, trial.memory)
     with frozen(encoder, settings.freeze):
         beside = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-    if settings.freeze:  # what the frozen layers give for each labeled text is remembered
+    if settings.freeze:  # outputs of the frozen layers are cached for each labeled text
         tokens, dimensions = encoder.max_seq_length or 0, encoder.get_embedding_dimension() or 1
         beside += min(MOST_BYTES, 4 * labeled * tokens * dimensions)
     graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
@@ -129,9 +129,9 @@ def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Tr
 
 
 def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int) -> int:
-    """Bytes that the loss needs for a graph of so many documents, a little too many; 0 for cross-entropy alone.
+    """Bytes that the loss needs for a graph of `count` documents, rounded up; 0 for cross-entropy alone.
 
-    A memory adds the mean embedding of each class for each document, twice while they are put together.
+    A memory adds the mean embedding of each class for each document, twice while they are concatenated.
     """
     if settings.loss == "ce":
         return 0
@@ -141,51 +141,51 @@ def of_graph(count: int, settings: TrainSettings, classes: int, dimensions: int)
 
 
 def of_corpus_graph(count: int, dimensions: int, classes: int) -> int:
-    """Bytes that the corpus graph of so many documents needs, with their embeddings, a little too many."""
+    """Bytes that the corpus graph of `count` documents needs, with their embeddings, rounded up."""
     return nearest_neighbors.memory(count, dimensions, K, classes) + 4 * COPIES * count * dimensions
 
 
 def of_activations(encoder: SentenceTransformer, texts: Sequence[str]) -> int:
-    """Bytes that autograd keeps of these texts for the way back, each embedded by itself and added up."""
+    """Bytes that autograd keeps of these texts for the backward pass, each embedded by itself, in total."""
     weights = {x.untyped_storage().data_ptr() for x in (*encoder.parameters(), *encoder.buffers())}
     training, total = encoder.training, 0
     encoder.train()
     try:
         for text in texts:
-            kept: dict[int, int] = {}  # by their place in memory: several steps keep the same tensor
+            kept: dict[int, int] = {}  # by address: several operations save the same tensor
 
             def note(x: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
                 storage = x.untyped_storage()
                 kept[storage.data_ptr()] = storage.nbytes()
-                return x.detach()  # itself, kept by the step that made it, would be a circle that nothing frees
+                return x.detach()  # x itself, saved by the operation that made it, would be a reference cycle
 
-            # dropout draws from the caller's random state, which stays as it was
+            # dropout must not advance the caller's random state
             with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
                 embed(encoder, tokenize(encoder, [text]))
-            total += sum(size for place, size in kept.items() if place not in weights)
+            total += sum(size for address, size in kept.items() if address not in weights)
     finally:
         encoder.train(training)
     return total
 
 
 def available(device: torch.device) -> int:
-    """Bytes free on a device for this process, beside the others."""
+    """Bytes free on a device for this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return system.free()
 
 
 def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, classes: int, dimensions: int) -> None:
-    asked = graph_size_for(labeled, settings)
-    count = min(asked, labeled)
+    requested = graph_size_for(labeled, settings)
+    count = min(requested, labeled)
     needed, free = of_graph(count, settings, classes, dimensions), available(device)
     if needed <= free:
         return
-    power = 1.0 if settings.memory else 0.5  # what a memory needs goes with the size, the rest with its square
+    power = 1.0 if settings.memory else 0.5  # a memory's bytes grow with the size, the others with its square
     fits = math.floor(count * (free / needed) ** power)
     option = "--graph-size" if settings.graph_size else "--batch-size"
     raise InputError(
-        f"{option} {asked}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
+        f"{option} {requested}: the loss on a graph of {count:,} documents needs about {gib(needed)}, and "
         f"{format_free(free, device.type)}; give {option} {max(2, fits)} or less"
     )
 
@@ -194,14 +194,14 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
     if count > nearest_neighbors.EXACT_DOCUMENTS and importlib.util.find_spec("faiss") is None:
         raise InputError(
             f"the corpus graph over {count:,} documents, more than {nearest_neighbors.EXACT_DOCUMENTS:,}, needs the "
-            "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave unlabeled documents "
-            "away, or give --corpus-graph off"
+            "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave out unlabeled documents, "
+            "or give --corpus-graph off"
         )
     needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
     if needed > free:
         raise InputError(
             f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {format_free(free)}: about "
-            f"{int(count * free / needed):,} documents would fit; leave unlabeled documents away, or give "
+            f"{int(count * free / needed):,} documents would fit; leave out unlabeled documents, or give "
             "--corpus-graph off"
         )
 

@@ -1,6 +1,6 @@
-"""Everything that is checked before a training, once: by `check_settings` without the encoder, by `preflight` with it.
+"""All checks before a training: `check_settings` without the encoder, `preflight` with it.
 
-`fit` takes what `preflight` returns as its proof, and checks nothing again.
+`fit` takes the result of `preflight`, so nothing is checked twice.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class CheckedSettings:
 
     Attributes:
         settings: how to train.
-        documents: what to train on, labeled or not.
-        validation: labeled documents that choose the best epoch; may be empty, then the last epoch is kept.
+        documents: training documents, labeled or not.
+        validation: labeled documents to choose the best epoch by; may be empty, then the last epoch is kept.
         label_names: names of the C classes.
-        descriptions: lines about classes, which may be all that is known of them.
-        sizes: of batch, graph and training, as the settings and the number of labels have it.
+        descriptions: lines about classes, which may have no labeled documents.
+        sizes: of batch, graph and training.
         warnings: sentences for the user.
     """
 
@@ -46,7 +46,7 @@ class CheckedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight(CheckedSettings):
-    """A training that may begin: its encoder has been tried on a few of its texts, see `memory_estimate.try_texts`."""
+    """A training that can begin: its encoder was tried on a few texts, see `memory_estimate.try_texts`."""
 
     trial: Trial
 
@@ -58,15 +58,15 @@ def check_settings(
     label_names: list[str],
     descriptions: Documents | None = None,
 ) -> CheckedSettings:
-    """Check everything that needs no encoder; in several processes all call this.
+    """Check everything that needs no encoder; all of several processes call this.
 
     Args:
         settings: how to train.
         documents: the training documents.
-        validation: those that choose the best epoch; may be empty.
+        validation: documents to choose the best epoch by; may be empty.
         label_names: names of the C classes.
-        descriptions: lines about classes; the gate of `inference.descriptions` sets their weight, and those that inform
-            more likely than not are labeled documents of the training and of the predictor's graph.
+        descriptions: lines about classes; `inference.descriptions` sets their weight, and the informative ones become
+            labeled documents of the training and of the predictor's graph.
 
     Raises:
         InputError: there are more processes than a graph has documents.
@@ -90,16 +90,16 @@ def check_settings(
 
 
 def preflight(checked: CheckedSettings, encoder: SentenceTransformer, *, trial: Trial | None = None) -> Preflight:
-    """Check the rest, by the first of several processes, all of which call this: each finds other memory free.
+    """Check the rest; all of several processes call this, and the first one decides, since free memory differs.
 
     Args:
-        checked: what `check_settings` returned.
-        encoder: what is to be trained.
-        trial: of this encoder on such texts; None makes one.
+        checked: the result of `check_settings`.
+        encoder: the encoder to train.
+        trial: of this encoder on similar texts; None runs one.
 
     Raises:
-        InputError: the encoder has no such layers to freeze, half precision is asked of a CPU, or what the settings
-            ask for would not fit into memory.
+        InputError: the encoder has too few layers to freeze, half precision is requested on a CPU, or the training
+            would not fit into memory.
     """
     return Preflight(**vars(checked), trial=distributed.on_first(lambda: _try(checked, encoder, trial)))
 
@@ -121,26 +121,26 @@ def _try(checked: CheckedSettings, encoder: SentenceTransformer, trial: Trial | 
 
 
 def _check_processes(labeled: int, graph_size: int) -> None:
-    """Refuse more processes than a graph of labeled documents, so many in an epoch, can keep busy."""
+    """Refuse more processes than a graph has labeled documents."""
     world = distributed.world()
-    graph = math.ceil(labeled / max(1, math.ceil(labeled / graph_size)))  # of even batches
+    graph = math.ceil(labeled / max(1, math.ceil(labeled / graph_size)))  # graphs of an epoch are of even size
     if world > graph:
         remedy = f"give --graph-size {world} or more" if world <= labeled else "label more documents"
         raise InputError(
-            f"{world} processes cannot share graphs of {graph:,} labeled documents: each embeds one at least; "
+            f"{world} processes cannot share graphs of {graph:,} labeled documents: each must embed at least one; "
             f"start at most {graph} (torchrun --nproc-per-node), or {remedy}"
         )
 
 
 def _unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
-    """What to warn of where unlabeled documents are there that the settings leave out of the answers; else None."""
+    """A warning if predictions make no use of the unlabeled documents, else None."""
     if not unlabeled:
         return None
     if settings.corpus_graph == "off":
         return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"
     if settings.predictor in ("graph", "knn"):
         return (
-            f"{unlabeled:,} unlabeled documents refine the head, which predictor '{settings.predictor}' does not use; "
-            "leave it at mix, or choose head"
+            f"{unlabeled:,} unlabeled documents are used for the self-training of the head, which predictor "
+            f"'{settings.predictor}' does not use; leave it at mix, or choose head"
         )
     return None

@@ -1,7 +1,7 @@
-"""Settings by name: `default`, and `paper`, what was published with G-Loss (arXiv 2604.25853, section 4 and appendix).
+"""Presets of settings: `default`, and `paper`, as published with G-Loss (arXiv 2604.25853, section 4 and appendix).
 
-A preset only fills in what the user does not give. The paper tuned learning rate, γ and σ on each of its five data sets
-for the standalone loss on BERT-base; for other data σ follows the paper's rule `root`.
+A preset only fills in settings that the user does not specify. The paper tuned learning rate, γ and σ on each of its
+five data sets for the standalone loss on BERT-base; for other data σ follows the paper's rule `root`.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ UNTUNED = (2e-5, 0.7, "root")
 
 
 def settings(preset: str, data: str, loss: str | None = None) -> dict[str, Any]:
-    """Values for `config.TrainSettings`, to be overridden by what the user gives.
+    """Values for `TrainSettings`, which the user's own override.
 
     Args:
         preset: one of `PRESETS`.
-        data: name of the data set; the paper's tuned values are for its five.
-        loss: one of `config.LOSSES`; None takes the preset's own, `gloss-paper` for `paper`.
+        data: name of the data set; the paper has tuned values for five.
+        loss: one of `settings.LOSSES`; None is the preset's own, `gloss-paper` for `paper`.
 
     Raises:
         InputError: there is no such preset.

@@ -1,4 +1,4 @@
-"""What a training looks like on the screen, on standard error: a plan, a bar, a line an evaluation, a table."""
+"""Progress of a training on standard error: lines, warnings, a bar, and one table row per evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NARROW = 60
 
 
 class Screen:
-    """Standard error, as much of it as the user wants to see; of several processes the first one alone speaks."""
+    """Output on standard error, which `quiet` reduces to warnings; of several processes only the first one prints."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet = quiet or not distributed.first()
@@ -29,14 +29,14 @@ class Screen:
         self.console.print(printable(line), markup=False)
 
     def stage(self, line: str) -> None:
-        """The start of something that takes a while."""
+        """Announce a step that takes a while."""
         self.console.print(printable(line), style="dim", markup=False)
 
     def warn(self, line: str) -> None:
-        """Something that the user ought to know, also when quiet."""
+        """A warning, printed even if quiet."""
         if distributed.first():
-            voice = Console(stderr=True, highlight=False, soft_wrap=True)
-            voice.print(f"warning: {printable(line)}", style="yellow", markup=False)
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(f"warning: {printable(line)}", style="yellow", markup=False)
 
     @property
     def draws(self) -> bool:
@@ -44,13 +44,13 @@ class Screen:
         return not self.quiet and sys.stderr.isatty()
 
     def shows(self, texts: int) -> bool:
-        """Whether encoding so many texts deserves a bar."""
+        """Whether encoding this many texts shows a bar."""
         from graphloss.inference.model import SLOW
 
         return self.draws and texts > SLOW
 
     def watch(self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None) -> Any:
-        """A trainer callback that draws the bar and a line an evaluation, and hands the history to `on_history`."""
+        """A trainer callback: a bar, one row per evaluation, and `on_history` called with the history so far."""
         from transformers import TrainerCallback
 
         screen = self
@@ -106,7 +106,7 @@ class Screen:
 
 
 def format_cell(value: float | None, form: str) -> str:
-    """A figure in the given format; a dash where there is none."""
+    """A formatted number; a dash for None."""
     if value is None:
         return "-".rjust(int(form.split(".")[0] or 0))
     return format(value, form)

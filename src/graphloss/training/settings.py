@@ -1,7 +1,7 @@
 """The settings: two dataclasses that the command line, a settings file and `TextClassifier` share.
 
-Each fact about a setting (name, type, default, help, choices, bounds) stands once, here: the options and the help of
-the command are generated from these fields, and values from anywhere are checked against them (`checking`).
+Each fact about a setting (name, type, default, help, choices, bounds) is here only: the command's options and help are
+generated from these fields, and all values are checked against them (`validate`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "nca": ("weight", "temperature"),
     }
 )
-"""Losses by name, and the settings that some have and others have not; `build_loss.build` makes them."""
+"""Losses by name, with the settings that not all losses have; `build_loss.build` makes them."""
 
 
 def setting(
@@ -39,38 +39,36 @@ def setting(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field that carries its help and its bounds: `least <= value <= most`, `above < value < below`."""
+    """A dataclass field with its help and bounds: `least <= value <= most`, `above < value < below`."""
     bounds = {"least": least, "most": most, "above": above, "below": below}
     return field(default=default, metadata={"help": help, "choices": choices, **bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the documents come from and which of them are used."""
+    """The source of the documents and which of them are used."""
 
-    text: str | None = setting(None, "Column of the texts; guessed when not given.")
-    label: str | None = setting(
-        None, "Column of the labels; guessed when not given. An empty label is an unlabeled document."
-    )
-    shots: int | None = setting(None, "Keep only N labeled documents a class.", least=1)
-    keep_unlabeled: bool = setting(False, "With --shots: the documents that lose their label stay, unlabeled.")
+    text: str | None = setting(None, "Column of the texts (default: guessed).")
+    label: str | None = setting(None, "Column of the labels (default: guessed). An empty label means unlabeled.")
+    shots: int | None = setting(None, "Keep only N labeled documents per class.", least=1)
+    keep_unlabeled: bool = setting(False, "With --shots: keep the other documents, without their labels.")
     unlabeled: str | None = setting(
-        None, "File of further documents to learn from, without labels: a table, or a .txt file with a text a line."
+        None, "File of further, unlabeled documents: a table, or a .txt file with one text per line."
     )
     describe: str | None = setting(
         None,
-        "File of descriptions, class -> a line or several (TOML, YAML, JSON, CSV); default: the label names, where "
-        "labels are few and as far as they inform about them; off: none.",
+        "File of descriptions, class -> one or several lines (TOML, YAML, JSON, CSV); default: the label names, if "
+        "there are few labels, weighted by how well they predict them; off: none.",
     )
-    add_classes: bool = setting(False, "With --describe: a described class without a labeled document is a class too.")
+    add_classes: bool = setting(False, "With --describe: also predict described classes without a labeled document.")
     validation: float = setting(
-        0.1, "Share of train kept for validation where the data has no validation split.", least=0, most=0.9
+        0.1, "Share of train used for validation if the data has no validation split.", least=0, most=0.9
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How an encoder is trained; every field is a keyword of `TextClassifier` and an option of `graphloss train`."""
+    """Settings of a training; every field is a keyword of `TextClassifier` and an option of `graphloss train`."""
 
     model: str | None = setting(None, "Encoder: a folder or a Hub name (default: the packaged all-MiniLM-L6-v2).")
     loss: str = setting("gloss", "What is minimized:", choices=tuple(LOSSES))
@@ -79,7 +77,7 @@ class TrainSettings:
         "combined: cross-entropy and the loss; standalone: the loss alone, then a linear probe.",
         choices=("combined", "standalone"),
     )
-    weight: float = setting(0.5, "λ, the share of the loss beside cross-entropy in combined mode.", least=0, most=1)
+    weight: float = setting(0.5, "λ, the weight of the loss against cross-entropy in combined mode.", least=0, most=1)
     sigma: float | str = setting(
         "auto", "Bandwidth σ of the graph, a number or a rule:", choices=SIGMAS, least=LEAST_SIGMA
     )
@@ -87,74 +85,68 @@ class TrainSettings:
     q: float = setting(
         0.0, "0: likelihood; up to 1: generalized cross-entropy, robust to wrong labels.", least=0, most=1
     )
-    k: int | None = setting(None, "Keep the k nearest neighbors of each document alone (default: all).", least=1)
-    memory: int = setting(
-        0, "Documents of earlier batches that stand in the graph with their label, so many a class; 0: none.", least=0
-    )
+    k: int | None = setting(None, "Keep only edges to the k nearest neighbors (default: all edges).", least=1)
+    memory: int = setting(0, "Labeled documents per class of earlier batches that stay in the graph; 0: none.", least=0)
     gamma: float = setting(0.7, "γ of gloss-paper, the share of the labels that is shown.", above=0, below=1)
     temperature: float = setting(0.1, "Temperature of supcon and nca.", least=1e-3)
     margin: float = setting(5.0, "Margin of triplet, in Euclidean distance.", least=0)
     class_weights: str = setting("none", "Weights of the classes in the loss:", choices=("none", "balanced"))
     epochs: int | None = setting(None, "Passes over the training documents (default: by their number).", least=1)
     batch_size: int | None = setting(
-        None,
-        "Documents that pass through the encoder at once (default: 32 to 128, by their number).",
-        least=2,
+        None, "Documents embedded at once (default: 32 to 128, by the number of documents).", least=2
     )
     corpus_graph: str = setting(
         "auto",
-        "auto: where some documents are unlabeled, spread labels to them over a graph of all and refit the head; off: "
-        "ignore them.",
+        "auto: if some documents are unlabeled, spread labels to them over a k-NN graph and refit the classifier; "
+        "off: ignore them.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
         None,
-        "Documents of one graph and one gradient (default: those of a batch). More than a batch are embedded batch by "
-        "batch, and once more for the exact gradient: a third more time, the memory of a batch.",
+        "Documents per graph and gradient (default: the batch size). A larger graph is embedded batch by batch, twice, "
+        "for the exact gradient: a third more time, the memory of one batch.",
         least=2,
     )
     learning_rate: float = setting(2e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
     schedule: str = setting(
         "linear",
-        "linear: a tenth of warm-up, then down to zero; step: a tenth of the rate from epoch 30 on.",
+        "linear: warm-up over a tenth of the steps, then decay to zero; step: a tenth of the rate from epoch 30 on.",
         choices=("linear", "step"),
     )
-    weight_decay: float = setting(0.01, "Decay of the encoder's matrices.", least=0)
+    weight_decay: float = setting(0.01, "Weight decay of the encoder's matrices.", least=0)
     head_start: str = setting(
         "probe",
-        "The linear head begins as a probe of the untouched encoder, or at random:",
+        "Initial linear head, a linear probe of the pretrained encoder or random:",
         choices=("probe", "random"),
     )
-    max_length: int | None = setting(
-        None, "Tokens of a text that are read (default: what the encoder was made for).", least=4
-    )
+    max_length: int | None = setting(None, "Tokens per text (default: the encoder's own maximum).", least=4)
     freeze: int = setting(
-        0, "Lower layers of the encoder that stay as they are and are computed once a text (0: all learn).", least=0
+        0, "Lower encoder layers that are frozen and computed once per text (0: train all layers).", least=0
     )
     accumulate: int = setting(1, "Graphs whose gradients are averaged into one step.", least=1)
     blend: float | None = setting(
         None,
-        "Share of the fine-tuned weights in the encoder that is kept, the rest being the untouched encoder's "
-        "(default: 0.5 up to 2,048 labels, 1 beyond).",
+        "Weight of the fine-tuned parameters when they are averaged with the pretrained ones (default: 0.5 up to 2,048 "
+        "labels, 1 beyond).",
         above=0,
         most=1,
     )
     patience: int = setting(
-        5, "Evaluations (one an epoch, or every 250 steps) without a better score before training stops.", least=1
+        5, "Evaluations (one per epoch, or every 250 steps) without a better score before training stops.", least=1
     )
     predictor: str = setting(
         "mix",
-        "What classifies new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or "
-        "head and graph together, in shares chosen by left-out predictions, and with the nearest texts after "
-        "self-training on unlabeled ones:",
+        "Classifier of new texts: the linear head, the graph of the training documents, their 10 nearest (knn), or a "
+        "mixture of head and graph, with weights from cross-fitted predictions, and of the nearest texts after "
+        "self-training:",
         choices=PREDICTORS,
     )
     precision: str = setting("auto", "Arithmetic of the encoder:", choices=("auto", "fp32", "bf16", "fp16"))
-    seed: int = setting(0, "Seed of everything random.", least=0, most=2**32 - 1)
+    seed: int = setting(0, "Random seed.", least=0, most=2**32 - 1)
 
     def __post_init__(self) -> None:
-        """Refuse what each setting allows and both together do not."""
+        """Refuse combinations of settings that exclude each other."""
         if self.loss == "ce" and self.mode == "standalone":
             raise InputError(
                 "loss 'ce' has no standalone mode: it is the cross-entropy of a head; "
@@ -168,7 +160,7 @@ class TrainSettings:
         if self.graph_size is not None and self.batch_size is not None and self.graph_size < self.batch_size:
             raise InputError(
                 f"graph_size {self.graph_size}: expected at least the batch_size, which is {self.batch_size}: a graph "
-                f"is embedded batch by batch; give --batch-size {self.graph_size} or less, or leave --graph-size away"
+                f"is embedded batch by batch; give --batch-size {self.graph_size} or less, or leave out --graph-size"
             )
         for item in fields(self):
             owners = [loss for loss, own in LOSSES.items() if item.name in own]
@@ -180,5 +172,5 @@ class TrainSettings:
 
 
 def names(settings_class: type) -> list[str]:
-    """Names of the settings, in the order in which they are documented."""
+    """Names of the settings, in the order of their definition."""
     return [item.name for item in fields(settings_class)]

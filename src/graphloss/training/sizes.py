@@ -1,4 +1,4 @@
-"""How large a batch and a graph, how many steps and epochs: what `graphloss train` chooses where the user does not."""
+"""Sizes of batch and graph, and numbers of steps and epochs, as specified or chosen by default."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sizes:
         batch: documents embedded at once.
         graph: documents of one graph and one gradient.
         epochs: passes over the labeled documents.
-        steps: optimizer steps an epoch.
-        blend: share of the fine-tuned weights that is kept.
+        steps: optimizer steps per epoch.
+        blend: weight of the fine-tuned parameters in the blend.
     """
 
     batch: int
@@ -32,7 +32,7 @@ class Sizes:
 
     @classmethod
     def of(cls, labeled: int, settings: TrainSettings) -> Sizes:
-        """The sizes for so many labeled documents."""
+        """The sizes for a number of labeled documents."""
         return cls(
             batch=batch_size_for(labeled, settings),
             graph=graph_size_for(labeled, settings),
@@ -43,9 +43,9 @@ class Sizes:
 
 
 def batch_size_for(count: int, settings: TrainSettings) -> int:
-    """Documents embedded at once: as asked, or a power of two from 32 to 128, for some 8 steps an epoch if it can be.
+    """Documents embedded at once: as specified, or a power of two from 32 to 128 for about 8 steps per epoch.
 
-    With a graph size, which decides about the steps, up to 128.
+    A specified graph size determines the steps; the batch size is then up to 128.
     """
     if settings.batch_size is not None:
         return settings.batch_size
@@ -55,12 +55,12 @@ def batch_size_for(count: int, settings: TrainSettings) -> int:
 
 
 def graph_size_for(count: int, settings: TrainSettings) -> int:
-    """Documents of one graph: as asked, or those of a batch."""
+    """Documents of one graph: as specified, or the batch size."""
     return settings.graph_size or batch_size_for(count, settings)
 
 
 def format_graphs(graph_size: int, batch_size: int) -> str:
-    """The size of a graph, and of its batches where it is made of several, in words."""
+    """The size of a graph, and of its batches if there are several, in words."""
     return f"graphs of {graph_size:,}" + (f" in batches of {batch_size:,}" if batch_size < graph_size else "")
 
 
@@ -70,14 +70,14 @@ def steps_of_epoch(count: int, settings: TrainSettings) -> int:
 
 
 def epochs_for(count: int, settings: TrainSettings) -> int:
-    """Passes over `count` documents: as asked, or enough for some 60 steps, 20 at the most and 3 at the least."""
+    """Passes over `count` documents: as specified, or enough for about 60 steps, within 3 and 20."""
     if settings.epochs is not None:
         return settings.epochs
     return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
 def blend_for(labeled: int, settings: TrainSettings) -> float:
-    """Share of the fine-tuned weights that is kept: as asked, or half of them where labels are few."""
+    """Weight of the fine-tuned parameters in the blend: as specified, or a half with few labels."""
     if settings.blend is not None:
         return settings.blend
     return BLEND if labeled <= FEW_LABELS else 1.0

@@ -1,4 +1,4 @@
-"""The library's trainer, told what is ours: batches, rates, what is evaluated, and how a checkpoint is written."""
+"""The trainer of transformers with our batches, learning rates, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.sizes import FEW_LABELS
 
 WARMUP = 0.1
-"""Share of the steps over which `schedule="linear"` rises to its peak; then it falls to zero."""
+"""Share of warm-up steps of `schedule="linear"`."""
 
 STEP_DOWN_EPOCH = 30
-"""With `schedule="step"` the rates fall to a tenth after so many epochs."""
+"""Epochs after which `schedule="step"` reduces the rates to a tenth."""
 
 
 class GraphTrainer(Trainer):
-    """The library's trainer with class-aware batches, evaluation on texts, and checkpoints that appear whole."""
+    """A trainer with class-aware batches, evaluation on texts, and checkpoints written whole."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class GraphTrainer(Trainer):
         self.sample, self.blend = sample, blend
         self.few = checked.documents.known <= FEW_LABELS
         self.clock, self.processor_clock = time.perf_counter(), time.process_time()
-        # every process remembers the same embeddings by itself: nothing need be sent before a step
+        # every process computes the same buffers itself: no broadcast before a step
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
         super().__init__(
             model,
@@ -71,27 +71,27 @@ class GraphTrainer(Trainer):
 
     @property
     def module(self) -> GraphModel:
-        """The model, whatever the library has wrapped around it."""
+        """The model without the library's wrappers."""
         assert isinstance(self.model, GraphModel)
         return self.model
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoints stand."""
+        """The folder of the checkpoints."""
         assert self.args.output_dir is not None
         return Path(self.args.output_dir)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches by class, this process's part of each; every labeled document once an epoch."""
+        """Class-aware batches, of each this process's part; every labeled document once per epoch."""
         sampler = ClassAwareBatchSampler(
             self.documents.labels, self.sizes.graph, seed=self.settings.seed, part=distributed.part()
         )
         loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
-        # as one process would: accelerate's own sharding deals out whole batches, and repeats documents to even them
+        # as for one process: accelerate's own sharding distributes whole batches and repeats documents to even them out
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW: decay on the encoder's matrices alone, a rate of their own for head and σ, which start afresh."""
+        """AdamW with weight decay only on the encoder's matrices, and another learning rate for head and σ."""
         if self.optimizer is None:
             module, rate, decay = self.module, self.settings.learning_rate, self.settings.weight_decay
             encoder = [p for p in module.encoder.parameters() if p.requires_grad]
@@ -107,7 +107,7 @@ class GraphTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """One of the two schedules; no step, the first and the last included, has a rate of 0."""
+        """One of the two schedules; no step has a rate of 0, not even the first or last."""
         if self.lr_scheduler is None:
             down = STEP_DOWN_EPOCH * self.sizes.steps
             warmup = math.ceil(WARMUP * num_training_steps)
@@ -125,7 +125,7 @@ class GraphTrainer(Trainer):
         return self.lr_scheduler
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Score the validation documents as a user would see them, and say how training went since the last time."""
+        """Score the validation documents with the blended encoder; add the averages since the last evaluation."""
         metrics: dict[str, Any] = {f"eval_{name}": value for name, value in self.module.averages().items()}
         metrics["eval_seconds"] = time.perf_counter() - self.clock
         metrics["eval_processor_seconds"] = time.process_time() - self.processor_clock
@@ -136,7 +136,7 @@ class GraphTrainer(Trainer):
                 if not torch.isfinite(z).all():
                     raise InputError(
                         f"the training diverged: embeddings are no longer finite after step {self.state.global_step}; "
-                        "train anew with a smaller --learning-rate"
+                        "train again with a smaller --learning-rate"
                     )
                 probabilities = self.probabilities(z)
             scores = score(truth, probabilities, z.numpy(), self.class_names)
@@ -149,7 +149,7 @@ class GraphTrainer(Trainer):
             metrics["eval_log_loss"] = log_loss
             if self.settings.mode == "standalone" and scores.macro_silhouette is not None:
                 metrics["eval_score"] = scores.macro_silhouette
-            elif self.few:  # and as few to judge by: the log-loss tells epochs apart, F1 is noise
+            elif self.few:  # with few validation documents macro-F1 is too noisy to compare epochs
                 metrics["eval_score"] = -log_loss
             else:
                 metrics["eval_score"] = scores.macro_f1
@@ -159,7 +159,7 @@ class GraphTrainer(Trainer):
         return metrics
 
     def probabilities(self, z: torch.Tensor) -> np.ndarray:
-        """Class probabilities (n, C) of unit-length embeddings (n, d): by the head, or a probe where there is none."""
+        """Class probabilities (n, C) of unit-length embeddings (n, d): by the head, or a linear probe without one."""
         if (head := self.module.head) is not None:
             with torch.no_grad():
                 return (z.to(head.weight) @ head.weight.T + head.bias).softmax(1).cpu().numpy()
@@ -167,7 +167,7 @@ class GraphTrainer(Trainer):
         return linear_probe(seen, self.sample.labels, len(self.class_names)).probabilities(z).numpy()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write the checkpoint under a hidden name, then rename it: a kill never leaves half of one."""
+        """Write the checkpoint under a hidden name, then rename it, so that it is never incomplete."""
         run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         writing = run / ".writing"
         distributed.on_first(lambda: shutil.rmtree(writing, ignore_errors=True))
@@ -180,11 +180,11 @@ class GraphTrainer(Trainer):
         distributed.on_first(lambda: self._keep_checkpoint(run, writing, name))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """Write tied weights once, as of T5; loading gives them to every name."""
+        """Write tied weights, as of T5, only once; loading restores them under every name."""
         super()._save(output_dir, untied(state_dict or self.module.state_dict()))
 
     def _keep_checkpoint(self, run: Path, writing: Path, name: str) -> None:
-        """Give a written checkpoint its name; of the others the best stays."""
+        """Rename a written checkpoint; of the others keep only the best."""
         (writing / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         shutil.rmtree(run / name, ignore_errors=True)
         (writing / name).replace(run / name)

@@ -1,6 +1,6 @@
-"""The one door for values of settings: keywords, options, a settings file and the tuner all pass it.
+"""Validation of settings from keywords, options, a settings file (TOML, YAML or JSON, read here) and the tuner.
 
-An unknown name is an error, and all that is wrong is said at once. A TOML, YAML or JSON file is read here.
+An unknown name is an error, and all errors are reported at once.
 """
 
 from __future__ import annotations
@@ -27,36 +27,37 @@ S = typing.TypeVar("S", DataSettings, TrainSettings)
 
 
 def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
-    """Say all that is wrong with these values: unknown names, wrong types, values outside the choices or bounds.
+    """All errors of these values: unknown names, wrong types, values outside the choices or bounds.
 
     Args:
         settings_class: `DataSettings` or `TrainSettings`.
-        values: setting name -> value, as read from a file or given by a caller.
+        values: setting name -> value.
 
     Returns:
-        One sentence a problem; empty when the settings can be used.
+        One sentence per error; empty for valid settings.
     """
-    known = {item.name: item for item in fields(settings_class)}
-    found = []
-    for name, value in values.items():
-        if name not in known:
-            found.append(unknown(name, list(known)))
-        elif said := _fault(known[name], value):
-            found.append(said)
-    return found
+    available = {item.name: item for item in fields(settings_class)}
+    found = (
+        _error(available[name], value) if name in available else unknown(name, list(available))
+        for name, value in values.items()
+    )
+    return [error for error in found if error]
 
 
-def unknown(name: str, known: list[str]) -> str:
-    """One sentence about a setting that does not exist, with the nearest that does."""
-    near = [other for other in difflib.get_close_matches(name.replace("-", "_").lower(), known, n=1) if other != name]
-    return f"unknown setting '{name}'" + (f": did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}")
+def unknown(name: str, available: list[str]) -> str:
+    """Error message for a setting that does not exist, with the most similar one that does."""
+    near = [
+        other for other in difflib.get_close_matches(name.replace("-", "_").lower(), available, n=1) if other != name
+    ]
+    hint = f": did you mean '{near[0]}'?" if near else f"; there are {', '.join(available)}"
+    return f"unknown setting '{name}'{hint}"
 
 
 def make(settings_class: type[S], values: dict[str, Any]) -> S:
-    """Build settings from a mapping, reporting every fault at once.
+    """Build settings from a mapping, reporting all errors at once.
 
     Raises:
-        InputError: some name is unknown or some value cannot be used; the message lists all of them.
+        InputError: a name is unknown or a value is invalid; the message lists all of them.
     """
     if found := problems(settings_class, values):
         raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
@@ -66,10 +67,10 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
 
 
 def check_predictor(kind: str | None) -> None:
-    """Refuse a predictor that there is not, before a model is loaded; None is that of the run.
+    """Refuse an unknown predictor before a model is loaded; None is the predictor of the run.
 
     Raises:
-        InputError: with those that there are.
+        InputError: with the available predictors.
     """
     if kind is not None and kind not in PREDICTORS:
         raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{kind}'")
@@ -82,8 +83,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         The values for `DataSettings` and those for `TrainSettings`, checked.
 
     Raises:
-        InputError: the file is missing or cannot be parsed, or settings in it are unknown or ill-typed
-            (all are listed).
+        InputError: the file is missing or cannot be parsed, or has invalid settings (all are listed).
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the settings file in it")
@@ -129,17 +129,17 @@ def _owner(item: Field[Any]) -> type:
 
 
 def _plain(value: Any, *, real: bool) -> Any:
-    """Python's own number for any other, and a float where the setting is one."""
+    """A Python number in place of numpy's, and a float if the setting is one."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return float(value) if real or not isinstance(value, Integral) else int(value)
 
 
-def _fault(item: Field[Any], value: Any) -> str | None:
+def _error(item: Field[Any], value: Any) -> str | None:
     allowed, bounds = _types(item), item.metadata
     if value is None and type(None) in allowed:
         return None
-    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's too, as a random search gives them
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's too, as from a random search
     fits = (
         (bool in allowed and isinstance(value, bool))
         or (float in allowed and is_number)
@@ -163,7 +163,7 @@ def _fault(item: Field[Any], value: Any) -> str | None:
 
 def _expected(item: Field[Any], allowed: tuple[Any, ...]) -> str:
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    said = [words[kind] for kind in allowed if kind in words and not (kind is str and item.metadata["choices"])]
+    expected = [words[kind] for kind in allowed if kind in words and not (kind is str and item.metadata["choices"])]
     if item.metadata["choices"]:
-        said.append("one of " + ", ".join(item.metadata["choices"]))
-    return " or ".join(said)
+        expected.append("one of " + ", ".join(item.metadata["choices"]))
+    return " or ".join(expected)
