@@ -18,7 +18,8 @@ from graphloss.errors import InputError
 from graphloss.inference import facility_location
 from graphloss.inference.facility_location import directions, greedy_cover
 from graphloss.inference.suggestion import Labeled, Opinion, rows_to_label
-from graphloss.text.tables import disarmed, read_whole, write_table
+from graphloss.text.delimited import disarm
+from graphloss.text.tables import read_whole, write_table
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -125,7 +126,7 @@ class TestCommand:
         assert len(rows) == len(listed) == 20 and list(rows[0]) == ["key", "text", "note", "label", "row", "reason"]
         for row, each in zip(rows, listed, strict=True):
             assert row["key"] == f"id{int(row['row']) - 1}" and row["label"] == "" and row["reason"] == each["reason"]
-            assert row["text"] == disarmed(each["text"]) and each["row"] == int(row["row"]) != 4
+            assert row["text"] == disarm(each["text"]) and each["row"] == int(row["row"]) != 4
         label_of = dict(zip(toy.texts, toy.labels, strict=True)) | {"'=SUM(A1) goal striker referee": "football"}
         for row in rows[:16]:
             row["label"] = label_of[row["text"]]
@@ -219,11 +220,13 @@ class TestPython:
 
 
 class TestTables:
-    def test_formulas_are_disarmed_and_nothing_else(self) -> None:
-        armed = ["=1+1", "+cmd", "-x", "@a", "\tb", "\rc"]
-        assert [disarmed(cell) for cell in armed] == [f"'{cell}" for cell in armed]
-        plain = ["a=b", "-3.5", "+7", "", 5, None, "'=1"]
-        assert [disarmed(cell) for cell in plain] == plain
+    def test_formulas_are_disarmed_and_read_back(self, tmp_path: Path) -> None:
+        path, armed = tmp_path / "a.csv", ["=1+1", "+cmd", "-x", "@a", "'=1", "plain"]
+        for added in (("row", "reason"), ("row", "reason", "guess", "probability")):
+            write_table(path, ["text", *added], [(cell, *[None] * len(added)) for cell in armed])
+            cells = [row[0] for row in csv.reader(path.open(newline=""))][1:]
+            assert cells == [*(f"'{cell}" for cell in armed[:5]), "plain"]
+            assert read_whole(path).texts == armed
 
     def test_jsonl_keeps_every_value(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"

@@ -197,7 +197,7 @@ def suggest(
         if as_json:
             print_json(row)
         elif out is None:
-            print(f"{row['row']}\t{row['reason']}\t{' '.join(row['text'].split())}")
+            print(f"{row['row']}\t{one_line(row['reason'])}\t{sentence(row['text'])}")
 
 
 def report(run: Run) -> None:

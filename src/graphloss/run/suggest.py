@@ -9,7 +9,7 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.text.columns import SUGGESTED
 from graphloss.text.descriptions import read_descriptions
-from graphloss.text.tables import Table, check_writable, disarmed, read_whole, unused, write_table
+from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -57,16 +57,15 @@ def suggest(
     where = f"{pile} ({table.taken})"
     screen.say(where)
     known = _by_text(earlier) | _learned_from(info.get("data", {}))
-    keys = [disarmed(each) for each in table.texts]
-    names = [name or known.get(key) for key, name in zip(keys, table.labels, strict=True)]
-    rows = [row for row, key in enumerate(keys) if key.strip() and (names[row] or key not in known)]
+    names = [name or known.get(each) for each, name in zip(table.texts, table.labels, strict=True)]
+    rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in known)]
     free = sum(names[row] is None for row in rows)
     if not 1 <= count <= free:
-        left = f"{free:,} of {len(keys):,} texts can be suggested" + (f", {out} holding others" if known else "")
+        left = f"{free:,} of {len(names):,} texts can be suggested" + (f", {out} holding others" if known else "")
         raise InputError(f"{where}: {left}; " + (f"give -n from 1 to {free}" if free else "nothing is left to label"))
-    beside = [key for key in known if known[key] and key not in set(keys)]  # labeled texts of another pile
+    beside = [each for each in sorted(known.keys() - set(table.texts)) if known[each]]  # labeled texts of another pile
     texts = [*(table.texts[row] for row in rows), *beside]
-    labels = [*(names[row] for row in rows), *(known[key] for key in beside)]
+    labels = [*(names[row] for row in rows), *(known[each] for each in beside)]
     if run is None:
         from graphloss.inference.suggestion import suggest as suggest_texts
 
@@ -101,8 +100,8 @@ def _check_out(out: Path | None, add: bool, text: str | None, label: str | None)
 
 
 def _by_text(table: Table | None) -> dict[str, str | None]:
-    """The label of each text of a table, the text as a written file has it; None for an unlabeled one."""
-    return dict(zip(map(disarmed, table.texts), table.labels, strict=True)) if table else {}
+    """The label of each text of a table; None for an unlabeled one."""
+    return dict(zip(table.texts, table.labels, strict=True)) if table else {}
 
 
 def _learned_from(data: dict[str, Any]) -> dict[str, str | None]:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from graphloss.errors import InputError
 from graphloss.system import typed, whole
 from graphloss.text.columns import Columns
-from graphloss.text.formats import check_file, check_room, column_names, file_lines, rows
+from graphloss.text.delimited import disarm
+from graphloss.text.encodings import file_lines
+from graphloss.text.formats import check_file, check_room, column_names, rows
 from graphloss.text.splits import pick_columns, read_table
 
 WRITTEN = (".csv", ".jsonl")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet takes for a formula, which can run a program."""
 
 
 class Table(NamedTuple):
@@ -80,7 +80,7 @@ def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of a CSV file are disarmed.
+    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`).
 
     Raises:
         OSError: it cannot be written.
@@ -88,21 +88,12 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any
     with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
         if path.suffix.lower() == ".csv":
             table = csv.writer(stream)
-            table.writerows([disarmed(cell) for cell in line] for line in (columns, *lines))
+            table.writerows(
+                [disarm(cell) if isinstance(cell, str) else cell for cell in line] for line in (columns, *lines)
+            )
         else:
             for line in lines:
                 stream.write(json.dumps(dict(zip(columns, line, strict=True)), ensure_ascii=False, default=str) + "\n")
-
-
-def disarmed(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one, and is no number, gets a `'`."""
-    if not isinstance(cell, str) or not cell.startswith(FORMULA):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def unused(name: str, columns: Sequence[str]) -> str:
