@@ -255,3 +255,21 @@ def corpus_spread(w: Tensor, labels: Tensor, num_classes: int, alpha: float) -> 
         if c >= 0:
             y[i, c] = 1.0 / sum(other == c for other in labels.tolist())
     return torch.linalg.inv(torch.eye(len(w), dtype=torch.float64) - alpha * root[:, None] * w * root[None, :]) @ y
+
+
+def covering(x: Tensor, labeled: list[int], count: int, weights: Tensor | None) -> tuple[list[int], list[int]]:
+    """Greedy facility location, every gain of every text computed anew: places, and how many each stands for."""
+    n = len(x)
+    s = [[max(float(x[i] @ x[j]), 0.0) for j in range(n)] for i in range(n)]
+    w = [1 / sum(s[i][j] ** 4 for j in range(n)) ** 0.5 if weights is None else float(weights[i]) for i in range(n)]
+    c = [max([s[i][j] for j in labeled], default=0.0) for i in range(n)]
+    chosen: list[int] = []
+    stands_for = []
+    for _ in range(count):
+        near = {j for j in range(n) if any(s[j][i] >= 0.95 for i in [*labeled, *chosen])}
+        gains = {j: sum(w[i] * max(s[i][j] - c[i], 0.0) for i in range(n)) for j in range(n) if j not in near}
+        best = max(gains, key=lambda j: (gains[j], -j))
+        chosen.append(best)
+        stands_for.append(sum(s[i][best] > c[i] for i in range(n)))
+        c = [max(c[i], s[i][best]) for i in range(n)]
+    return chosen, stands_for

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphloss.classifier import TextClassifier
     from graphloss.errors import InputError
+    from graphloss.inference.suggestion import suggest
     from graphloss.losses.memory_bank import Memory
     from graphloss.losses.modules import Combined, GLoss
 
 __version__ = "0.1.0"
-__all__ = ["Combined", "GLoss", "InputError", "Memory", "TextClassifier", "__version__"]
+__all__ = ["Combined", "GLoss", "InputError", "Memory", "TextClassifier", "__version__", "suggest"]
 
 _HOME = {
     "Combined": "losses.modules",
@@ -24,6 +25,7 @@ _HOME = {
     "InputError": "errors",
     "Memory": "losses.memory_bank",
     "TextClassifier": "classifier",
+    "suggest": "inference.suggestion",
 }
 
 

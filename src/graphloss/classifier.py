@@ -262,6 +262,31 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._model().audit(texts, labels, k, progress=self.verbose)
 
+    def suggest(
+        self,
+        texts: Sequence[str],
+        count: int,
+        labels: Sequence[Any] | None = None,
+        *,
+        descriptions: Mapping[Any, str | Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Which texts of a pile to label next, in an order in which one may stop anywhere: see `FittedModel.suggest`.
+
+        Args:
+            texts: the pile, n texts; those that this classifier learned from count as labeled.
+            count: texts wanted.
+            labels: n labels, None for unlabeled; all are unlabeled when left out.
+            descriptions: class -> a line about it or several; by default this classifier says what a text probably is.
+
+        Returns:
+            At most `count` dictionaries `row` (the place in `texts`, from 0), `text`, `reason`, `stands_for`, `guess`
+            and `probability`.
+
+        Raises:
+            InputError: arguments do not fit together, or fewer texts than wanted are unlabeled.
+        """
+        return self._model().suggest(texts, count, labels, descriptions=descriptions, progress=self.verbose)
+
     def encode(self, texts: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
         """Unit-length embeddings (n, d), float32."""
         return self._model().encode(texts, batch_size=batch_size, progress=self.verbose).numpy()

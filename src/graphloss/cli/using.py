@@ -11,7 +11,7 @@ import typer
 
 from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, output, place, print_json
 from graphloss.errors import InputError
-from graphloss.system import typed
+from graphloss.system import existing_run, typed
 from graphloss.terminal import one_line, printable, sentence
 from graphloss.text.formats import SUFFIXES
 
@@ -156,6 +156,48 @@ def audit(
                 print(line)
     if not as_json and len(rows) > limit:
         screen.say(f"{limit} of {len(rows):,}; all of them with --out FILE.csv, --json or --limit {len(rows)}")
+
+
+def suggest(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="[RUN] PILE", help="File of texts to choose from; a run before it, if any.")
+    ],
+    *,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many texts.", metavar="N")] = 32,
+    text: Text = None,
+    label: Label = None,
+    describe: Annotated[
+        str | None, typer.Option(help="File of descriptions of the classes, as for `train`.", metavar="FILE")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Encoder before there is a run (default: as for `train`).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to fill in, for `train`.", metavar="FILE.csv|FILE.jsonl", callback=place),
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Put them below what --out holds, which counts too.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which texts to label next, the first ones first, and why; write them into a file to fill in."""
+    from graphloss.run.suggest import suggest as suggest_from
+    from graphloss.training.progress import Screen
+
+    if len(sources) > 2:
+        raise InputError(f"expected a file of texts, or a run and a file of texts, got {len(sources)} names")
+    if Path(sources[-1]).is_dir():
+        raise InputError(
+            f"{sources[-1]} is a folder; expected a file of texts, alone or behind a run: `suggest RUN PILE`"
+        )
+    run = existing_run(Path(sources[0])) if len(sources) == 2 else None
+    screen = Screen(quiet=quiet)
+    rows = suggest_from(
+        run, sources[-1], count, text=text, label=label, describe=describe, model=model, out=out, add=add, screen=screen
+    )
+    for row in rows:
+        if as_json:
+            print_json(row)
+        elif out is None:
+            print(f"{row['row']}\t{one_line(row['reason'])}\t{sentence(row['text'])}")
 
 
 def report(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from graphloss.errors import InputError
 from graphloss.inference import inputs
 from graphloss.inference.label_errors import steps, suspicion
 from graphloss.inference.predictor import Predictor
+from graphloss.inference.suggestion import Labeled, Opinion, check_pile, informed_opinion, rows_to_label
+from graphloss.text.descriptions import check_descriptions
 from graphloss.text.encoder import encode
 
 SLOW = 256
@@ -141,6 +143,42 @@ class FittedModel:
             }
             for place in found.ranked()
         ]
+
+    def suggest(
+        self,
+        texts: Sequence[str],
+        count: int,
+        labels: Sequence[Any] | None = None,
+        *,
+        descriptions: Mapping[Any, str | Sequence[str]] | None = None,
+        progress: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Which texts of a pile to label next; those that this model learned from count as labeled.
+
+        Args:
+            texts: the pile, n texts.
+            count: texts wanted.
+            labels: n labels, None for unlabeled; all are unlabeled when left out.
+            descriptions: class -> a line about it or several; then they and the labels say what a text probably is,
+                instead of this model.
+            progress: draw a bar where embedding takes a while.
+
+        Returns:
+            See `suggestion.rows_to_label`; each with its `text`.
+
+        Raises:
+            InputError: arguments do not fit together, or fewer texts than wanted are unlabeled.
+        """
+        texts, labels = check_pile(texts, labels, count)
+        lines = [(name, line) for name, own in check_descriptions(descriptions or {}).items() for line in own]
+        z, k = self.encode(texts, progress=progress), self.descriptions
+        beside = Labeled(self.predictor.support[k:], self.support_labels()[k:])
+        described = Labeled(self.encode([line for _, line in lines]), [name for name, _ in lines])
+        opinion = (
+            informed_opinion(z, labels, described, beside) if lines else Opinion(self.probabilities(z), self.labels)
+        )
+        found = rows_to_label(z, labels, count, beside=beside, opinion=opinion)
+        return [{"text": texts[each["row"]], **each} for each in found]
 
     def known_texts(self) -> list[str]:
         """The labeled training texts.

@@ -19,6 +19,8 @@ LABEL_NAMES = (
     "stance",
 )
 SURE_LABEL_NAMES = ("label", "labels", "label_text", "label_name")
+SUGGESTED = ("row", "reason", "guess", "probability")
+"""Columns that `graphloss suggest` adds to those of a pile: never the texts or the labels, unless they are named."""
 
 
 class Columns(NamedTuple):

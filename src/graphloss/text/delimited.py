@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from graphloss.errors import InputError
+from graphloss.text.columns import SUGGESTED
 
 DELIMITERS = (",", ";", "\t", "|")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
 OURS = ("text", "label", "proposed", "score", "evidence")
-"""Header of the tables that we write, whose cells are disarmed; see `disarm`."""
+"""Header of a table that `audit` writes; `suggest` writes some that end in `SUGGESTED`. Their cells are disarmed."""
 FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|'*[\t\r\n]")
 
 Lines = Callable[[], Iterable[str]]
@@ -28,6 +29,10 @@ Lines = Callable[[], Iterable[str]]
 def disarm(cell: str) -> str:
     """A cell that a spreadsheet takes for a text, and not for a formula to compute; reading the table takes it back."""
     return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def _is_ours(header: list[str]) -> bool:
+    return tuple(header) == OURS or any(tuple(header[-few:]) == SUGGESTED[:few] for few in (2, len(SUGGESTED)))
 
 
 def _armed(cell: str) -> str:
@@ -84,7 +89,7 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
         except csv.Error as error:
             raise InputError(f"{where}, line {reader.line_num + found.skipped}: malformed ({error}).") from error
         if row:
-            ours = tuple(row) == OURS if ours is None else ours
+            ours = _is_ours(row) if ours is None else ours
             yield reader.line_num + found.skipped, [_armed(cell) for cell in row] if ours else row
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from graphloss.errors import InputError
-from graphloss.text.columns import LABEL_NAMES, SURE_LABEL_NAMES, choose_column, is_name
+from graphloss.text.columns import LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, choose_column, is_name
 
 SAMPLE = 2_000
 """Rows that are looked at."""
@@ -61,7 +61,7 @@ def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, 
     Raises:
         InputError: the cells of another column speak for it as much.
     """
-    others = {name: found for name, found in cells.items() if name not in (chosen, taken)}
+    others = {name: found for name, found in cells.items() if name not in (chosen, taken, *SUGGESTED)}
     own = cells[chosen]
     if kind == "text":
         rivals = [

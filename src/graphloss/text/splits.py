@@ -68,7 +68,7 @@ def _read_files(
             check_file(path)
             check_room(path)
             columns = column_names(path)
-            taken, said = _columns(
+            taken, said = pick_columns(
                 columns,
                 path,
                 Columns(text, label),
@@ -76,7 +76,7 @@ def _read_files(
                 partial(_cells, path, columns),
                 required=bool(only) or split == "train",
             )
-            pieces.append(_read_file(path, taken))
+            pieces.append(read_table(path, taken))
             warnings += said
             found = found or taken
         texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.names]
@@ -85,7 +85,7 @@ def _read_files(
     return name, parts
 
 
-def _columns(
+def pick_columns(
     columns: Sequence[str],
     where: object,
     given: Columns,
@@ -128,7 +128,7 @@ def _cells(path: Path, columns: Sequence[str]) -> Iterable[Sequence[Any]]:
     return (cells for _, cells in rows(path, columns))
 
 
-def _read_file(path: Path, taken: Columns) -> Documents:
+def read_table(path: Path, taken: Columns) -> Documents:
     """All documents of a file, blank ones too; without a column of labels, all are unlabeled."""
     assert taken.text is not None
     if taken.label is None:
@@ -154,10 +154,10 @@ def _read_hub(
             continue
         where, table = f"hub:{name}, {theirs} split", loaded[theirs]
         required = bool(only) or split == "train"
-        taken, said = _columns(
+        taken, said = pick_columns(
             table.column_names, where, Columns(text, label), found, partial(_sample, table), required=required
         )
-        part = _read_table(table, taken, where)
+        part = _read_hub_table(table, taken, where)
         parts[split] = _without_blanks(replace(part, warnings=said, columns=taken), where)
         found = found or taken
     if not only and "train" not in parts:
@@ -171,7 +171,7 @@ def _sample(table: Any) -> Iterable[Sequence[Any]]:
     return zip(*(cells[column] for column in table.column_names), strict=True)
 
 
-def _read_table(table: Any, taken: Columns, where: str) -> Documents:
+def _read_hub_table(table: Any, taken: Columns, where: str) -> Documents:
     """All documents of a split of the Hub, as `_read_file` those of a file."""
     text, label = taken.text, taken.label
     columns = table.select_columns([text] if label is None else [text, label])

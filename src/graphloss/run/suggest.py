@@ -1,0 +1,128 @@
+"""Which texts of a file to label next: read, suggest, and write a file to fill in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphloss.errors import InputError
+from graphloss.inference import storage
+from graphloss.text.columns import SUGGESTED
+from graphloss.text.descriptions import read_descriptions
+from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
+
+if TYPE_CHECKING:
+    from graphloss.training.progress import Screen
+
+
+def suggest(
+    run: Path | None,
+    pile: str,
+    count: int,
+    *,
+    text: str | None,
+    label: str | None,
+    describe: str | None,
+    model: str | None,
+    out: Path | None,
+    add: bool,
+    screen: Screen,
+) -> list[dict[str, Any]]:
+    """The texts of a file to label next, the first ones first.
+
+    Args:
+        run: a finished run; None before there is one.
+        pile: a table, or a `.txt` file with a text a line. Texts with a label count as labeled.
+        count: texts wanted.
+        text: the column of the texts; that of the run when None, or guessed.
+        label: the column of the labels, as `text`; there need be none.
+        describe: a file of descriptions.
+        model: the encoder where there is no run.
+        out: a `.csv` or `.jsonl` file to fill in: the pile's own columns, with an empty label, and `SUGGESTED`.
+        add: put them below what `out` holds; its labels count, and its texts without one are not suggested again.
+        screen: where progress is shown.
+
+    Returns:
+        What `rows_to_label` returns, each with its `text`; `row` is the number in the file, from 1.
+
+    Raises:
+        InputError: the run, the file or an option cannot be used.
+    """
+    earlier = _check_out(out, add, text, label)
+    lines = read_descriptions(describe) if describe is not None else None
+    if run is not None and model is not None:
+        raise InputError("--model: a run has its own encoder; leave --model out, or leave the run out")
+    info = storage.finished_info(run) if run is not None else {}
+    table = read_whole(pile, text=text, label=label, like=info.get("data"))
+    where = f"{pile} ({table.taken})"
+    screen.say(where)
+    known = _by_text(earlier) | _learned_from(info.get("data", {}))
+    names = [name or known.get(each) for each, name in zip(table.texts, table.labels, strict=True)]
+    rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in known)]
+    free = sum(names[row] is None for row in rows)
+    if not 1 <= count <= free:
+        left = f"{free:,} of {len(names):,} texts can be suggested" + (f", {out} holding others" if known else "")
+        raise InputError(f"{where}: {left}; " + (f"give -n from 1 to {free}" if free else "nothing is left to label"))
+    beside = [each for each in sorted(known.keys() - set(table.texts)) if known[each]]  # labeled texts of another pile
+    texts = [*(table.texts[row] for row in rows), *beside]
+    labels = [*(names[row] for row in rows), *(known[each] for each in beside)]
+    if run is None:
+        from graphloss.inference.suggestion import suggest as suggest_texts
+
+        found = suggest_texts(texts, count, labels=labels, descriptions=lines, model=model, progress=screen.draws)
+    else:
+        _, fitted = storage.read_model(run)
+        found = fitted.suggest(texts, count, labels, descriptions=lines, progress=screen.draws)
+    found = [each | {"row": rows[each["row"]] + 1} for each in found]
+    if len(found) < count:
+        screen.warn(f"{len(found):,} texts, not {count:,}: all others are near-duplicates of these or of labeled ones")
+    if out is not None:
+        _write(out, earlier, table, found)
+        screen.say(
+            f"{out}: {len(found):,} texts to label; fill in {_label_column(table)!r}, then train:\n  "
+            f"graphloss train {out} --text {table.taken.text} --label {_label_column(table)} --unlabeled {pile}"
+        )
+    return found
+
+
+def _check_out(out: Path | None, add: bool, text: str | None, label: str | None) -> Table | None:
+    """What a file to be added to holds, after the checks that need no work."""
+    if out is None:
+        if add:
+            raise InputError("--add: needs the file to add to; give --out FILE")
+        return None
+    check_writable(out)
+    if not out.exists():
+        return None
+    if not add:
+        raise InputError(f"{out}: is there already, and may hold labels; give another name, or --add to go on in it")
+    return read_whole(out, text=text, label=label)
+
+
+def _by_text(table: Table | None) -> dict[str, str | None]:
+    """The label of each text of a table; None for an unlabeled one."""
+    return dict(zip(table.texts, table.labels, strict=True)) if table else {}
+
+
+def _learned_from(data: dict[str, Any]) -> dict[str, str | None]:
+    """The labeled texts of a run's data, those set aside for validation too, if it is a file that is still there."""
+    try:
+        table = read_whole(data.get("source", ""), text=data.get("text"), label=data.get("label"))
+    except InputError:  # the texts that the run itself keeps do without
+        return {}
+    return {text: name for text, name in _by_text(table).items() if name is not None}
+
+
+def _label_column(table: Table) -> str:
+    return table.taken.label or unused("label", table.columns)
+
+
+def _write(out: Path, earlier: Table | None, table: Table, found: list[dict[str, Any]]) -> None:
+    """The earlier lines, then the suggested rows with all their columns, an empty label, and why."""
+    added = {name: unused(name, table.columns) for name in SUGGESTED}
+    lines = [dict(zip(earlier.columns, row, strict=True)) for row in earlier.rows] if earlier else []
+    for each in found:
+        own = dict(zip(table.columns, table.rows[each["row"] - 1], strict=True))
+        lines.append({**own, _label_column(table): None, **{added[name]: each[name] for name in added if name in each}})
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    write_table(out, columns, [[line.get(name) for name in columns] for line in lines])

@@ -1,0 +1,103 @@
+"""A table with all its columns, and one written beside it, which a person opens, fills in and trains on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graphloss.errors import InputError
+from graphloss.system import typed, whole
+from graphloss.text.columns import Columns
+from graphloss.text.delimited import disarm
+from graphloss.text.encodings import file_lines
+from graphloss.text.formats import check_file, check_room, column_names, rows
+from graphloss.text.splits import pick_columns, read_table
+
+WRITTEN = (".csv", ".jsonl")
+
+
+class Table(NamedTuple):
+    """Rows with all their columns; `texts` and `labels` (None: unlabeled) are cells of the two in `taken`."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    texts: list[str]
+    labels: list[str | None]
+    taken: Columns
+
+
+def read_whole(
+    file: str | Path, *, text: str | None = None, label: str | None = None, like: Mapping[str, str | None] | None = None
+) -> Table:
+    """Read a table, or a `.txt` file with a text a line; a table without a column of labels is unlabeled.
+
+    Args:
+        file: see `graphloss.text.formats`.
+        text: the column of the texts; when None that of `like` if it is there, or guessed.
+        label: the column of the labels, as `text`.
+        like: the columns `text` and `label` of another table.
+
+    Raises:
+        InputError: it cannot be read, or has no such column.
+    """
+    path = typed(file)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        check_room(path)
+        texts = [line.rstrip("\r\n") for _, line in file_lines(path)]
+        return Table(["text"], [(each,) for each in texts], texts, [None] * len(texts), Columns("text"))
+    check_file(path)
+    check_room(path)
+    columns = list(dict.fromkeys(column_names(path)))
+    cells = [row for _, row in rows(path, columns)]
+    before = [name if name in columns else None for name in ((like or {}).get(kind) for kind in ("text", "label"))]
+    given = Columns(text or before[0], label or before[1])
+    taken, _ = pick_columns(columns, path, given, None, lambda: cells, required=label is not None)
+    documents = read_table(path, taken)
+    return Table(columns, cells, documents.texts, documents.names, taken)
+
+
+def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN) -> None:
+    """Refuse, before any work, a file that cannot be written.
+
+    Raises:
+        InputError: its ending is not in `suffixes`, its folder is not there, or nothing may be written there.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"--out {path}: expected a name that ends in {' or '.join(suffixes)}")
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--out {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
+        ) from error
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
+        if path.suffix.lower() == ".csv":
+            table = csv.writer(stream)
+            table.writerows(
+                [disarm(cell) if isinstance(cell, str) else cell for cell in line] for line in (columns, *lines)
+            )
+        else:
+            for line in lines:
+                stream.write(json.dumps(dict(zip(columns, line, strict=True)), ensure_ascii=False, default=str) + "\n")
+
+
+def unused(name: str, columns: Sequence[str]) -> str:
+    """A name for a further column that is not among these."""
+    while name in columns:
+        name += "_"
+    return name
