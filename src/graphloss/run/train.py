@@ -128,8 +128,11 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
+    from graphloss.training import checkpoints
     from graphloss.training.fit import fit
 
+    for path in checkpoints.damaged(folder / storage.CHECKPOINTS):
+        screen.warn(f"{path}: damaged, so that training goes on from before it")
     return fit(
         encoder,
         checked,

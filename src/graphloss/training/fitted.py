@@ -23,7 +23,7 @@ class Fitted:
         self_training: what the unlabeled documents did for its head; None where there are none or they were left out.
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
-        seconds: time of the whole training; None where it is not known.
+        seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         description_weight: w of the descriptions, from 0 to 1; None without any.
     """
 
