@@ -140,7 +140,7 @@ def _number_or_rule(value: str) -> float | str:
 
 def print_json(value: dict[str, Any]) -> None:
     """One line of JSON on standard output, at once; what a terminal would obey, or cannot show, is escaped."""
-    line = json.dumps(value, ensure_ascii="utf" not in sys.stdout.encoding.lower())
+    line = json.dumps(value, ensure_ascii="utf" not in (sys.stdout.encoding or "utf-8").lower())
     print(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)
 
 
