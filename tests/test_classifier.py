@@ -130,7 +130,8 @@ def test_saved_and_read_again_it_says_the_same(fitted: TextClassifier, toy: Toy,
     again = TextClassifier.from_pretrained(tmp_path / "model")
     assert list(again.predict(toy.texts)) == list(fitted.predict(toy.texts))
     np.testing.assert_allclose(again.predict_proba(toy.texts), fitted.predict_proba(toy.texts), atol=1e-6)
-    assert again.get_params() == fitted.get_params() | {"validation": 0.1}
+    assert again.get_params() == fitted.get_params() | {"validation": 0.1, "model": again.model}
+    assert Path(str(again.model)).name == Path(str(fitted.model)).name  # and not where it lies
     with pytest.raises(InputError, match="holds something already"):
         fitted.save_pretrained(tmp_path / "model")
 

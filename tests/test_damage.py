@@ -28,7 +28,7 @@ def make_run(folder: Path, encoder: Any, seed: int) -> Path:
     model = FittedModel(encoder, predictor, ["a", "b", "c"], [f"{seed} {letter}" for letter in "uvwxyz"])
     storage.write_metrics(folder, [{"epoch": 1.0, "loss": 0.5}])
     storage.write_model(folder, model)
-    storage.write_info(folder, Fitted(model).info(TrainSettings()) | {"status": "finished"})
+    storage.write_info(folder, Fitted(model).info(TrainSettings(), folder) | {"status": "finished"})
     return folder
 
 

@@ -16,7 +16,7 @@ from conftest import Toy
 
 from graphloss.errors import InputError
 from graphloss.losses.graph import unit
-from graphloss.text.encoder import embed, encode, load, tokenize
+from graphloss.text.encoder import _beginning, embed, encode, load, tokenize
 from graphloss.text.encoder_source import check_length, resolve
 from graphloss.training.batches import Collator
 
@@ -368,3 +368,26 @@ def test_a_download_shows_its_bar_and_a_model_that_is_here_loads_in_silence(
     monkeypatch.setattr("graphloss.text.encoder.is_cached", lambda source: False)
     load(str(tiny_encoder))
     assert "bars on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the onion and the garlic in a pan. " * 3_000,
+        "onion" * 20_000 + " the garlic and a pan" * 50,  # a word that is one unknown token, and then words
+        " " * 100_000 + "the garlic and a pan",
+        "the\n\tgarlic\n" * 10_000,
+        "鍋" * 50_000,
+        "onion" * 20_000,
+        "the garlic " * 40 + "x" * 50_000,
+    ],
+    ids=["words", "a long word first", "blanks first", "lines", "no blanks", "one word", "a long word behind"],
+)
+def test_a_long_text_is_cut_before_it_is_tokenized_and_has_the_same_tokens(tiny_encoder: Path, text: str) -> None:
+    model = load(str(tiny_encoder))
+    cut, whole = tokenize(model, [text]), model.preprocess([text])
+    for name in ("input_ids", "attention_mask"):
+        assert torch.equal(cut[name], whole[name])
+    assert _beginning(model, "short") == "short"
+    if text.startswith("the onion"):
+        assert len(_beginning(model, text)) < 10_000

@@ -8,14 +8,20 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Call
+from hypothesis import given
+from hypothesis import strategies as st
 from test_damage import make_run
 
+from graphloss.run.audit import write_csv
 from graphloss.terminal import OBEYED, one_line, printable, sentence
+from graphloss.text import formats
+from graphloss.text.delimited import disarm
 from graphloss.text.encoder import load
 
 EVIL = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp \r\n\tend"
@@ -146,3 +152,29 @@ def test_the_bar_counts_epochs_to_the_last_and_fits_a_narrow_screen() -> None:
         assert said == ["epoch 1", "epoch 1", "epoch 2", "epoch 2"]
         columns = [getattr(column, "text_format", "") for column in watch.bar.columns]
         assert ("steps" in columns) == (not marks)
+
+
+CELLS = st.text(st.sampled_from("=+-@'\t\r\n\"; a1(é＝"), min_size=1).filter(str.strip)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_no_cell_is_a_formula_and_each_is_read_back(pairs: list[tuple[str, str]]) -> None:
+    rows = [
+        {
+            "text": text,
+            "label": label,
+            "proposed": text,
+            "score": 0.9,
+            "evidence": [{"share": 1, "label": label, "text": text}],
+        }
+        for text, label in pairs
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "audit.csv"
+        write_csv(file, rows)
+        with file.open(newline="", encoding="utf-8") as stream:
+            cells = [cell for row in csv.reader(stream) for cell in row]
+        found = [row for _, row in formats.rows(file, ["text", "label"])]
+    assert not [cell for cell in cells if cell.lstrip(" ")[:1] in tuple("=+-@\t\r＝")]
+    assert found == pairs
+    assert disarm("plain") == "plain" and disarm("=1+1") == "'=1+1" and disarm("'=1") == "''=1"

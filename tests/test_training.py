@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import random
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from conftest import Toy
-from transformers import TrainerCallback
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss.errors import InputError
@@ -26,8 +29,8 @@ from graphloss.losses.graph import unit
 from graphloss.losses.modules import Combined, GLoss, gloss
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
+from graphloss.training import checkpoints, presets, trainer
 from graphloss.training import fit as fit_module
-from graphloss.training import presets, trainer
 from graphloss.training.blend import Blend, untied
 from graphloss.training.checkpoints import complete, last_whole, step_of
 from graphloss.training.fit import Fitted, fit
@@ -406,12 +409,41 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_run(tiny_encoder: Path,
         kept = (last / name).read_bytes()
         (last / name).write_bytes(kept[: len(kept) // 2])
         assert last_whole(tmp_path / "cut") != last
+        for share in (0.1, 0.5, 0.99):  # one bit of the numbers, which any reader takes for others
+            place = int(share * len(kept))
+            (last / name).write_bytes(kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :])
+            assert last_whole(tmp_path / "cut") != last and checkpoints.damaged(tmp_path / "cut") == [last]
         (last / name).unlink()
         assert last_whole(tmp_path / "cut") != last
         (last / name).write_bytes(kept)
-    assert last_whole(tmp_path / "cut") == last
+    assert last_whole(tmp_path / "cut") == last and not checkpoints.damaged(tmp_path / "cut")
     (last / "rng_state.pth").unlink()
     same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
+
+
+def test_a_resumed_run_tells_the_time_of_all_its_parts(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path, [Interrupt(7)])
+    for path in complete(tmp_path):
+        checkpoints.seal(path, 1_000.0)
+    seconds = run(tiny_encoder, parts, tmp_path).seconds
+    assert seconds is not None and 1_000 < seconds < 1_100
+
+
+def test_a_disk_that_fills_under_a_checkpoint_is_an_error_of_the_disk(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = (OSError(28, "No space left on device"), SafetensorError("I/O error"), RuntimeError("inline_container.cc"))
+    for number, error in enumerate(errors):
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_save_checkpoint", Mock(side_effect=error))
+            with pytest.raises(OSError, match=str(folder)) as full:
+                run(tiny_encoder, parts, folder)
+        assert full.value.errno in (errno.ENOSPC, errno.EIO) and not complete(folder)
+    monkeypatch.setattr(Trainer, "_save_checkpoint", Mock(side_effect=RuntimeError("of something else")))
+    with pytest.raises(RuntimeError, match="of something else"):
+        run(tiny_encoder, parts, tmp_path / "else")
 
 
 def test_without_a_silhouette_the_standalone_mode_is_judged_by_f1(

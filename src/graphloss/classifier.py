@@ -300,7 +300,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         model, path = self._model(), Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something already; give a new folder")
-        info = self.fitted_.info(self.settings()) | {"status": "finished"}
+        info = self.fitted_.info(self.settings(), path) | {"status": "finished"}
         path.mkdir(parents=True, exist_ok=True)
         storage.write_metrics(path, self.history_)
         storage.write_model(path, model)

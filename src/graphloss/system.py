@@ -80,6 +80,9 @@ def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
             _remove(path)
         hidden.replace(path)
         _flush(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing itself says no name
+        raise
     finally:
         _remove(hidden)
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.report.page import write_report
+from graphloss.run.evaluate import reread
 from graphloss.system import whole
-from graphloss.text.corpus import load_corpus, load_split
+from graphloss.text.corpus import load_split
 from graphloss.text.delimited import OURS, disarm
 from graphloss.text.documents import Documents
-from graphloss.training.settings import DataSettings, names
+from graphloss.text.sources import find_again
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -114,8 +115,7 @@ def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:
     if "source" not in recorded:
         raise InputError(f"{missing}, and does not say what data it was trained on; {other}")
     try:
-        given = {name: recorded[name] for name in names(DataSettings) if name in recorded}  # older runs have fewer
-        corpus = load_corpus(recorded["source"], **given, seed=info["settings"]["seed"])
+        corpus = reread(folder, info, str(find_again(recorded["source"], folder)))
     except InputError as error:
         raise InputError(f"{missing}, and its data cannot be read any more; {other}\n{error}") from error
     if corpus.fingerprint != recorded["fingerprint"]:

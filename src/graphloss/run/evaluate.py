@@ -10,9 +10,11 @@ import numpy as np
 from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference import storage
-from graphloss.text.corpus import load_corpus, load_split
+from graphloss.run.start import FILES
+from graphloss.system import typed
+from graphloss.text.corpus import Corpus, load_corpus, load_split
 from graphloss.text.documents import Documents
-from graphloss.text.sources import place_of
+from graphloss.text.sources import find_again, goes_by_name, place_of
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
 from graphloss.training.validate import check_predictor
@@ -61,8 +63,7 @@ def _scored(
     """The name and the documents of what a run is to be scored on."""
     info = storage.read_info(folder)
     recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
-    own = "source" in recorded and (source is None or place_of(source) == recorded["source"])
-    source = recorded["source"] if own else source
+    own, source = _own(folder, info, source)
     if source is None:
         raise InputError(
             f"{folder}: does not say what data it was trained on; name some: `graphloss evaluate {folder} DATA`"
@@ -78,8 +79,7 @@ def _scored(
         "label": label or recorded.get("label"),
     }
     if split == "validation" and own:
-        given = {name: recorded[name] for name in names(DataSettings) if name in recorded} | columns
-        corpus = load_corpus(source, **given, seed=info["settings"]["seed"])
+        corpus = reread(folder, info, source, **columns)
         if corpus.fingerprint != recorded["fingerprint"]:
             raise InputError(
                 f"{source}: the data has changed since the training; its validation documents are no longer known"
@@ -98,6 +98,33 @@ def _scored(
     for line in documents.warnings:
         screen.warn(line)
     return source, documents
+
+
+def reread(folder: Path, info: dict[str, Any], source: str, **columns: str | None) -> Corpus:
+    """The corpus of a source as the training read its own."""
+    recorded = info["data"]
+    given = {name: recorded[name] for name in names(DataSettings) if name in recorded}
+    files = {name: find_again(given.get(name), folder) for name in FILES}
+    return load_corpus(source, **given | files | columns, seed=info["settings"]["seed"])
+
+
+def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, str | None]:
+    """Whether a source is what the run was trained on, and where that lies; None where nobody has named any."""
+    recorded = info.get("data", {})
+    if "source" not in recorded:
+        return False, source
+    found = str(find_again(recorded["source"], folder))
+    if source is None:
+        if not goes_by_name(found) and not typed(found).exists() and Path(found).suffix:
+            raise InputError(
+                f"{folder}: was trained on {found!r}, which is not found below this folder or the run's; name it: "
+                f"`graphloss evaluate {folder} DATA`"
+            )
+        return True, found
+    if place_of(source) == place_of(found):
+        return True, source
+    same = Path(source).name == Path(found).name and typed(source).exists()
+    return same and reread(folder, info, source).fingerprint == recorded["fingerprint"], source
 
 
 def _name(label: Any) -> str:

@@ -16,7 +16,8 @@ from graphloss.inference import storage
 from graphloss.run.provenance import environment, versions
 from graphloss.system import locked
 from graphloss.text.corpus import Corpus
-from graphloss.text.sources import place_of
+from graphloss.text.encoder_source import fingerprint
+from graphloss.text.sources import find_again, name_to_keep
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
 
@@ -50,11 +51,15 @@ def check_free(folder: Path, *, resume: bool) -> None:
         raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
 
 
+FILES = ("unlabeled", "describe")
+"""Settings of the data that name files."""
+
+
 def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
-    """Data and settings of a run that is resumed.
+    """Data and settings of a run that is resumed; its files are those that are named, or found again.
 
     Raises:
-        InputError: `source` or one of the `given` settings differs from what the run began with.
+        InputError: one of the `given` settings differs from what the run began with.
     """
     info = storage.read_info(folder)
     if "data" not in info:
@@ -62,21 +67,33 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
     recorded = info["data"]
     kept = make(TrainSettings, info["settings"])
     before = recorded | asdict(kept)
-    asked = given | {name: place_of(given[name]) for name in ("model", "unlabeled", "describe") if given.get(name)}
-    if other := [name for name, value in asked.items() if value != before.get(name)]:
+    files = {name: before.get(name) for name in ("model", *FILES)}
+    named = {name: value for name, value in given.items() if files.get(name) and value}
+    asked = {name: value for name, value in given.items() if name not in named}
+    other = [name for name, value in asked.items() if value != before.get(name)]
+    if other := other + [name for name, value in named.items() if Path(value).name != Path(str(files[name])).name]:
         raise InputError(
             f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
             "or train into another folder"
         )
-    if source is not None and place_of(source) != recorded["source"]:
-        raise InputError(
-            f"{folder}: began with data '{recorded['source']}', not '{source}'; resume without naming data"
-        )
-    return recorded["source"], make(DataSettings, {n: recorded[n] for n in names(DataSettings) if n in recorded}), kept
+    found = {name: named.get(name) or find_again(value, folder) for name, value in files.items()}
+    data = {name: recorded[name] for name in names(DataSettings) if name in recorded}
+    return (
+        source or str(find_again(recorded["source"], folder)),
+        make(DataSettings, data | {name: found[name] for name in FILES}),
+        make(TrainSettings, asdict(kept) | {"model": found["model"]}),
+    )
 
 
 def begin(
-    out: Path | None, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, *, resume: bool
+    out: Path | None,
+    source: str,
+    corpus: Corpus,
+    data: DataSettings,
+    settings: TrainSettings,
+    *,
+    encoder: str,
+    resume: bool,
 ) -> tuple[Path, dict[str, Any]]:
     """Claim the run folder, or find in it the run that is resumed; returns it and what `graphloss.json` says.
 
@@ -86,6 +103,7 @@ def begin(
         corpus: the data.
         data: its settings.
         settings: of the training.
+        encoder: what `encoder_source.resolve` returned.
         resume: go on with the run in `out`, if it has got so far as to be written down.
 
     Raises:
@@ -96,22 +114,43 @@ def begin(
         check_free(out, resume=resume)
         info = storage.read_info(out)
         if info["data"]["fingerprint"] != corpus.fingerprint:
-            raise InputError(f"{out}: the data has changed since this run began; train into another folder")
+            raise InputError(
+                f"{out}: began with other data, or it has changed since ({info['data']['source']}); name the data that "
+                f"it began with: `graphloss train DATA --resume --out {out}`, or train into another folder"
+            )
+        if info["data"].get("encoder") != fingerprint(encoder):
+            raise InputError(
+                f"{out}: began with another encoder, or it has changed since ({info['settings']['model']}); name the "
+                "one that it began with: --model, or train into another folder"
+            )
         return out, info
-    info = {
+    try:
+        out = out or _new_folder(corpus.name, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        storage.write_info(out, _first_info(out, source, corpus, data, settings, encoder))
+    except OSError as error:
+        raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
+    return out, storage.read_info(out)
+
+
+def _first_info(
+    out: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, encoder: str
+) -> dict[str, Any]:
+    """What `graphloss.json` says of a training that begins."""
+    return {
         "status": "running",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "graphloss": __version__,
         "name": corpus.name,
         "labels": corpus.label_names,
-        "settings": asdict(settings) | {"model": place_of(settings.model) if settings.model else None},
+        "settings": asdict(settings) | {"model": name_to_keep(settings.model, out)},
         "data": {
-            "source": place_of(source),
+            "source": name_to_keep(source, out),
             **asdict(data),
             **{"text": corpus.columns.text, "label": corpus.columns.label},
-            "unlabeled": place_of(data.unlabeled) if data.unlabeled else None,
-            "describe": place_of(data.describe) if data.describe else None,
+            **{name: name_to_keep(getattr(data, name), out) for name in FILES},
             "fingerprint": corpus.fingerprint,
+            "encoder": fingerprint(encoder),
             "sizes": {
                 "train": len(corpus.train),
                 "labeled": corpus.train.known,
@@ -122,14 +161,6 @@ def begin(
         "versions": versions(),
         "environment": environment(),
     }
-    try:
-        if out is None:
-            out = _new_folder(corpus.name, settings)
-        out.mkdir(parents=True, exist_ok=True)
-        storage.write_info(out, info)
-    except OSError as error:
-        raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
-    return out, storage.read_info(out)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def train(
     encoder = distributed.on_all(lambda: load(work.encoder, max_length=settings.max_length))
     checked = preflight(work.checked, encoder)  # before the folder is claimed
     folder, begun = distributed.on_first(
-        lambda: start.begin(out, work.source, work.corpus, work.data, settings, resume=resume)
+        lambda: start.begin(out, work.source, work.corpus, work.data, settings, encoder=work.encoder, resume=resume)
     )
     with contextlib.ExitStack() as work_in_it:
         distributed.on_first(lambda: work_in_it.enter_context(start.alone(folder)))
@@ -128,8 +128,11 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
+    from graphloss.training import checkpoints
     from graphloss.training.fit import fit
 
+    for path in checkpoints.damaged(folder / storage.CHECKPOINTS):
+        screen.warn(f"{path}: damaged, so that training goes on from before it")
     return fit(
         encoder,
         checked,
@@ -206,7 +209,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
         by_probe = linear_probe(start, known.labels, classes).probabilities(before).numpy() if known else probabilities
     info = (
         begun
-        | fitted.info(work.checked.settings)
+        | fitted.info(work.checked.settings, folder)
         | {
             "status": "finished",
             "metrics": {

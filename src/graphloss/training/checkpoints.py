@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from graphloss import distributed
+from graphloss.inference.integrity import digests
 
 STATE, WEIGHTS, STOPPING = "trainer_state.json", "model.safetensors", "EarlyStoppingCallback"
+SEAL = "checksums.json"
 ALONE = "rng_state.pth"  # the random states of a training in one process
 
 
@@ -23,9 +23,27 @@ def complete(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def seal(checkpoint: Path, seconds: float) -> None:
+    """Write down the SHA-256 of every file of a checkpoint, and for how long its training has worked."""
+    names = sorted(path.name for path in checkpoint.iterdir() if path.name != SEAL)
+    found = {"seconds": seconds, "files": digests(checkpoint, names)}
+    (checkpoint / SEAL).write_text(json.dumps(found), encoding="utf-8")
+
+
+def seconds_of(checkpoint: Path) -> float:
+    """For how long the training had worked at a checkpoint, all its parts together."""
+    return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["seconds"])
+
+
 def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint without damage, so that a damaged one costs an epoch and not the run."""
+    """The newest checkpoint of which every file is as it was written: damage costs an epoch and not the run."""
     return next((path for path in reversed(complete(folder)) if _whole(path)), None)
+
+
+def damaged(folder: Path) -> list[Path]:
+    """The checkpoints that are newer than the last whole one."""
+    found, last = complete(folder), last_whole(folder)
+    return found if last is None else found[found.index(last) + 1 :]
 
 
 def _whole(checkpoint: Path) -> bool:
@@ -36,17 +54,18 @@ def _whole(checkpoint: Path) -> bool:
     own = [ALONE] if distributed.world() == 1 else [f"rng_state_{rank}.pth" for rank in range(distributed.world())]
     states = (numbered or [ALONE]) if taken_over else own
     try:
-        best = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"]
-        for step in {step_of(checkpoint), best or step_of(checkpoint)}:
-            with safe_open(checkpoint.with_name(f"{PREFIX_CHECKPOINT_DIR}-{step}") / WEIGHTS, framework="pt"):
-                pass
-        for name in ("optimizer.pt", "scheduler.pt", *states):
-            with zipfile.ZipFile(checkpoint / name) as archive:
-                if archive.testzip() is not None:  # a CRC differs
-                    return False
-    except (KeyError, OSError, TypeError, ValueError, SafetensorError, zipfile.BadZipFile):
+        best = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"] or step_of(checkpoint)
+        return _unchanged(checkpoint, (STATE, WEIGHTS, "optimizer.pt", "scheduler.pt", *states)) and _unchanged(
+            checkpoint.with_name(f"{PREFIX_CHECKPOINT_DIR}-{best}"), (WEIGHTS,)
+        )
+    except (KeyError, OSError, TypeError, ValueError, AttributeError):
         return False
-    return True
+
+
+def _unchanged(checkpoint: Path, needed: tuple[str, ...]) -> bool:
+    """Whether the files that are needed are among those of a checkpoint, and these are what was written."""
+    recorded = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+    return recorded.keys() >= {*needed} and digests(checkpoint, recorded) == recorded
 
 
 def step_of(checkpoint: Path) -> int:

@@ -88,6 +88,7 @@ def fit(
     train = known.lines + documents
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, known.probe)
+        trainer.began = began
         step = _train(trainer, settings, folder) if documents.known else None  # descriptions alone train no encoder
         trainer.blend.keep()
         predictor = predictor_of(
@@ -108,7 +109,7 @@ def fit(
         self_training=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - trainer.began,
     )
 
 
@@ -179,6 +180,7 @@ def _trainer(
 def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int | None:
     """Train, from the last checkpoint where there is one, and load the best step, which is returned."""
     last = checkpoints.last_whole(folder)
+    trainer.began -= checkpoints.seconds_of(last) if last else 0
     if last and (state := checkpoints.finished(last, settings.patience)):
         trainer.state = state  # killed between the last step and the end: nothing is left to train
         trainer.load_step(state.global_step)

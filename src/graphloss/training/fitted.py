@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import SelfTrainingSummary
+from graphloss.text.sources import name_to_keep
 from graphloss.training.settings import TrainSettings
 
 
@@ -23,7 +25,7 @@ class Fitted:
         self_training: what the unlabeled documents did for its head; None where there are none or they were left out.
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
-        seconds: time of the whole training; None where it is not known.
+        seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         description_weight: w of the descriptions, from 0 to 1; None without any.
     """
 
@@ -34,15 +36,15 @@ class Fitted:
     seconds: float | None = None
     description_weight: float | None = None
 
-    def info(self, settings: TrainSettings) -> dict[str, Any]:
-        """What `graphloss.json` says of this model."""
-        model, predictor = self.model, self.model.predictor
+    def info(self, settings: TrainSettings, run: Path) -> dict[str, Any]:
+        """What `graphloss.json` in the folder `run` says of this model."""
+        model, predictor, base = self.model, self.model.predictor, name_to_keep(settings.model, run)
         read = model.encoder.max_seq_length or math.inf
         return {
             "labels": [label.item() if isinstance(label, np.generic) else label for label in model.labels],
-            "settings": asdict(settings),
+            "settings": asdict(settings) | {"model": base},
             "encoder": {
-                "name": settings.model or "all-MiniLM-L6-v2",
+                "name": Path(base).name if base and base.startswith("..") else base or "all-MiniLM-L6-v2",
                 "dimension": int(predictor.weight.shape[1]),
                 "max_length": read if math.isfinite(read) else None,  # a static encoder reads texts whole
             },

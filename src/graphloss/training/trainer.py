@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -21,6 +23,7 @@ from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
+from graphloss.system import whole
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
@@ -56,7 +59,8 @@ class GraphTrainer(Trainer):
         self.sizes, self.settings = checked.sizes, checked.settings
         self.sample, self.blend = sample, blend
         self.few = checked.documents.known <= FEW_LABELS
-        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
+        self.began = self.clock = time.perf_counter()
+        self.processor_clock = time.process_time()
         # every process computes the same buffers itself: no broadcast before a step
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
         super().__init__(
@@ -174,6 +178,11 @@ class GraphTrainer(Trainer):
         self.args.output_dir = str(writing)
         try:
             super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            shutil.rmtree(writing, ignore_errors=True)
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # of torch's writer
+                raise
+            raise OSError(error.errno if isinstance(error, OSError) else errno.EIO, _reason(error), str(run)) from error
         finally:
             self.args.output_dir = str(run)
         self.accelerator.wait_for_everyone()  # each process writes its random state
@@ -186,8 +195,9 @@ class GraphTrainer(Trainer):
     def _keep_checkpoint(self, run: Path, writing: Path, name: str) -> None:
         """Rename a written checkpoint; of the others keep only the best."""
         (writing / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        shutil.rmtree(run / name, ignore_errors=True)
-        (writing / name).replace(run / name)
+        checkpoints.seal(writing / name, time.perf_counter() - self.began)
+        with whole(run / name) as hidden:
+            (writing / name).rename(hidden)
         shutil.rmtree(writing, ignore_errors=True)
         keep = {self.state.global_step, self.state.best_global_step}
         for folder in checkpoints.complete(run):
@@ -197,3 +207,8 @@ class GraphTrainer(Trainer):
     def load_step(self, step: int) -> None:
         """Load encoder, head and loss as they were after `step` steps."""
         self._load_from_checkpoint(str(self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"))
+
+
+def _reason(error: Exception) -> str:
+    """Why a checkpoint could not be written, in a line."""
+    return getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
