@@ -145,7 +145,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
         run = Path(folder) / "run"
         run.mkdir()
         storage.write_model(run, model)
-        storage.write_info(run, Fitted(model).info(TrainSettings()) | {"status": "finished"})
+        storage.write_info(run, Fitted(model).info(TrainSettings(), run) | {"status": "finished"})
         info, kept = storage.read_model(run)
         path = Path(folder) / "texts.csv"
         with path.open("w", newline="", encoding="utf-8") as stream:

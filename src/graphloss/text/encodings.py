@@ -60,7 +60,7 @@ def lines(chunks: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
     if what := foreign(head):
         raise InputError(f"{name} is {what}.")
     encoding, mark = _encoding(head)
-    stream = chain([head[mark:]], parts)
+    stream: Iterator[bytes] = chain([head[mark:]], parts)
     if encoding != "utf-8":
         stream = _as_utf8(stream, encoding, name)
         head = next(stream, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 DEEPEST = 20
 SCALARS = {  # YAML 1.2's own: 2e-4 is a number, off a text, 1:30 no number
@@ -52,7 +52,7 @@ def _yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         """Knows the scalars of YAML 1.2."""
 
-        yaml_implicit_resolvers = {}  # noqa: RUF012 - the library's own name
+        yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
     for name, pattern in SCALARS.items():
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"(?:{pattern})$"), None)
