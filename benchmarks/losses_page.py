@@ -116,7 +116,7 @@ def _method(cells: Sequence[Cell], tuned: Sequence[Mapping[str, Any]]) -> str:
         "- texts are read up to 48 tokens, embeddings and lower three layers are frozen, the weights are not blended; "
         "the same 300 test documents are scored for every cell",
         "",
-        "Three trials a loss, on draws of r8 and mr that are not scored, judged by the mean log-loss of their "
+        "Three trials a loss, on draws of r8 and mr that are not scored, scored by the mean log-loss of their "
         "validation documents (in standalone mode a probe's); the best is what all cells of a loss were trained with:",
         "",
         "| loss | trials: settings, log-loss on r8 and mr | chosen |",
