@@ -11,10 +11,8 @@ import typer
 from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, print_json, settings_of, with_settings
 from graphloss.errors import InputError
 
-DESCRIBED = (
-    "describe",
-    "add_classes",
-)  # what `train` alone takes: trials and comparisons would leave them out in silence
+TRAIN_ALONE = ("describe", "add_classes", "no_texts")
+"""Settings of the data that trials and comparisons would leave out in silence."""
 
 
 @with_settings
@@ -62,7 +60,7 @@ def train(
             print_json(info)
 
 
-@partial(with_settings, without=DESCRIBED)
+@partial(with_settings, without=TRAIN_ALONE)
 def tune(
     source: Annotated[
         str,
@@ -98,7 +96,7 @@ def tune(
     from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
-    _without_descriptions(data)
+    _check_data(data)
     begin = presets.settings(preset, source, settings.get("loss"))
     screen = Screen(quiet=quiet)
     try:
@@ -120,7 +118,7 @@ def tune(
         print_json(found)
 
 
-@partial(with_settings, without=("loss", "mode", "shots", "patience", "seed", *DESCRIBED))
+@partial(with_settings, without=("loss", "mode", "shots", "patience", "seed", *TRAIN_ALONE))
 def bench(
     sources: Annotated[
         list[str] | None,
@@ -163,7 +161,7 @@ def bench(
     from graphloss.training.progress import Screen
 
     data, settings = settings_of(config, given)
-    _without_descriptions(data)
+    _check_data(data)
     chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
     if sources:
@@ -196,9 +194,9 @@ def bench(
         raise typer.Exit(1)
 
 
-def _without_descriptions(data: dict[str, Any]) -> None:
-    """Refuse descriptions of a settings file where no training takes them."""
-    if named := [name for name in DESCRIBED if name in data]:
+def _check_data(data: dict[str, Any]) -> None:
+    """Refuse in a settings file what a single training alone takes."""
+    if named := [name for name in TRAIN_ALONE if name in data]:
         raise InputError(
-            f"{', '.join(named)}: belongs to `graphloss train`; tune and bench use the labels alone, so leave it out"
+            f"{', '.join(named)}: belongs to `graphloss train`; tune and bench take no notice of it, so leave it out"
         )

@@ -97,7 +97,7 @@ def _option(item: Any, panel: str) -> inspect.Parameter:
         kind = str
     choices = [*info["choices"], "NUMBER"] if item.name == "sigma" else info["choices"]
     said = f" {'|'.join(choices)}" if choices else ""
-    if kind is bool:
+    if kind is bool and not flag.startswith("--no-"):
         flag += "/--no-" + flag.removeprefix("--")
     default = "" if item.default is None or kind is bool else f" [dim]\\[default: {item.default}][/dim]"
     option = typer.Option(flag, help=info["help"] + said + default, rich_help_panel=panel, show_default=False)

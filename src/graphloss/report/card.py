@@ -11,6 +11,8 @@ from graphloss.training.settings import LOSSES, TrainSettings
 LABELS_SHOWN = 100
 ALWAYS_SAID = ("weight", "sigma", "gamma", "temperature", "margin")
 """Settings of a loss that are told also where they are the default."""
+BASE = {"base_model": "Base model", "language": "Language", "license": "License of the base model"}
+"""What is told of the encoder, where its own card says so."""
 SCORES = (
     ("accuracy", "accuracy", "{:.1%}"),
     ("macro_f1", "macro-F1", "{:.1%}"),
@@ -37,7 +39,8 @@ def model_card(info: Mapping[str, Any]) -> str:
         for key, kind, title in (("accuracy", "accuracy", "accuracy"), ("macro_f1", "f1", "macro-F1"))
         if metrics["model"][key] is not None
     ]
-    head = {
+    base = {key: value for key, value in info.get("encoder", {}).items() if key in BASE}
+    head = base | {
         "library_name": "sentence-transformers",
         "pipeline_tag": "text-classification",
         "tags": ["graphloss", "sentence-transformers", "text-classification"],
@@ -104,8 +107,11 @@ encoder.encode(["a text", "another text"], normalize_embeddings=True)
 ```
 
 {_prediction(info.get("predictor", {}))}
-No file here needs pickle. The folder holds texts that can be read: those of the labeled training documents
-(`support.parquet`) and those that were scored (`predictions.parquet`, `report.html`).
+No file here needs pickle. {_texts(info)}
+
+## Where it comes from
+
+{_origin(encoder, base)}
 
 ## Labels
 
@@ -152,6 +158,29 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
             f"of `unlabeled.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
     return "\n".join([*said, unit])
+
+
+def _texts(info: Mapping[str, Any]) -> str:
+    """Which texts the folder holds."""
+    if info.get("data", {}).get("no_texts"):
+        return "The folder holds no text of the data (`--no-texts`); its embeddings and weights still derive from them."
+    return (
+        "The folder holds texts that can be read: the labeled training documents\n(`support.parquet`) and those that "
+        "were scored (`predictions.parquet`, `report.html`). Pass it on only where they may go;\n`--no-texts` leaves "
+        "them out."
+    )
+
+
+def _origin(encoder: str, base: Mapping[str, Any]) -> str:
+    """Base model, languages and license, as far as they are known."""
+    said = [
+        f"{BASE[key]}: {_inline(', '.join([value] if isinstance(value, str) else value))}"
+        for key, value in base.items()
+    ]
+    missing = [name.lower() for key, name in BASE.items() if key not in base]
+    if missing:
+        said.append(f"Not known here: {', '.join(missing)}; see where `{_inline(encoder)}` comes from")
+    return "\n".join(f"- {line}" for line in said)
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -26,7 +26,7 @@ def audit(
 ) -> list[dict[str, Any]]:
     """Labels that similar documents contradict, the surest first.
 
-    Of the training documents, the answer is also kept in the run folder and shown by its report.
+    Of the training documents, the answer is also kept in the run folder, if that keeps texts, and shown by its report.
 
     Args:
         folder: a finished run.
@@ -65,7 +65,7 @@ def audit(
         screen.warn("no label could be judged, for no class has two documents; give more labeled documents a class")
     elif not rows:
         screen.say(f"none of {judged:,} labels is contradicted")
-    if source is None:
+    if source is None and not info.get("data", {}).get("no_texts"):
         try:
             storage.write_audit(folder, rows)
             if (folder / storage.PREDICTIONS).exists():  # a saved classifier has no report

@@ -14,10 +14,10 @@ from graphloss.run.start import FILES
 from graphloss.system import typed
 from graphloss.text.corpus import Corpus, load_corpus, load_split
 from graphloss.text.documents import Documents
-from graphloss.text.sources import find_again, goes_by_name, place_of
+from graphloss.text.sources import find_again, is_lost, place_of
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
-from graphloss.training.validate import check_predictor
+from graphloss.training.validate import check_predictor, make
 
 
 def evaluate(
@@ -105,7 +105,8 @@ def reread(folder: Path, info: dict[str, Any], source: str, **columns: str | Non
     recorded = info["data"]
     given = {name: recorded[name] for name in names(DataSettings) if name in recorded}
     files = {name: find_again(given.get(name), folder) for name in FILES}
-    return load_corpus(source, **given | files | columns, seed=info["settings"]["seed"])
+    data = make(DataSettings, given | files | columns)
+    return load_corpus(source, **data.reading(), seed=info["settings"]["seed"])
 
 
 def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, str | None]:
@@ -115,9 +116,9 @@ def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, 
         return False, source
     found = str(find_again(recorded["source"], folder))
     if source is None:
-        if not goes_by_name(found) and not typed(found).exists() and Path(found).suffix:
+        if is_lost(found):
             raise InputError(
-                f"{folder}: was trained on {found!r}, which is not found below this folder or the run's; name it: "
+                f"{folder}: was trained on {found!r}, which is not found from there any more; name it: "
                 f"`graphloss evaluate {folder} DATA`"
             )
         return True, found

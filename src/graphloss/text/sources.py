@@ -229,6 +229,11 @@ def find_again(kept: str | None, run: Path) -> str | None:
     return next((str(place) for place in places if place.exists()), kept)
 
 
+def is_lost(found: str) -> bool:
+    """Whether what `find_again` gave is a file or folder that is nowhere, and no name."""
+    return not goes_by_name(found) and not typed(found).exists() and re.fullmatch(r"[\w-]+", found) is None
+
+
 def place_of(source: str) -> str:
     """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
     return str(typed(source).resolve()) if not goes_by_name(source) and typed(source).exists() else source

@@ -64,6 +64,13 @@ class DataSettings:
     validation: float = setting(
         0.1, "Share of train used for validation if the data has no validation split.", least=0, most=0.9
     )
+    no_texts: bool = setting(
+        False, "Keep no text in the run folder: none for `predict --explain` and `audit`, none in the report."
+    )
+
+    def reading(self) -> dict[str, Any]:
+        """Those that say how the data is read, for `text.corpus.load_corpus`."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "no_texts"}
 
 
 @dataclass(frozen=True, kw_only=True)

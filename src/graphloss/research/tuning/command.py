@@ -81,7 +81,7 @@ def tune_corpus(
     check_length(encoder_source, settings.max_length)
     if out is not None:
         _check_free(out)
-    corpus = load_corpus(source, **asdict(data), seed=settings.seed)
+    corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
     learned, judging = corpus.train, corpus.validation  # the test documents stay behind here
