@@ -222,7 +222,7 @@ def test_unlabeled_text_of_a_file_of_its_own(
     assert info["data"]["unlabeled"] == "../more.txt" and info["self_training"]["documents"] == 36
     assert set(info["self_training"]["shares"]) == {"cooking", "football", "music", "space"}
     assert "36 unlabeled documents" in (out / "README.md").read_text()
-    assert "<b>36</b> unlabeled documents refined" in (out / "report.html").read_text()
+    assert "<b>36</b> unlabeled documents for self-training" in (out / "report.html").read_text()
     assert call("evaluate", out, "--split", "validation")[0] == 0
     model = TextClassifier.from_pretrained(out)
     assert model.self_training_ is not None and model.self_training_.documents == 36

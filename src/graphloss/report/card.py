@@ -1,4 +1,4 @@
-"""The model card: README.md of a run folder, Markdown under a YAML head as model hubs read it."""
+"""The model card: README.md of a run folder, Markdown with YAML front matter for model hubs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
-ALWAYS_SAID = ("weight", "sigma", "gamma", "temperature", "margin")
-"""Settings of a loss that are told also where they are the default."""
+ALWAYS_SHOWN = ("weight", "sigma", "gamma", "temperature", "margin")
+"""Settings of a loss that are shown even if they have their default value."""
 BASE = {"base_model": "Base model", "language": "Language", "license": "License of the base model"}
-"""What is told of the encoder, where its own card says so."""
+"""What the encoder's own card says of it, where it does."""
 SCORES = (
     ("accuracy", "accuracy", "{:.1%}"),
     ("macro_f1", "macro-F1", "{:.1%}"),
@@ -22,16 +22,16 @@ SCORES = (
 
 
 def model_card(info: Mapping[str, Any]) -> str:
-    """What the model is, its labels and scores, and how to load it with graphloss and without.
+    """A description of the model, its labels and scores, and how to load it with and without graphloss.
 
     Args:
-        info: what `graphloss.json` says; labels, name and metrics must be there.
+        info: contents of `graphloss.json`, with labels, name and metrics.
     """
     import yaml
 
     metrics, labels = info["metrics"], [str(label) for label in info["labels"]]
     name, encoder = str(info["name"]), str(info.get("encoder", {}).get("name", "unknown"))
-    if Path(encoder).is_absolute():  # where it lay on this machine is nobody's business
+    if Path(encoder).is_absolute():  # a published card must not show paths of this machine
         encoder = Path(encoder).name
     split = str(metrics["split"])
     measured = [
@@ -66,12 +66,12 @@ def model_card(info: Mapping[str, Any]) -> str:
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
-    if taught := info.get("self_training"):
-        trained += f", and its head refined with {taught['documents']:,} unlabeled documents,"
+    if summary := info.get("self_training"):
+        trained += f" and self-trained on {summary['documents']:,} unlabeled documents"
     own = [
         key
         for key in LOSSES.get(settings.get("loss", ""), ())
-        if (key in ALWAYS_SAID or settings.get(key) != getattr(TrainSettings, key))
+        if (key in ALWAYS_SHOWN or settings.get(key) != getattr(TrainSettings, key))
         and not (key == "weight" and settings.get("mode") == "standalone")
     ]
     how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", *own, "seed") if key in settings)
@@ -81,7 +81,7 @@ def model_card(info: Mapping[str, Any]) -> str:
 # {_inline(name)}
 
 A text classifier and text encoder: `{_inline(encoder)}`, fine-tuned{trained} by
-graphloss, whose loss sees a graph of documents.
+graphloss, with a loss on a graph of documents.
 
 ## Use it
 
@@ -125,13 +125,13 @@ On the {split} split; the probe is a logistic regression on the embeddings of th
 | --- | --- | --- |
 {chr(10).join(rows)}
 
-Trained with {how or "the default settings"}. `graphloss.json` has every setting and version, `report.html` the
-details.
+Trained with {how or "the default settings"}. All settings and versions are in `graphloss.json`, details in
+`report.html`.
 """
 
 
 def _prediction(predictor: Mapping[str, Any]) -> str:
-    """How an embedding becomes probabilities, for those who do it themselves."""
+    """How to compute probabilities from an embedding, without graphloss."""
     head = "`softmax(weight @ embedding + bias)`, with `weight` and `bias` from `head.safetensors`"
     kind, share = predictor.get("kind", "mix"), predictor.get("graph_share", 0.0)
     near = predictor.get("neighbor_weight", 0.0) if kind == "mix" else 0.0
@@ -140,24 +140,24 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     unit = "All embeddings have unit length."
     graph = (
         "The graph is the mean label of the training documents in `support.safetensors`"
-        f"{', of the ten nearest alone' if kind == 'knn' else ''}, weighted by\n"
+        f"{', of the ten nearest only' if kind == 'knn' else ''}, weighted by\n"
         f"`softmax(support @ embedding / σ²)` with σ = {predictor['sigma']:.4g}."
     )
     if kind != "mix" or (share == 1 and not near):
-        return f"The probabilities are the graph's.\n{graph} {unit}"
+        return f"The probabilities are those of the graph.\n{graph} {unit}"
     parts = {"the head": (1 - near) * (1 - share), "the graph": (1 - near) * share, "the neighbors": near}
     *first, last = [f"{part:.3g} of {name}" for name, part in parts.items() if part]
-    said = [f"The probabilities are {', '.join(first)} and {last}. The head is\n{head}."]
+    lines = [f"The probabilities are {', '.join(first)} and {last}. The head is\n{head}."]
     if share:
-        said.append(graph)
+        lines.append(graph)
     if near:
         from graphloss.inference.corpus_graph import SIGMA
 
-        said.append(
-            "The neighbors are the ten documents nearest to the text, of `support.safetensors` by their labels and\n"
-            f"of `unlabeled.safetensors` by what the head says of them, weighted by `softmax(cosine / {SIGMA:g}²)`."
+        lines.append(
+            "The neighbors are the ten nearest documents, of `support.safetensors` with their labels and of\n"
+            f"`unlabeled.safetensors` with the probabilities of the head, weighted by `softmax(cosine / {SIGMA:g}²)`."
         )
-    return "\n".join([*said, unit])
+    return "\n".join([*lines, unit])
 
 
 def _texts(info: Mapping[str, Any]) -> str:
@@ -165,7 +165,7 @@ def _texts(info: Mapping[str, Any]) -> str:
     if info.get("data", {}).get("no_texts"):
         return "The folder holds no text of the data (`--no-texts`); its embeddings and weights still derive from them."
     return (
-        "The folder holds texts that can be read: the labeled training documents\n(`support.parquet`) and those that "
+        "The folder holds readable texts: the labeled training documents\n(`support.parquet`) and those that "
         "were scored (`predictions.parquet`, `report.html`). Pass it on only where they may go;\n`--no-texts` leaves "
         "them out."
     )
@@ -188,5 +188,5 @@ def _cell(value: float | None, form: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """A text that cannot break out of a line of Markdown or of the code marks around it."""
+    """A text that cannot break out of its line or code span in Markdown."""
     return " ".join(text.replace("`", "'").replace("<", "‹").replace(">", "›").split())

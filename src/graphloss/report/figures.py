@@ -1,6 +1,6 @@
-"""The pictures of a report, as plotly figures without a theme: the page sets fonts and colors for light and dark.
+"""Figures of a report, by plotly without a theme: the page sets fonts and colors for light and dark.
 
-Every text of the user's is escaped here, since plotly reads a subset of HTML in labels and hover texts.
+All user texts are escaped, since plotly interprets HTML in labels and hover texts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BLUE, ORANGE, TEAL, ROSE, GRAY = "#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#9
 GRID = "rgba(127,127,127,0.18)"
 PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#64748b", "#22c55e")
 HOVER_CHARACTERS = 320
-COUNTS_IN_CELLS = 20  # classes up to which a cell of the confusion matrix has room for its count
+COUNTS_IN_CELLS = 20  # most classes for which cells of the confusion matrix show their count
 
 
 def class_colors(count: int) -> list[str]:
-    """A color a class: chosen by hand for few, by the golden angle for many, so that neighbors in the list differ."""
+    """One color per class: from a palette for few, by the golden angle for many, so that adjacent ones differ."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     steps = ((0.618034 * i % 1, (0.48, 0.62, 0.40)[i % 3]) for i in range(count))
@@ -35,7 +35,7 @@ def class_colors(count: int) -> list[str]:
 
 
 def short_names(names: Sequence[str], width: int = 32) -> list[str]:
-    """Names cut to a width and escaped, still all different."""
+    """Names cut to a width, escaped, and still unique."""
     cut = [name if len(name) <= width else name[: width - 1].rstrip() + "…" for name in names]
     seen: Counter[str] = Counter()
     result = []
@@ -46,7 +46,7 @@ def short_names(names: Sequence[str], width: int = 32) -> list[str]:
 
 
 def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> dict[str, go.Figure]:
-    """Losses, and validation scores, by epoch; a curve without a value is left out, an empty figure too.
+    """Losses and validation scores by epoch; curves and figures without values are left out.
 
     Args:
         history: the lines of `metrics.jsonl`.
@@ -66,7 +66,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
     }
     result = {}
     for title, lines in panels.items():
-        figure = _figure(
+        figure = new_figure(
             310, xaxis_title="epoch", hovermode="x unified", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
         )
         for key, (name, color) in lines.items():
@@ -104,7 +104,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
 def confusion(
     labels: Sequence[str], truth: Sequence[str], predicted: Sequence[str], f1: Mapping[str, float]
 ) -> tuple[go.Figure, dict[str, list[str]]]:
-    """The confusion matrix: right predictions in one color, wrong ones in another.
+    """The confusion matrix, with correct predictions in one color and wrong ones in another.
 
     Args:
         labels: class names; those that neither occur nor are predicted are left out.
@@ -113,20 +113,20 @@ def confusion(
         f1: F1 of each class by name.
 
     Returns:
-        The figure, ordered by size, and the orders of its axes that a reader may choose from.
+        The figure, ordered by size, and the available orders of its axes.
     """
     counts = Counter(zip(truth, predicted, strict=True))
-    sizes, answers = Counter(truth), Counter(predicted)
-    present = [name for name in labels if name in sizes or name in answers]
+    sizes, occurring = Counter(truth), {*truth, *predicted}
+    present = [name for name in labels if name in occurring]
     by_size = sorted(present, key=lambda name: (-sizes[name], name))
     shown = dict(zip(by_size, short_names(by_size), strict=True))
     axis = [shown[name] for name in by_size]
     side = len(by_size)
-    figure = _figure(max(360, min(1180, 190 + side * (44 if side <= COUNTS_IN_CELLS else 13))))
+    figure = new_figure(max(360, min(1180, 190 + side * (44 if side <= COUNTS_IN_CELLS else 13))))
     for right, color in ((True, "20,184,166"), (False, "244,63,94")):
         cells = [[counts[row, column] if (row == column) == right else 0 for column in by_size] for row in by_size]
         shares = [[n / sizes[row] if n else None for n in line] for row, line in zip(by_size, cells, strict=True)]
-        # A single error must be seen: color grows with the square root of the share.
+        # The color grows with the square root of the share, so that a single error is visible.
         figure.add_heatmap(
             x=axis,
             y=axis,
@@ -168,15 +168,15 @@ def confusion(
 def embedding_map(
     points: Sequence[tuple[float, float]], hover: Sequence[str], colors: Sequence[str], right: Sequence[bool]
 ) -> go.Figure:
-    """Documents as dots: a circle where the prediction is right, a cross where it is wrong.
+    """Documents as dots: circles for correct predictions, crosses for wrong ones.
 
     Args:
-        points: two coordinates a document.
-        hover: what is said of each document, by `hover_text`.
+        points: two coordinates per document.
+        hover: text of each document, from `hover_text`.
         colors: color of each document's class.
-        right: whether each document was predicted rightly.
+        right: whether each prediction is correct.
     """
-    figure = _figure(460, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure = new_figure(460, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
     figure.add_scatter(
         x=[x for x, _ in points],
         y=[y for _, y in points],
@@ -197,18 +197,18 @@ def embedding_map(
 
 
 def hover_text(text: str, label: str, predicted: str, probability: float) -> str:
-    """What a dot says: true and predicted class, and the beginning of the text, wrapped and escaped."""
+    """Hover text of a dot: true and predicted class, and the beginning of the text, wrapped and escaped."""
     beginning = text if len(text) <= HOVER_CHARACTERS else text[: HOVER_CHARACTERS - 1] + "…"
     lines = "<br>".join(html.escape(line) for line in textwrap.wrap(beginning, 64))
-    verdict = "predicted rightly" if label == predicted else f"predicted <b>{html.escape(predicted)}</b>"
+    verdict = "predicted correctly" if label == predicted else f"predicted <b>{html.escape(predicted)}</b>"
     return f"<b>{html.escape(label)}</b>, {verdict} ({probability:.0%})<br><br>{lines}"
 
 
 def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
-    """Accuracy against confidence: bars on the dashed diagonal are probabilities to be taken at their word."""
+    """Accuracy against confidence: bars on the dashed diagonal are calibrated."""
     full = [b for b in bins if b.documents]
-    figure = _figure(
-        330, xaxis_title="probability given to the prediction", yaxis_title="share that is right", showlegend=False
+    figure = new_figure(
+        330, xaxis_title="probability of the prediction", yaxis_title="share that is correct", showlegend=False
     )
     figure.add_bar(
         x=[(b.low + b.high) / 2 for b in full],
@@ -216,7 +216,7 @@ def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
         width=[(b.high - b.low) * 0.92 for b in full],
         customdata=[[b.confidence, b.documents] for b in full],
         marker={"color": BLUE, "opacity": [0.25 + 0.65 * min(1.0, b.documents / 30) for b in full]},
-        hovertemplate="%{customdata[1]} documents<br>said %{customdata[0]:.1%}<br>right %{y:.1%}<extra></extra>",
+        hovertemplate="%{customdata[1]} documents<br>predicted %{customdata[0]:.1%}<br>correct %{y:.1%}<extra></extra>",
     )
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": GRAY, "dash": "dash", "width": 1.5}, hoverinfo="skip"
@@ -227,16 +227,16 @@ def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
 
 
 def confidence_histogram(confidence: Sequence[float], right: Sequence[bool]) -> go.Figure:
-    """How sure the model is, of right and of wrong predictions."""
-    figure = _figure(
+    """Histograms of the confidence of correct and of wrong predictions."""
+    figure = new_figure(
         330,
-        xaxis_title="probability given to the prediction",
+        xaxis_title="probability of the prediction",
         yaxis_title="documents",
         barmode="stack",
         bargap=0.08,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
-    for wanted, name, color in ((True, "right", TEAL), (False, "wrong", ROSE)):
+    for wanted, name, color in ((True, "correct", TEAL), (False, "wrong", ROSE)):
         figure.add_histogram(
             x=[p for p, good in zip(confidence, right, strict=True) if good == wanted],
             xbins={"start": 0, "end": 1.0001, "size": 0.05},
@@ -248,7 +248,8 @@ def confidence_histogram(confidence: Sequence[float], right: Sequence[bool]) -> 
     return figure
 
 
-def _figure(height: int, **layout: Any) -> go.Figure:
+def new_figure(height: int, **layout: Any) -> go.Figure:
+    """An empty figure in the style of the pages."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -263,7 +264,7 @@ def _figure(height: int, **layout: Any) -> go.Figure:
 
 
 def _curve_value(key: str, value: Any) -> float | None:
-    """A point of a curve; a silhouette of exactly -1 stands for one that is not defined, and leaves a gap."""
+    """A point of a curve; a silhouette of exactly -1 means undefined, and leaves a gap."""
     if not isinstance(value, int | float) or not math.isfinite(value) or (key == "macro_silhouette" and value == -1.0):
         return None
     return float(value)

@@ -1,6 +1,6 @@
-"""A run folder -> one HTML file that opens from a disk, without a network and without graphloss.
+"""A run folder -> one self-contained HTML file, which needs neither a network nor graphloss.
 
-It is made from `graphloss.json`, `metrics.jsonl` and `predictions.parquet` alone. Every text of the user's is escaped.
+It is made from `graphloss.json`, `metrics.jsonl`, `audit.jsonl` and `predictions.parquet`. All user texts are escaped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
-from graphloss.report.predictions import Document, _read_documents
+from graphloss.report.predictions import Document, read_documents
 from graphloss.report.sections import Page
 from graphloss.system import write_text
 
@@ -27,17 +27,17 @@ def write_report(run_folder: Path) -> Path:
     """Write `report.html` of a run, whole or not at all, and return its path.
 
     Raises:
-        InputError: the run has not been scored yet, or a file of it is missing or damaged; the message says which.
+        InputError: the run has no scores yet, or one of its files is missing or damaged; the message names it.
     """
     info = storage.read_info(run_folder)
     if "metrics" not in info:
         raise InputError(
-            f"{run_folder}: no scores to report yet; go on with `graphloss train --resume --out {run_folder}`"
+            f"{run_folder}: no scores to report yet; finish it with `graphloss train --resume --out {run_folder}`"
         )
     page = render(
         info,
         _read_lines(run_folder / storage.METRICS),
-        _read_documents(run_folder / storage.PREDICTIONS),
+        read_documents(run_folder / storage.PREDICTIONS),
         _read_lines(run_folder / storage.AUDIT),
     )
     path = run_folder / storage.REPORT
@@ -54,10 +54,10 @@ def render(
     """The page.
 
     Args:
-        info: what `graphloss.json` says; labels, name and metrics must be there.
-        history: lines of `metrics.jsonl`, one an evaluation.
-        documents: the scored split; unlabeled ones are left out by the caller.
-        suspects: lines of `audit.jsonl`, the training labels that are contradicted; none before an audit.
+        info: contents of `graphloss.json`, with labels, name and metrics.
+        history: lines of `metrics.jsonl`, one per evaluation.
+        documents: the labeled documents of the scored split.
+        suspects: lines of `audit.jsonl`, the suspected label errors; none before an audit.
 
     Returns:
         A whole HTML document.
@@ -70,7 +70,7 @@ def render(
     if drawn := figures.curves(history, info.get("best_epoch")):
         panels = [f"<div><h3>{html.escape(title)}</h3>{page.figure(figure)}</div>" for title, figure in drawn.items()]
         page.section(
-            "Learning curves", "One point an epoch; the dashed line marks the one that was kept.", _pair(panels)
+            "Learning curves", "One point per epoch; the dashed line marks the epoch that was kept.", _pair(panels)
         )
     if documents:
         _documents_sections(page, labels, metrics, documents)
@@ -78,8 +78,8 @@ def render(
         page.section(
             "Suspected label errors",
             f"{min(len(suspects), SUSPECTS)} of {len(suspects):,} training labels that similar documents contradict, "
-            "the surest first, as `graphloss audit` lists them. Each was scored without its own label. Open one to see "
-            "the documents that contradict it, and what part of the proposed label's probability each gave.",
+            "by descending score, as `graphloss audit` lists them. Each was scored without its own label. Open one to "
+            "see the documents behind the proposed label, and each one's share of its probability.",
             tables.suspects(suspects[:SUSPECTS]),
         )
     page.section("Settings and environment", "", tables.details(info))
@@ -97,7 +97,7 @@ def _documents_sections(
 
     page.section(
         "Classes",
-        "Bars show F1. Select a column's head to sort by it. “Taken for” is the most frequent wrong prediction.",
+        "Bars show F1. Select a column header to sort by it. “Taken for” is the most frequent wrong prediction.",
         tables.class_table(after, before, Counter((d.label, d.predicted) for d in documents if not d.right)),
     )
     matrix, orders = figures.confusion(labels, truth, predicted, {name: row["f1"] for name, row in after.items()})
@@ -105,23 +105,23 @@ def _documents_sections(
         f'<button data-order="{html.escape(json.dumps(order))}" aria-pressed="{str(i == 0).lower()}">{name}</button>'
         for i, (name, order) in enumerate(orders.items())
     )
-    width = 300 + 85 * len(after)  # keeps the cells of a few classes from growing broad
+    width = 300 + 85 * len(after)  # limits the cell width with few classes
     drawing = f'<div class="scroll"><div class="matrix" style="max-width:{width}px">{page.figure(matrix)}</div></div>'
     page.section(
         "Confusion matrix",
-        "A row holds the documents of one true class, a column those predicted as it; green is right, red is wrong. "
-        "Strength grows with the square root of the share, so that single mistakes can be seen.",
+        "Rows are true classes, columns predicted classes; green is correct, red is wrong. "
+        "Color intensity grows with the square root of the share, so that single mistakes are visible.",
         f'<div class="orders">{choices}</div>{drawing}',
     )
     _maps_section(page, labels, documents)
     bins = reliability(confidence, right)
     panels = [
-        f"<div><h3>Can the probabilities be believed?</h3>{page.figure(figures.reliability_diagram(bins))}</div>",
-        f"<div><h3>How sure is it?</h3>{page.figure(figures.confidence_histogram(confidence, right))}</div>",
+        f"<div><h3>Reliability</h3>{page.figure(figures.reliability_diagram(bins))}</div>",
+        f"<div><h3>Confidence</h3>{page.figure(figures.confidence_histogram(confidence, right))}</div>",
     ]
     page.section(
         "Calibration",
-        "Bars below the dashed diagonal: surer than it should be. Above: less sure. Pale bars: few documents.",
+        "Bars below the dashed diagonal: overconfident. Above: underconfident. Pale bars: few documents.",
         _pair(panels),
     )
     mistakes = sorted((d for d in documents if not d.right), key=lambda d: -d.probability)
@@ -129,7 +129,7 @@ def _documents_sections(
         rows = [(d.probability, d.predicted, d.label, d.text) for d in mistakes[:MISTAKES]]
         page.section(
             "Most confident mistakes",
-            f"{len(rows)} of {len(mistakes):,}, the surest first. Now and then it is the label that is wrong.",
+            f"{len(rows)} of {len(mistakes):,}, by descending probability. Some of these labels may be wrong.",
             tables.mistakes(rows),
         )
 
@@ -166,8 +166,8 @@ def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) 
     sample = f" A sample of {drawn:,}." if drawn < len(documents) else ""
     page.section(
         "Embedding maps",
-        "Each dot is a document, by t-SNE: what lies close is similar, distances between clusters say little. "
-        f"Crosses are documents that the fine-tuned model gets wrong. Select classes below to see them alone.{sample}",
+        "Each dot is a document, by t-SNE: near documents are similar, distances between clusters mean little. "
+        f"Crosses are wrong predictions of the fine-tuned model. Select classes below to see only them.{sample}",
         _pair(panels) + f'<div class="chips">{chips}</div>',
     )
 
@@ -177,10 +177,10 @@ def _pair(panels: Sequence[str]) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` or `audit.jsonl`; a run that was never evaluated or audited has none."""
+    """The lines of `metrics.jsonl` or `audit.jsonl`; empty without the file."""
     if not path.is_file():
         return []
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); copy the run folder again or train anew") from error
+        raise InputError(f"{path}: damaged ({error}); copy the run folder again or train again") from error

@@ -1,4 +1,4 @@
-"""The scored split, document by document, with its places on two maps: `predictions.parquet`."""
+"""`predictions.parquet`: the documents of the scored split, with their coordinates on two maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphloss.inference import storage
 from graphloss.system import whole
 from graphloss.text.documents import Documents
 
-MAP_DOCUMENTS = 1_000  # dots that an eye can still tell apart
+MAP_DOCUMENTS = 1_000  # more dots would cover each other
 
 
 def write_predictions(
@@ -47,7 +47,7 @@ def write_predictions(
         "probability": probabilities.max(1).astype(np.float32),
     }
     for axes, embeddings in ((("x", "y"), tuned), (("x0", "y0"), before)):
-        flat = _flat_map(embeddings[shown])
+        flat = flat_map(embeddings[shown])
         for axis, column in enumerate(axes):
             values = np.full(len(split), np.nan, np.float32)
             values[shown] = flat[:, axis]
@@ -56,8 +56,8 @@ def write_predictions(
         pq.write_table(pa.table(columns), hidden)
 
 
-def _flat_map(embeddings: np.ndarray) -> np.ndarray:
-    """Two coordinates a document: by t-SNE (van der Maaten and Hinton 2008), or its first axes where there are few."""
+def flat_map(embeddings: np.ndarray) -> np.ndarray:
+    """Map (n, d) to (n, 2) by t-SNE (van der Maaten and Hinton 2008); for few documents keep the first two axes."""
     if len(embeddings) < 10:
         return np.pad(embeddings, ((0, 0), (0, 2)))[:, :2]
     from sklearn.manifold import TSNE
@@ -68,7 +68,7 @@ def _flat_map(embeddings: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Document:
-    """A document of the scored split, with the probability of the predicted class and the places on the two maps."""
+    """A document of the scored split, with the probability of the predicted class and its points on the two maps."""
 
     text: str
     label: str
@@ -83,19 +83,19 @@ class Document:
         return self.label == self.predicted
 
 
-def _read_documents(path: Path) -> list[Document]:
+def read_documents(path: Path) -> list[Document]:
     """The labeled documents of `predictions.parquet`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise InputError(f"{path}: missing; copy the run folder again or train anew")
+        raise InputError(f"{path}: missing; copy the run folder again or train again")
     try:
         columns = pq.read_table(path).to_pydict()
         rows = zip(*(columns[name] for name in ("text", "label", "predicted", "probability")), strict=True)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise InputError(
-            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train anew"
+            f"{path}: damaged ({type(error).__name__}: {error}); copy the run folder again or train again"
         ) from error
     after, before = (_places(columns, *names) for names in (("x", "y"), ("x0", "y0")))
     return [
@@ -106,6 +106,6 @@ def _read_documents(path: Path) -> list[Document]:
 
 
 def _places(columns: Mapping[str, list[Any]], x: str, y: str) -> dict[int, tuple[float, float]]:
-    """Row -> place on a map, of the rows that have one."""
+    """Row -> point on a map, for the rows that have one."""
     pairs = enumerate(zip(columns.get(x, []), columns.get(y, []), strict=True))
     return {i: pair for i, pair in pairs if None not in pair and all(map(math.isfinite, pair))}

@@ -1,6 +1,6 @@
-"""What the pages of a run, a comparison and a study are made of: sections, and the figures in them, in one HTML file.
+"""Sections and figures of a self-contained HTML page, for a run, a comparison or a study.
 
-plotly's script stands in the file once, and a content policy forbids it to load anything.
+The page contains plotly's script once, and its content policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Section(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """Its name in links."""
+        """The name of the section in links."""
         return self.title.lower().replace(" ", "-")
 
 
 class Page:
-    """Sections and figures, as they come.
+    """Sections and figures of a page.
 
     Attributes:
         sections: in order.
-        figures: JSON by name, which the page's script draws.
+        figures: JSON by name, drawn by the page's script.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Page:
         self.sections.append(Section(title, note, body))
 
     def figure(self, figure: go.Figure, *, classes: Sequence[int] | None = None) -> str:
-        """Keep the data of a figure; the HTML that stands where it is drawn.
+        """Add the data of a figure and return the HTML of its place.
 
         Args:
             figure: with its height in its layout.
-            classes: of its rows, where choosing a class on the page picks among them.
+            classes: class of each point, if the page's class buttons select among them.
         """
         name = f"figure-{len(self.figures) + 1}"
         self.figures[name] = figure.to_json().replace("<", "\\u003c")  # no text can close the script element
@@ -59,10 +59,10 @@ class Page:
         """The whole HTML document.
 
         Args:
-            title: of the window, plain text.
-            head: HTML of the top.
-            footer: plain text: who wrote the page.
-            css: beside the style of all pages.
+            title: window title, plain text.
+            head: HTML of the page header.
+            footer: plain text.
+            css: added to the common style.
         """
         from jinja2 import Environment, PackageLoader
         from plotly.offline import get_plotlyjs

@@ -1,4 +1,4 @@
-"""The words and tables of a report, as HTML. Every text of the user's is escaped."""
+"""The sentences and tables of a report, as HTML. All user texts are escaped."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ HEADLINE = (  # key of Scores, name, whether more is better, percent or plain
 
 
 def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored: int, classes: int) -> str:
-    """The top of the page: encoder, name, the result in one sentence, and the figures that say how much it rests on."""
+    """The page header: encoder, name, the result in one sentence, and the sizes behind it."""
     sizes = info.get("data", {}).get("sizes", {})
     facts = [(classes, "classes"), (sizes.get("train"), "training documents")]
     if sizes.get("labeled") != sizes.get("train"):
         facts.append((sizes.get("labeled"), "of them labeled"))
-    if taught := info.get("self_training"):
-        facts.append((taught["documents"], "unlabeled documents refined the head"))
+    if summary := info.get("self_training"):
+        facts.append((summary["documents"], "unlabeled documents for self-training"))
     facts.append((scored or None, f"{split} documents"))
     shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]
     if info.get("best_epoch") is not None:
         shown.append(f"<span>kept: epoch <b>{info['best_epoch']:g}</b></span>")
     if (covered := metrics.get("coverage")) is not None:
         shown.append(
-            f'<span title="share of the labels that the graph could predict">coverage <b>{covered:.1%}</b></span>'
+            f'<span title="share of the labeled documents that are anchors">coverage <b>{covered:.1%}</b></span>'
         )
     if metrics.get("seconds") is not None:
         shown.append(f"<span>trained in <b>{duration(metrics['seconds'])}</b></span>")
@@ -45,20 +45,20 @@ def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored
 
 
 def headline_note(metrics: Mapping[str, Any], split: str) -> str:
-    """What the headline was measured on, and what that makes it worth."""
+    """The split of the headline scores, and their bias."""
     note = f"Measured on the {split} split. The probe is a logistic regression on the embeddings before training."
     if split == "validation":
-        note += " Validation also chose the epoch that was kept: these figures flatter the fine-tuned model a little."
+        note += " Validation also chose the best epoch: the scores of the fine-tuned model are slightly optimistic."
     if split == "cross-fitted":
         note = (
-            "No document was set aside: these are predictions of training documents by heads that have not seen their "
-            "labels. The encoder has seen them, which flatters the fine-tuned model."
+            "No document was held out: these are cross-fitted predictions of training documents, by heads fitted "
+            "without their labels. The encoder was trained with them, so the fine-tuned model's scores are optimistic."
         )
     return note if metrics["model"]["macro_f1"] is not None else ""
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The untouched encoder's probe and the fine-tuned model side by side, and whether the change is for the better."""
+    """Scores of the linear probe before training and of the fine-tuned model, and their difference."""
     rows = []
     for key, name, more_is_better, as_percent in HEADLINE:
         before, after = metrics["probe"].get(key), metrics["model"].get(key)
@@ -80,12 +80,12 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def class_table(after: Mapping[str, Any], before: Mapping[str, Any], confusions: Counter[tuple[str, str]]) -> str:
-    """A row a class, largest first: scores, the probe's F1, and the class that it is most often mistaken for.
+    """One row per class, largest first: scores, the probe's F1, and the most frequent wrong prediction.
 
     Args:
-        after: class name -> scores of the fine-tuned model, as `ClassScores` says them.
+        after: class name -> scores of the fine-tuned model, as in `ClassScores`.
         before: the same of the probe.
-        confusions: (true, predicted) -> documents, of wrong predictions.
+        confusions: (true, predicted) -> number of documents, for wrong predictions.
     """
     worst: dict[str, tuple[str, int]] = {}
     for (label, predicted), n in confusions.most_common():
@@ -126,7 +126,7 @@ def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
 
 
 def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Score, given and proposed label and text of each suspected label error, its evidence folded away."""
+    """Score, label, proposed label and text of each suspected label error, with its evidence folded."""
     body = []
     for row in rows:
         evidence = "".join(
@@ -146,13 +146,13 @@ def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def details(info: Mapping[str, Any]) -> str:
-    """Everything that is needed to repeat the run, folded away: data, encoder, settings, versions, machine."""
+    """Everything needed to repeat the run, folded: data, encoder, settings, versions, machine."""
     blocks = []
     for key in ("data", "encoder", "unlabeled", "predictor", "settings", "versions", "environment"):
         values = info.get(key)
         if values:
             rows = "".join(
-                f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(_said(value))}</td></tr>'
+                f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(_format_value(value))}</td></tr>'
                 for name, value in values.items()
             )
             blocks.append(
@@ -186,21 +186,19 @@ def cut(text: str, width: int) -> str:
 def _verdict(metrics: Mapping[str, Any], split: str) -> str:
     after, before = metrics["model"]["macro_f1"], metrics["probe"]["macro_f1"]
     if after is None or before is None:
-        return "Nothing was verified: no document has a label. Label some of those that the model is least sure of."
+        return "No scores: no document has a label. Label some of those with the least confident predictions."
     if abs(after - before) < 0.0005:
-        change = f"leaves macro-F1 where it was, at <b>{after:.1%}</b>,"
+        change = f"leaves macro-F1 unchanged at <b>{after:.1%}</b>"
     else:
-        change = f"{'lifts' if after > before else 'lowers'} macro-F1 from {before:.1%} to <b>{after:.1%}</b>"
-    return (
-        f"Fine-tuning {change} on the {html.escape(split)} documents, against a linear probe of the untouched encoder."
-    )
+        change = f"{'raises' if after > before else 'lowers'} macro-F1 from {before:.1%} to <b>{after:.1%}</b>"
+    return f"Fine-tuning {change} on the {html.escape(split)} documents, against a linear probe of the same encoder."
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_said(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_format_value(part)}" for name, part in value.items())
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
