@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphloss.inference.gate import Gate
 from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
@@ -67,7 +68,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
     if taught := info.get("self_training"):
-        trained += f", and its head refined with {taught['documents']:,} unlabeled documents,"
+        trained += f", its head refined with {taught['documents']:,} unlabeled documents,"
     own = [
         key
         for key in LOSSES.get(settings.get("loss", ""), ())
@@ -116,7 +117,7 @@ No file here needs pickle. {_texts(info)}
 ## Labels
 
 {len(labels)}: {shown}{more}
-
+{_described(info.get("described"))}
 ## Scores
 
 On the {split} split; the probe is a logistic regression on the embeddings of the encoder before training.
@@ -128,6 +129,13 @@ On the {split} split; the probe is a logistic regression on the embeddings of th
 Trained with {how or "the default settings"}. `graphloss.json` has every setting and version, `report.html` the
 details.
 """
+
+
+def _described(described: Mapping[str, Any] | None) -> str:
+    if not described:
+        return ""
+    used = f"{described['lines']:,} lines of description" if described["lines"] else "No line of description"
+    return f"\n{used} took part in the training: {Gate.of(described)}.\n"
 
 
 def _prediction(predictor: Mapping[str, Any]) -> str:
