@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from result_table import FOLDER, ResultTable
 
-from graphloss.inference.linear_probe import linear_probe
+from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.metrics import score
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import self_train_head
@@ -131,18 +131,23 @@ def trained(task: str, cell: dict[str, Any], method: str, seed: int, kept: Path 
     return result
 
 
+def refitted(predictor: Predictor, unlabeled: torch.Tensor) -> Predictor:
+    """With the head of unlabeled embeddings, the trained one where they are few."""
+    return self_train_head(predictor, unlabeled, fallback=Probe(predictor.weight, predictor.bias))[0]
+
+
 def taught(cell: dict[str, Any], kept: Path, alone: dict[str, Any]) -> dict[str, Any]:
     """What the unlabeled text adds to a trained encoder: its embeddings teach the head, as in `TextClassifier.fit`."""
     rows = torch.load(kept, weights_only=True)
     clock, began = time.process_time(), time.perf_counter()
-    predictor, lesson = self_train_head(Predictor(**rows["predictor"]), rows["unlabeled"].float())
+    predictor = refitted(Predictor(**rows["predictor"]), rows["unlabeled"].float())
     spent = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - clock}
     z = rows["test"]
     return (
         scores(cell, predictor.probabilities(z))
         | {"head": scores(cell, predictor.head(z)), "mix": scores(cell, predictor.by("mix").probabilities(z))}
         | {name: alone[name] + rows["encoding"][name] + spent[name] for name in spent}
-        | {"graph_share": predictor.graph_share, "agreement": lesson.agreement}
+        | {"graph_share": predictor.graph_share}
     )
 
 
@@ -232,7 +237,7 @@ def teach_few() -> None:
         row: dict[str, Any] = {"task": task, "shots": int(shots), "seed": int(seed)}
         row["0"] = scores(cell, predictor.probabilities(z))
         for pile in PILES:
-            few, _ = self_train_head(predictor, held["unlabeled"][:pile].float())
+            few = refitted(predictor, held["unlabeled"][:pile].float())
             row[str(pile)] = scores(cell, few.probabilities(z))
         rows.append(row)
         print(kept.stem, flush=True)

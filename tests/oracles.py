@@ -273,3 +273,81 @@ def covering(x: Tensor, labeled: list[int], count: int, weights: Tensor | None) 
         stands_for.append(sum(s[i][best] > c[i] for i in range(n)))
         c = [max(c[i], s[i][best]) for i in range(n)]
     return chosen, stands_for
+
+
+def informed_head(
+    embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, num_classes: int, weight: float
+) -> Tensor:
+    """Logits of the head of labels, descriptions and unlabeled documents for all embeddings (n, d), its steps in turn.
+
+    One line a class at most, every class with a label or a line; constants as the module names them.
+    """
+    z, e = embeddings.double(), lines.double()
+    y_of = {i: int(c) for i, c in enumerate(labels) if c >= 0}
+    rest = [i for i in range(len(z)) if i not in y_of]
+    x = torch.stack([z[i] for i in y_of] + list(e))
+    y = torch.tensor([*y_of.values(), *classes.tolist()])
+    v = torch.tensor([1.0] * len(y_of) + [weight] * len(e), dtype=torch.double)
+    w0 = torch.zeros(num_classes, z.shape[1], dtype=torch.double)
+    for row, c in zip(e, classes, strict=True):
+        w0[c] = weight * 6.0 * (row - e.mean(0)) / (row - e.mean(0)).norm()
+
+    def fit(rows: Tensor, targets: Tensor, weights: Tensor, mean: Tensor, r: float) -> tuple[Tensor, Tensor]:
+        w = mean.clone().requires_grad_()
+        b = torch.zeros(num_classes, dtype=torch.double, requires_grad=True)
+        search = torch.optim.LBFGS([w, b], max_iter=2000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            search.zero_grad()
+            log_p = torch.log_softmax(rows @ w.T + b, 1)
+            penalty = ((w - mean) ** 2).sum() / (2 * r) * (2 if num_classes == 2 else 1)
+            value = penalty - (weights[:, None] * targets * log_p).sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        search.step(loss)  # type: ignore[no-untyped-call]
+        return w.detach(), b.detach()
+
+    one_hot = functional.one_hot(y, num_classes).double()
+    w, b = fit(x, one_hot, v, w0, 10.0)
+    a, a_bias = 3 * w, 3 * b
+    pile = z[rest]
+    q = torch.softmax(pile @ a.T + a_bias, 1).mean(0)
+
+    center = torch.cat([x, pile]).mean(0)
+    w, b = a.clone().requires_grad_(), (a_bias + a @ center).requires_grad_()
+    adam = torch.optim.Adam([w, b], lr=0.05)
+    for _ in range(75):
+        adam.zero_grad()
+        p = torch.softmax((pile - center) @ w.T + b, 1)
+        given = torch.softmax((x - center) @ w.T + b, 1)
+        own = torch.stack([given[i, y[i]].log() for i in range(len(x))])
+        value = -(v * own).sum() / v.sum() - (p * p.log()).sum(1).mean() + (p.mean(0) * (p.mean(0) / q).log()).sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    i_weight, i_bias = w.detach(), b.detach() - w.detach() @ center
+
+    everything = torch.cat([x, pile])
+    graph = corpus_similarity(everything, 10, 0.3)
+    source = torch.zeros(len(everything), num_classes, dtype=torch.double)
+    for i in range(len(x)):
+        source[i, y[i]] = v[i] / v[y == y[i]].sum()
+    d = graph.sum(1)
+    s = torch.where(d[:, None] * d[None, :] > 0, graph / (d[:, None] * d[None, :]).sqrt(), 0.0)
+    f = torch.linalg.solve(torch.eye(len(s), dtype=torch.double) - 0.9 * s, source)[len(x) :]
+    f = torch.where(f.sum(1, keepdim=True) > 0, f / f.sum(1, keepdim=True), q)
+    f = f * q / f.mean(0)
+    f = f / f.sum(1, keepdim=True)
+
+    counts = [list(y_of.values()).count(c) for c in range(num_classes)]
+    sure = sum(1.0 if n > 1 else weight if c in classes else 0.0 for c, n in enumerate(counts)) / num_classes
+    ew, eb = (1 - sure / 2) * a + sure / 2 * i_weight, (1 - sure / 2) * a_bias + sure / 2 * i_bias
+    hw, hb = ew, eb
+    for _ in range(1 if sure == 1 else 3):
+        logits = pile @ (sure * ew + (1 - sure) * hw).T + sure * eb + (1 - sure) * hb
+        t = torch.softmax(f.clamp_min(1e-6).log() + logits, 1)
+        certain = 1 + (t * t.clamp_min(1e-300).log()).sum(1) / torch.tensor(float(num_classes)).log()
+        targets, weights = torch.cat([one_hot, t]), torch.cat([v, certain])
+        hw, hb = fit(everything, targets, weights, torch.zeros_like(w0), max(1.0, num_classes / 10))
+    trust = len(rest) / (len(rest) + 200)
+    return z @ ((1 - trust) * a + trust * hw).T + (1 - trust) * a_bias + trust * hb

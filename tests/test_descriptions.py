@@ -14,7 +14,15 @@ import torch
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
-from graphloss.inference.descriptions import STRENGTH, class_means, cross_fitted, gate, informed_probe
+from graphloss.inference.descriptions import (
+    SCALES,
+    STRENGTH,
+    class_weights,
+    cross_fitted,
+    directions,
+    gate,
+    informed_probe,
+)
 from graphloss.inference.linear_probe import FOLDS, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.text.corpus import load_corpus
@@ -88,43 +96,90 @@ class TestFiles:
 
 
 class TestGate:
-    def test_the_literal_ratio(self) -> None:
-        z, y, lines, classes = topics(2)
-        z, lines, y = z.double(), lines.double(), y.clone()
-        y[3] = -1
-        mean, m = z.mean(0), lines - lines.mean(0)
-        total = 0.0
-        for i in range(len(z)):
-            if y[i] >= 0:
-                scores = [math.exp(STRENGTH * float((z[i] - mean) @ m[c])) for c in range(4)]
-                total += math.log(scores[y[i]] / sum(scores)) + math.log(4)
-        assert gate(z, y, lines, classes, 4) == pytest.approx(1 / (1 + math.exp(-total)), rel=1e-4)
+    @pytest.mark.parametrize(("each", "noise"), [(1, 0.5), (2, 1.0), (3, 0.5)])
+    def test_the_literal_evidence(self, each: int, noise: float) -> None:
+        z, y, lines, classes = topics(each, noise=noise)
+        y[0] = -1  # no label, but a part of the center
+        lines, classes = lines[:3], classes[:3]  # the fourth class has no description, so that it takes no part
+        x = unit(z.double()) - unit(z.double()).mean(0)
+        e = [line - lines.double().mean(0) for line in lines.double()]
+        e = [row / row.norm() for row in e]
+        rows = [i for i in range(len(z)) if 0 <= y[i] < 3]
+        chance = sum(
+            math.log(softmax([STRENGTH * float(x[i] @ row) for row in e])[int(y[i])]) + math.log(3) for i in rows
+        )
+
+        def left_out(s: float, v: float) -> float:
+            total = 0.0
+            for i in rows:
+                if sum(y[j] == y[i] for j in rows) < 2:
+                    continue
+                logits = []
+                for c in {int(y[j]) for j in rows}:
+                    others = [x[j] for j in rows if j != i and y[j] == c] + ([v * e[c]] if v else [])
+                    logits.append(s * float(x[i] @ (sum(others) / len(others))) if others else 0.0)
+                total += math.log(softmax(logits)[int(y[i])])
+            return total
+
+        found = gate(z, y, lines, classes, 4)
+        odds, labels = chance, max(left_out(s, 1.0) for s in SCALES) - max(left_out(s, 0.0) for s in SCALES)
+        if each > 1:
+            odds = min(chance, labels)
+            assert found.unlabeled_weight == pytest.approx(1 / (1 + math.exp(-2 * chance)), rel=1e-3)
+            assert found.over_labels == pytest.approx(labels, abs=1e-3) and abs(labels) > 0.01
+        else:
+            assert found.over_labels is None and found.unchecked == (odds >= 0)
+        assert found.over_chance == pytest.approx(chance, abs=1e-3)
+        assert found.weight == pytest.approx(1 / (1 + math.exp(-2 * odds)), rel=1e-3)
+        near = [int(np.argmax([float(x[i] @ row) for row in e])) for i in rows]
+        assert (found.right, found.checked) == (sum(a == int(y[i]) for a, i in zip(near, rows, strict=True)), len(rows))
 
     def test_good_descriptions_pass_and_shuffled_ones_do_not(self) -> None:
         for seed in range(5):
             z, y, lines, classes = topics(4, seed=seed)
-            assert gate(z, y, lines, classes, 4) > 0.99
-            assert gate(z, y, lines, classes.roll(1), 4) < 0.01
+            good, shuffled = gate(z, y, lines, classes, 4), gate(z, y, lines, classes.roll(1), 4)
+            assert good.weight > 0.7 and good.informs and shuffled.weight < 0.01 and not shuffled.informs
+            assert not good.unchecked and not shuffled.unchecked
 
     def test_without_evidence_they_are_believed(self) -> None:
         z, y, lines, classes = topics(2)
-        assert gate(z, torch.full_like(y, -1), lines, classes, 4) == 1.0
-        assert gate(z[:0], y[:0], lines, classes, 4) == 1.0
-        assert gate(z, y, lines[:0], classes[:0], 4) == 0.0
+        for known in ((z, torch.full_like(y, -1)), (z[:0], y[:0])):
+            found = gate(*known, lines, classes, 4)
+            assert found.weight == 1.0 and found.informs and found.checked == 0 and not found.unchecked
+        assert gate(z, y, lines[:0], classes[:0], 4).weight == 0.0
+
+    def test_a_class_without_a_label_is_weighed_by_the_others_chance(self) -> None:
+        z, y, lines, classes = topics(6)
+        found = gate(z[y != 3], y[y != 3], lines, classes, 4)
+        w = class_weights(found, y[y != 3], 4)
+        assert w[:3].tolist() == pytest.approx([found.weight] * 3) and w[3].item() == pytest.approx(1.0)
+
+    def test_a_label_of_few_classes_checks_nothing(self) -> None:
+        z, y, lines, classes = topics(1, classes=4, noise=0.1)
+        assert gate(z, y, lines, classes, 4).unchecked
+        z, y, lines, classes = topics(1, classes=9, noise=0.1)
+        assert gate(z, y, lines, classes, 9).informs and not gate(z, y, lines, classes, 9).unchecked
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """Without any library."""
+    parts = [math.exp(each) for each in logits]
+    return [each / sum(parts) for each in parts]
 
 
 class TestHead:
     def test_weight_zero_is_the_regression(self) -> None:
         z, y, lines, classes = topics(3)
-        ours = informed_probe(z, y, lines, classes, 4, weight=0.0)
+        ours = informed_probe(z, y, lines, classes, 4, weight=torch.zeros(4))
         theirs = soft_probe(z, torch.eye(4)[y], torch.ones(len(y)))
         torch.testing.assert_close(ours.probabilities(z), theirs.probabilities(z), atol=2e-3, rtol=0)
 
     def test_the_literal_objective_has_its_minimum_there(self) -> None:
         z, y, lines, classes = topics(2, classes=3)
         w = 0.7
-        head = informed_probe(z, y, lines, classes, 3, weight=w)
-        m = class_means(lines, classes, 3).double()
+        head = informed_probe(z, y, lines, classes, 3, weight=torch.full((3,), w))
+        m = directions(lines, classes, 3).double()
+        assert torch.allclose(m.norm(dim=1), torch.ones(3).double(), atol=1e-5)
 
         def objective(weight: torch.Tensor, bias: torch.Tensor) -> float:
             total = 0.0
@@ -180,8 +235,9 @@ def test_the_classifier_learns_with_and_without_labels(tiny_encoder: Path, toy: 
     lines = {name: [text for text, label in pairs if label == name][:3] for name in names}
     few = [label if row % 6 == 0 else None for row, label in enumerate(toy.labels)]
     model = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, few, descriptions=lines, add_classes=True)
-    weight = model.fitted_.description_weight
-    assert weight is not None and model.fitted_.model.descriptions == (3 * len(names) if weight >= 0.5 else 0)
+    found = model.fitted_.descriptions
+    assert found is not None and found.checked == sum(label is not None for label in few)
+    assert model.fitted_.model.descriptions == (3 * len(names) if found.informs else 0)
     pile = TextClassifier(model=str(tiny_encoder), **QUICK).fit(toy.texts, [None] * len(toy.texts), descriptions=lines)
     assert list(pile.classes_) == names and pile.fitted_.model.descriptions == 3 * len(names)
     assert (pile.predict(toy.texts) == np.array(toy.labels)).mean() > 0.5

@@ -110,9 +110,9 @@ def edit(run: Path, **changes: Any) -> None:
     ("content", "said"),
     [
         (b'{"format": 3, "labels"', r"graphloss\.json: damaged"),
-        (b'{"format": 3, "labels": []}', "its content is not what was written"),
+        (b'{"format": 4, "labels": []}', "its content is not what was written"),
         (b'{"format": 99}', "upgrade graphloss"),
-        (b'{"format": 2}', "reads format 3; train again"),
+        (b'{"format": 2}', "reads format 4; train again"),
         (b"\xff\xfe", "UnicodeDecodeError"),
         (b"[" * 100_000, r"graphloss\.json: damaged"),
         (None, "not a run folder"),

@@ -17,6 +17,7 @@ from sklearn.utils import Tags
 from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference import inputs, storage
+from graphloss.inference.gate import UNCHECKED
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import SelfTrainingSummary
@@ -210,6 +211,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
                 callbacks=[Screen().watch()] if self.verbose else None,
                 progress=self.verbose,
             )
+        if fitted.descriptions and fitted.descriptions.unchecked:
+            warnings.warn(UNCHECKED, UserWarning, stacklevel=2)
         self._take(replace(fitted, model=replace(fitted.model, labels=known)))
         return self
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from graphloss.inference.gate import Gate
 from graphloss.terminal import TABLE_WIDTH, one_line, printable, sentence
 from graphloss.text.columns import Columns
 from graphloss.text.description import Description
@@ -114,19 +115,12 @@ def show_result(info: dict[str, Any], console: Console) -> None:
         _show_scores(info, console)
     if info["best_epoch"]:
         console.print(f"  best epoch  {info['best_epoch']:g}")
-    described = info.get("described", {})
-    if (weight := described.get("weight")) is not None:
-        used = f"{described['lines']:,} lines" if described["lines"] else "not used"
-        checked = f"they inform about the labels with probability {weight:.2f}"
-        if metrics["split"] == "unverified":
-            checked = "there is no label to check them by"
-        console.print(f"  described   {used}; {checked}")
+    if described := info.get("described"):
+        used = f"{described['lines']:,} lines" if described["lines"] else "lines not used as documents"
+        console.print(f"  described   {used}; {Gate.of(described)}")
     if taught := info.get("self_training"):
-        console.print(
-            f"  head        {taught['trust']:.0%} from self-training on {taught['documents']:,} unlabeled "
-            f"document{'' if taught['documents'] == 1 else 's'} "
-            f"(graph and labels agree on them at κ = {taught['agreement']:.2f})"
-        )
+        documents = f"{taught['documents']:,} unlabeled document{'' if taught['documents'] == 1 else 's'}"
+        console.print(f"  head        {taught['trust']:.0%} from self-training on {documents}")
     console.print(f"  report      {run}/report.html", markup=False)
     console.print("\nNext:", style="bold")
     for line in (

@@ -5,7 +5,7 @@ Letters::
     n documents, C classes, l labeled         z (n, d)  embeddings of unit length
     W (n, n)   exp((cos_ij - 1) / sigma^2) on the edges to the k nearest neighbors, (A + A^T) / 2, sparse
     D = diag(W 1),  S = D^-1/2 W D^-1/2         K = (I - alpha S)^-1
-    Y (n, C)   one-hot labels, each column divided by its number of labels: classes send out the same mass
+    Y (n, C)   one-hot labels, each column divided by its sum of labels' weights: classes send out the same mass
 
     spreading   F = K Y                                              Zhou et al. 2003, equation 3
     class mass  F_ic q_c / sum_i F_ic, then rows to one              Zhu, Ghahramani, Lafferty 2003, equation 9
@@ -135,25 +135,29 @@ def _conjugate_gradients(s: Tensor, b: Tensor, alpha: float, tolerance: float, s
     return x
 
 
-def balanced(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """Y (n, C): one-hot rows, each column divided by its number of labels; a class without a label has zeros."""
-    y = one_hot(labels, num_classes, dtype)
-    return y / y.sum(dim=0).clamp_min(1)
-
-
-def spread(graph: CorpusGraph, labels: Tensor, num_classes: int, *, alpha: float = ALPHA) -> Tensor:
+def spread(
+    graph: CorpusGraph, labels: Tensor, num_classes: int, *, weights: Tensor | None = None, alpha: float = ALPHA
+) -> Tensor:
     """F = (I - alpha S)^-1 Y with classes of equal mass.
 
     Args:
         graph: n nodes.
         labels: (n,) class indices, -1 for unlabeled.
         num_classes: C.
+        weights: (n,) of the labels, of which each class's are scaled to sum to one; ones when left out.
         alpha: share that flows on at each step.
 
     Returns:
         F (n, C), not negative, rows not scaled; a row of zeros is a document that no label reaches.
     """
-    return solve(graph, balanced(labels, num_classes, graph.degree.dtype), alpha).clamp_min(0.0)
+    given, weights = labels >= 0, graph.degree.new_ones(len(graph)) if weights is None else weights.to(graph.degree)
+    total = weights.new_zeros(num_classes).index_add(0, labels[given], weights[given])
+    each = torch.where(given, weights / total[labels.clamp_min(0)].clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
+    parts = []
+    for columns in torch.arange(num_classes).split(COLUMNS):  # Y is never held whole
+        y = each[:, None] * one_hot(labels - int(columns[0]), len(columns), each.dtype)  # (n, columns)
+        parts.append(solve(graph, y, alpha).clamp_min(0.0))
+    return torch.cat(parts, dim=1)
 
 
 def class_mass(f: Tensor, rows: Tensor, prior: Tensor) -> Tensor:

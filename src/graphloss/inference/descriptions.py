@@ -1,18 +1,24 @@
-"""Descriptions of the classes as a prior of the linear head, and a gate that tells whether they inform.
+"""Descriptions of the classes as evidence: where they point, how far the labels confirm them, and a regression on both.
 
-Letters: z (n, d) embeddings of labeled documents, y their classes, C classes; l a line about a class, embedded::
+Letters: z (n, d) unit embeddings of documents, y their classes, x = z less the mean of z, C' described classes; a class
+is described by lines, embedded::
 
-    m_c     mean of the class's unit-length lines, minus the mean of all described classes' means; 0 for the others
-    p_i     softmax over the described classes of  STRENGTH (z_i - mean of z) · m_c
-    L       sum over the labeled i of a described class of  log p_i(y_i) + log C'        (C' described classes)
-    w       1 / (1 + exp(-L))
+    e_c      mean of the unit-length lines of class c, minus the mean of these means, to unit length: what its
+             description says that the others do not
+    chance   A = sum_i log softmax(STRENGTH e . x_i)_{y_i} + log C'
+             the descriptions' log-likelihood of the labels over that of guessing
+    labels   B = max_s sum_i log softmax(s m_i(1))_{y_i} - max_s sum_i log softmax(s m_i(0))_{y_i},
+             m_ic(v) = x_i . (sum_{j in c, j != i} x_j + v e_c) / (n_c - [y_i = c] + v)
+             over the labeled i whose class has another label and the classes c with a label: what descriptions add to
+             the class means of the other documents
+    gate     w_c = 1 / (1 + exp(-2 min(A, B))),  without B where no class has two labels, and for a class without any
 
-L is the log likelihood ratio of two models of the labels that see nothing but the descriptions: they inform (p), or
-they do not (1 / C'). At even prior odds w is the posterior probability that they inform. The descriptions were not
-fitted to the labels, so that nothing has to be held out. With no label at all there is no evidence, and w is 1.
+A is the log Bayes factor (Kass and Raftery 1995) of a model without free parameters, B its left-out counterpart. One
+label raises A by at most log C': two labels of two classes cannot tell good descriptions from swapped ones. Without
+any label nothing contradicts the descriptions, and w = 1.
 
-The head is a logistic regression whose weights have the prior mean w · STRENGTH · m (instead of 0), with each class's
-lines as documents of total weight w beside the labeled ones.
+The head is a logistic regression whose weights have the prior mean w_c STRENGTH e_c (instead of 0), with each class's
+lines as documents of total weight w_c beside the labeled ones.
 """
 
 from __future__ import annotations
@@ -23,59 +29,100 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphloss.inference.gate import Gate
 from graphloss.inference.linear_probe import FOLDS, Probe, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import one_hot
 from graphloss.text.selection import deal
 
 STRENGTH = 6.0
-"""Length of the prior mean in units of a class's centered description (docs/research/descriptions.md has its
-sensitivity)."""
+"""Logits per unit of cosine of a description (docs/research/descriptions.md has its sensitivity)."""
+
+SCALES = (3.0, 6.0, 12.0, 24.0)
+"""Values of s of which B takes the best on either side: means of few texts deserve less than those of many."""
+
+CAUTION = 2.0
+"""Power of the evidence: a wrong description costs several times what a right one gains."""
+
+SURE = 30.0
+"""Log odds beyond which the gate is as good as open or closed; keeps its weight above 0."""
 
 
-def class_means(lines: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """Centered mean description of each class, m (C, d); rows of zeros for classes without a line.
+def directions(lines: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Where each class's description points, e (C, d); zeros for a class without a line, and for a single one.
 
     Args:
         lines: (k, d) embeddings of k lines.
         classes: (k,) their classes, from 0 to C - 1.
         num_classes: C.
     """
-    y = one_hot(classes, num_classes, torch.float32).to(lines.device)  # (k, C)
-    count = y.sum(dim=0)  # (C,)
+    z, y = unit(lines.detach().float()), classes.to(lines.device).long()
+    count = torch.bincount(y, minlength=num_classes)  # (C,)
     described = count > 0
-    means = (y.T @ unit(lines.float())) / count.clamp_min(1.0)[:, None]  # (C, d)
-    means = means - means[described].mean(dim=0) if described.any() else means
-    return torch.where(described[:, None], means, 0.0)
+    means = z.new_zeros(num_classes, z.shape[1]).index_add(0, y, z) / count.clamp_min(1)[:, None]  # (C, d)
+    if described.sum() < 2:
+        return torch.zeros_like(means)
+    return torch.where(described[:, None], unit(means - means[described].mean(dim=0)), 0.0)
 
 
-def gate(embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, num_classes: int) -> float:
-    """w, the posterior probability that the descriptions inform about the labels.
+def gate(embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, num_classes: int) -> Gate:
+    """How far the labels of documents confirm the descriptions.
 
     Args:
         embeddings: (n, d) of documents, those without a label (-1) too: they center the embeddings.
         labels: (n,).
-        lines: (k, d) embeddings of the lines.
+        lines: (k, d) embeddings of the lines; k may be 0.
         classes: (k,) their classes.
         num_classes: C.
-
-    Returns:
-        From 0 to 1; 1 where no described class has a labeled document.
     """
     if not len(lines):
-        return 0.0
-    described = torch.zeros(num_classes, dtype=torch.bool)
-    described[classes.cpu().long()] = True
-    y = labels.cpu().long()
-    known = (y >= 0) & described[y.clamp_min(0)]
-    if not known.any() or described.sum() < 2:
-        return 1.0
+        return Gate(0.0, 0.0)
+    e = directions(lines, classes, num_classes)
+    described = torch.bincount(classes.cpu().long(), minlength=num_classes) > 0  # (C,)
+    y, c = labels.cpu().long(), int(described.sum())
+    checked = (y >= 0) & described[y.clamp_min(0)]
+    if not checked.any() or c < 2:
+        return Gate(1.0, 1.0, classes=c)
     z = unit(embeddings.detach().float())
-    m = class_means(lines, classes, num_classes)[described]  # (C', d)
-    place = described.long().cumsum(0) - 1  # (C,) of a class among the described ones
-    log_p = torch.log_softmax(STRENGTH * (z[known] - z.mean(dim=0)) @ m.T, dim=1).cpu()  # (n', C')
-    evidence = (log_p.gather(1, place[y[known]][:, None]) + math.log(int(described.sum()))).sum()
-    return float(torch.sigmoid(evidence))
+    x = (z[checked] - z.mean(dim=0)).cpu()  # (l, d)
+    e, y = e[described].cpu(), (described.long().cumsum(0) - 1)[y[checked]]  # (C', d), (l,) among the described classes
+    cosine = x @ e.T  # (l, C')
+    chance = _log_likelihood(STRENGTH * cosine, y) + len(y) * math.log(c)
+    count = torch.bincount(y, minlength=c)  # (C',)
+    again, odds, labels_alone = count[y] > 1, chance, None  # (l,) is there another label of its class?
+    if again.any():
+        with_lines, without = (
+            max(_log_likelihood(s * near[again], y[again]) for s in SCALES)
+            for near in (_left_out_means(x, y, e, 1.0), _left_out_means(x, y, e, 0.0))
+        )
+        labels_alone = with_lines - without
+        odds = min(chance, labels_alone)
+    right = int((cosine.argmax(dim=1) == y).sum())
+    return Gate(_sigmoid(CAUTION * odds), _sigmoid(CAUTION * chance), chance, labels_alone, right, len(y), c)
+
+
+def class_weights(found: Gate, labels: Tensor, num_classes: int) -> Tensor:
+    """W (C,) of each class, where documents have the labels (n,), -1 for none."""
+    labeled = torch.bincount(labels[labels >= 0].cpu().long(), minlength=num_classes) > 0
+    return torch.where(labeled, found.weight, found.unlabeled_weight)
+
+
+def _sigmoid(odds: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-SURE, min(SURE, odds))))
+
+
+def _left_out_means(x: Tensor, y: Tensor, e: Tensor, lines: float) -> Tensor:
+    """m_ic (l, C'): each text's product with the mean of each class without itself, a description counting `lines`."""
+    own = one_hot(y, len(e), x.dtype)  # (l, C')
+    sums = x @ (own.T @ x).T - own * x.square().sum(dim=1, keepdim=True) + lines * (x @ e.T)
+    count = own.sum(dim=0) - own + lines
+    near = torch.where(count > 0, sums / count.clamp_min(1.0), 0.0)
+    return near.masked_fill(own.sum(dim=0) == 0, -torch.inf)  # a class without any label takes no part
+
+
+def _log_likelihood(logits: Tensor, y: Tensor) -> float:
+    """Of the classes y (l,) under logits (l, C')."""
+    return float(torch.log_softmax(logits.double(), dim=1).gather(1, y[:, None]).sum())
 
 
 def informed_probe(
@@ -85,7 +132,7 @@ def informed_probe(
     classes: Tensor,
     num_classes: int,
     *,
-    weight: float | None = None,
+    weight: Tensor | None = None,
 ) -> Probe:
     """The linear head from labeled documents and descriptions.
 
@@ -95,7 +142,7 @@ def informed_probe(
         lines: (k, d) embeddings of the lines.
         classes: (k,) their classes.
         num_classes: C.
-        weight: w; by `gate` when left out.
+        weight: w (C,); by `gate` when left out.
 
     Returns:
         The logistic regression on the labels alone where w is 0 or there is no line.
@@ -104,14 +151,23 @@ def informed_probe(
         ValueError: neither labels nor descriptions are there, or shapes disagree.
     """
     if weight is None:
-        weight = gate(embeddings, labels, lines, classes, num_classes)
-    labeled = labels >= 0
+        weight = class_weights(gate(embeddings, labels, lines, classes, num_classes), labels, num_classes)
+    z, y, weights = known(embeddings, labels, lines, classes, weight)
+    mean = STRENGTH * weight[:, None] * directions(lines, classes, num_classes).cpu()  # (C, d)
+    return soft_probe(z, torch.zeros(0, num_classes), weights, classes=y, prior_mean=mean)
+
+
+def known(
+    embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labeled documents, then lines: unit embeddings (l + k, d), classes (l + k,) and weights (l + k,).
+
+    The lines of a class have its weight together. Arguments as in `informed_probe`.
+    """
+    labeled, classes = labels >= 0, classes.long()
     z = torch.cat([unit(embeddings[labeled].detach().float()), unit(lines.detach().float())])
-    targets = one_hot(torch.cat([labels[labeled].long(), classes.long()]), num_classes, torch.float32)  # (n + k, C)
-    per_class = torch.bincount(classes.long(), minlength=num_classes).clamp_min(1).to(z.dtype)
-    weights = torch.cat([torch.ones(int(labeled.sum())), weight / per_class[classes.long()]])  # (n + k,)
-    mean = weight * STRENGTH * class_means(lines, classes, num_classes)  # (C, d)
-    return soft_probe(z, targets, weights, prior_mean=mean)
+    each = weight[classes] / torch.bincount(classes)[classes] if len(classes) else torch.zeros(0)
+    return z, torch.cat([labels[labeled].long(), classes]), torch.cat([torch.ones(int(labeled.sum())), each])
 
 
 def cross_fitted(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.inference.predictors import PREDICTORS
 
-FORMAT = 3
+FORMAT = 4
 REPAIR = "copy the run folder again or train anew; if it was changed on purpose, `graphloss verify RUN --seal`"
 LARGEST_SIGMA = 1e18
 """Beyond it, and below its inverse, σ² leaves what float32 can hold."""
@@ -129,17 +130,24 @@ def _faults(info: Mapping[str, Any]) -> list[str]:
     elif not finished and not {"source", "fingerprint"} <= data.keys():
         found.append("expected data with a source and a fingerprint")
     if finished:
-        found += _predictor_faults(info["predictor"]) + _description_faults(info.get("described", {}))
+        found += _predictor_faults(info["predictor"]) + _description_faults(info.get("described"))
     return found
 
 
 def _description_faults(described: Any) -> list[str]:
-    lines, weight = (described.get(k) for k in ("lines", "weight")) if isinstance(described, dict) else (0, "")
-    whole = isinstance(lines, int) and not isinstance(lines, bool) and lines >= 0
-    share = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= 1
-    if (lines is None or whole) and (weight is None or share):
+    if described is None:
         return []
-    return [f"expected described with lines, a whole number, and a weight from 0 to 1, got {described!r:.60}"]
+    numbers = {"lines": math.inf, "weight": 1, "unlabeled_weight": 1, "right": math.inf, "checked": math.inf}
+    found = described if isinstance(described, dict) else {}
+    whole = all(_number(found.get(name)) and 0 <= found[name] <= most for name, most in numbers.items())
+    evidence = _number(found.get("over_chance")) and (found.get("over_labels") is None or _number(found["over_labels"]))
+    if whole and evidence and isinstance(found.get("texts"), dict) and isinstance(found.get("classes"), int):
+        return []
+    return [f"expected described with {', '.join(numbers)}, evidence and texts, got {described!r:.60}"]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _predictor_faults(chosen: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from graphloss.inference.arrays import as_classes, as_matrix, unit_rows
 from graphloss.losses.graph import unit
+from graphloss.losses.propagation import one_hot
 from graphloss.text.selection import deal
 
 if TYPE_CHECKING:
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 ITERATIONS = 200
 """Of L-BFGS; a fit takes 30 to 150."""
 
+ENTRIES = 2**24
+"""Probabilities computed at once: 64 MB."""
+
 
 def soft_probe(
     embeddings: torch.Tensor,
     targets: torch.Tensor,
     weights: torch.Tensor,
     *,
+    classes: Tensor | None = None,
     inverse_regularization: float = 10.0,
     tolerance: float = 1e-5,
     prior_mean: Tensor | None = None,
@@ -45,8 +50,9 @@ def soft_probe(
 
     Args:
         embeddings: (n, d), scaled to unit length here.
-        targets: (n, C) probabilities.
+        targets: (n, C) probabilities; with `classes` the (n - l, C) of the rows after the first l.
         weights: (n,), not negative; documents of weight 0 are left out.
+        classes: (l,) classes of the first l rows, where a target of one number saves memory.
         inverse_regularization: scikit-learn's C, for weights that count documents.
         tolerance: of the largest entry of the mean loss's gradient.
         prior_mean: (C, d) that the penalty pulls the weights to; zeros when left out.
@@ -54,8 +60,8 @@ def soft_probe(
     Raises:
         ValueError: if shapes disagree, something is not finite or negative, or all weights are 0.
     """
-    n = len(embeddings)
-    if targets.dim() != 2 or len(targets) != n or weights.shape != (n,):
+    n, y = len(embeddings), torch.zeros(0, dtype=torch.long) if classes is None else classes.long()
+    if targets.dim() != 2 or len(y) + len(targets) != n or weights.shape != (n,):
         raise ValueError(
             f"expected targets ({n}, classes) and weights ({n},), one row an embedding, came {tuple(targets.shape)} "
             f"and {tuple(weights.shape)}"
@@ -67,36 +73,64 @@ def soft_probe(
     used = weights > 0
     if not used.any():
         raise ValueError("expected at least one document with a weight above 0 to fit the probe on, came none")
-    z, t, share = unit(embeddings[used].detach().float()), targets[used].float(), weights[used].float()
+    z, share = unit(embeddings[used].detach().float()), weights[used].float()
     total = share.sum()
     share = share / total  # (m,)
-    present = (share @ t > 0).nonzero()[:, 0]
-    t = t[:, present]  # (m, c)
+    y, t = y[used[: len(y)]].to(z.device), targets[used[len(y) :]].float()
+    mass = (share[len(y) :] @ t).index_add(0, y, share[: len(y)])  # (C,)
+    present = (mass > 0).nonzero()[:, 0]
+    y, t = torch.searchsorted(present, y), t if len(present) == t.shape[1] else t[:, present]  # (l,), (m - l, c)
 
     mean = torch.zeros(len(present), z.shape[1]) if prior_mean is None else prior_mean[present.to(prior_mean.device)]
     mean = mean.to(z)  # (c, d)
-    w = torch.zeros_like(mean, requires_grad=True)  # away from the mean
-    b = torch.zeros(len(present), device=z.device, requires_grad=True)
+    w = torch.zeros_like(mean)  # away from the mean
+    b = torch.zeros(len(present), device=z.device)
     # scikit-learn holds two classes by one vector v; ours are v / 2 and -v / 2, whose squares sum to half of its own
-    decay = (2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total)
+    decay = float((2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total))
     search = torch.optim.LBFGS(
         [w, b], max_iter=ITERATIONS, tolerance_grad=tolerance, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
     def loss() -> torch.Tensor:
-        search.zero_grad()
-        log_p = torch.log_softmax(z @ (mean + w).T + b, dim=1)  # (m, c)
-        value = -((t * log_p).sum(dim=1) * share).sum() + decay * w.square().sum()
-        value.backward()
-        return value
+        value, grad_w, grad_b = cross_entropy(z, mean + w, b, y, t, share)
+        w.grad, b.grad = grad_w + 2.0 * decay * w, grad_b
+        return value + decay * w.square().sum()
 
     if len(present) > 1:
-        with torch.enable_grad():
-            search.step(loss)
+        search.step(loss)
     weight = torch.zeros(targets.shape[1], z.shape[1])
     bias = torch.full((targets.shape[1],), ABSENT_BIAS)
-    weight[present.cpu()], bias[present.cpu()] = (mean + w).detach().cpu(), b.detach().cpu()
+    weight[present.cpu()], bias[present.cpu()] = (mean + w).cpu(), b.cpu()
     return Probe(weight, bias)
+
+
+@torch.no_grad()
+def cross_entropy(
+    z: Tensor, weight: Tensor, bias: Tensor, classes: Tensor, targets: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """sum_i share_i H(T_i, softmax(W z_i + b)) and its gradients by W and b, `ENTRIES` probabilities at a time.
+
+    Args:
+        z: (n, d).
+        weight: (C, d).
+        bias: (C,).
+        classes: (l,) of the first l rows.
+        targets: (n - l, C) of the others.
+        share: (n,).
+    """
+    value, grad_w, grad_b = share.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
+    hard = len(classes)
+    for rows in torch.arange(len(z), device=z.device).split(max(1, ENTRIES // len(bias))):
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        soft = targets[max(0, first - hard) : max(0, last - hard)]
+        t = torch.cat([one_hot(classes[first:last], len(bias), z.dtype), soft])  # (r, C)
+        log_p = torch.log_softmax(z[first:last] @ weight.T + bias, dim=1)  # (r, C)
+        s = share[first:last, None]
+        value -= (s * t * log_p).sum()
+        by_logits = s * (log_p.exp() * t.sum(dim=1, keepdim=True) - t)  # (r, C)
+        grad_w += by_logits.T @ z[first:last]
+        grad_b += by_logits.sum(dim=0)
+    return value, grad_w, grad_b
 
 
 ABSENT_BIAS = -1e4
@@ -117,10 +151,12 @@ class Probe:
 
     def probabilities(self, embeddings: Array) -> torch.Tensor:
         """Class probabilities (n, C), float32 on the CPU, for embeddings (n, d) of any length and float type."""
-        import torch
+        return torch.softmax(self.logits(embeddings), dim=1)
 
+    def logits(self, embeddings: Array) -> torch.Tensor:
+        """Logarithms of the probabilities, up to a number a row."""
         z = torch.from_numpy(unit_rows(embeddings))  # (n, d)
-        return torch.softmax(z @ self.weight.T + self.bias, dim=1)  # (n, C)
+        return z @ self.weight.T + self.bias  # (n, C)
 
 
 def linear_probe(
@@ -207,8 +243,3 @@ def cross_fitted(
             found[inside] = torch.bincount(labels, minlength=classes).float() / len(labels)
         on_fold()
     return found
-
-
-def regression_on(z: Tensor, y: Tensor, given: Tensor) -> Probe:
-    """The regression on the rows of z (n, d) and one-hot y (n, C) that are `given` (n,)."""
-    return soft_probe(z[given], y[given], z.new_ones(int(given.sum())))

@@ -1,9 +1,8 @@
-"""Self-training after fine-tuning: unlabeled documents improve the head, and answer as neighbors beside it.
+"""Self-training after fine-tuning: unlabeled documents improve the head, and predict as neighbors beside it.
 
-The labels shape the encoder. Its embeddings of all documents, joined with their nearest neighbors in the corpus graph,
-carry the labels to the unlabeled documents as pseudo-labels, and the head is refitted on them (`pseudo_labels`). In
-prediction, up to half of the probability comes from a new document's nearest neighbors: their labels, and for unlabeled
-ones the head's predictions.
+The labels shape the encoder; its embeddings of all documents and of the descriptions give the head (`informed_head`).
+In prediction, up to half of the probability comes from a new document's nearest neighbors: their labels, and for
+unlabeled ones the head's predictions.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from graphloss.inference.informed_head import informed_head, trust
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.pseudo_labels import class_assortativity, self_train, self_training_weight
-from graphloss.losses.graph import unit
 
 LARGEST_NEIGHBOR_WEIGHT = 0.5
 """Largest weight of the neighbors in a prediction."""
@@ -32,53 +30,63 @@ class SelfTrainingSummary:
 
     Attributes:
         documents: how many were unlabeled.
-        agreement: Cohen's kappa of graph and regression on them, from 0 to 1.
         shares: estimated class prior (C,) among them.
-        trust: weight of the refitted head, from 0 to 1: less with fewer documents or less agreement.
+        trust: weight of the refitted head, from 0 to 1: less with fewer documents.
     """
 
     documents: int
-    agreement: float
     shares: list[float]
     trust: float
 
 
 def self_train_head(
-    predictor: Predictor, unlabeled: Tensor, regression: Probe | None = None
+    predictor: Predictor,
+    unlabeled: Tensor,
+    lines: Tensor | None = None,
+    classes: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    support_lines: int = 0,
+    fallback: Probe | None = None,
 ) -> tuple[Predictor, SelfTrainingSummary]:
     """Refit the head of a predictor with unlabeled documents; several processes share the search for neighbors.
 
-    The refitted head has the weight `trust`, at the cost of the old head and of the graph's share alike. The neighbors
-    have the weight ``LARGEST_NEIGHBOR_WEIGHT · trust · r² · self_training_weight(m)``: r, Newman's assortativity, is
-    the correlation of the classes at the two ends of an edge, r² the part of one that the other explains.
+    The refitted head has the weight t = `trust`, at the cost of the old head and of the graph's share alike. The
+    neighbors have the weight ``LARGEST_NEIGHBOR_WEIGHT · t · r²``: r, Newman's assortativity, is the correlation of the
+    classes at the two ends of an edge, r² the part of one that the other explains.
 
     Args:
-        predictor: of n labeled documents.
-        unlabeled: (m, d) unit-length embeddings.
-        regression: what predicts from labels and descriptions alone; by default a regression on the support.
+        predictor: of labeled documents.
+        unlabeled: (m, d) unit-length embeddings; m at least 1.
+        lines: (k, d) embeddings of description lines; none where left out.
+        classes: (k,) their classes.
+        weight: w (C,) of the lines, see `descriptions.gate`; zeros where left out.
+        support_lines: how many of the predictor's documents are lines; they come first and are left out.
+        fallback: the old head; the regression on labels and lines when left out.
 
     Returns:
         The predictor with its new head and at most `KEPT_DOCUMENTS` of the documents beside it, and a summary.
     """
     unlabeled = unlabeled.to(predictor.support)
-    z = torch.cat([predictor.support, unlabeled])  # (n + m, d)
-    labels = torch.cat([predictor.support_labels.long(), torch.full((len(unlabeled),), -1)])  # (n + m,)
-    own = Probe(predictor.weight, predictor.bias)
-    probe, learned = self_train(z, labels, len(predictor.weight), otherwise=own, regression=regression, shared=True)
-    what = SelfTrainingSummary(len(unlabeled), learned.agreement, learned.prior.tolist(), learned.trust)
-    if learned.trust == 0.0:
-        return predictor, what
-    r = class_assortativity(learned, probe.probabilities(unit(z)))
-    neighbor_weight = LARGEST_NEIGHBOR_WEIGHT * learned.trust * r**2 * self_training_weight(len(unlabeled))
-    taught = replace(
+    z = torch.cat([predictor.support[support_lines:], unlabeled])  # (n + m, d)
+    labels = predictor.support_labels[support_lines:].long()
+    labels = torch.cat([labels, torch.full((len(unlabeled),), -1)])  # (n + m,)
+    if lines is None or classes is None or weight is None:
+        lines, classes, weight = z[:0], labels[:0], torch.zeros(len(predictor.weight))
+    probe, prior, r = informed_head(
+        z, labels, lines, classes, len(weight), weight=weight, fallback=fallback, shared=True
+    )
+    t = trust(len(unlabeled))
+    neighbor_weight = LARGEST_NEIGHBOR_WEIGHT * t * r**2
+    refitted = replace(
         predictor,
         weight=probe.weight,
         bias=probe.bias,
-        graph_share=(1.0 - learned.trust) * predictor.graph_share,
+        graph_share=(1.0 - t) * predictor.graph_share,
         unlabeled_support=_some(unlabeled).half().float() if neighbor_weight else None,  # as a run folder keeps it
         neighbor_weight=neighbor_weight,
     )
-    return taught, what
+    return refitted, SelfTrainingSummary(len(unlabeled), prior.tolist(), t)
 
 
 def _some(rows: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
-    described = min(info.get("described", {}).get("lines", 0), len(predictor.support))
+    described = min((info.get("described") or {"lines": 0})["lines"], len(predictor.support))
     return info, FittedModel(encoder, predictor, info["labels"], texts, seed, described)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphloss.inference.gate import Gate
 from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
@@ -116,7 +117,7 @@ No file here needs pickle. {_texts(info)}
 ## Labels
 
 {len(labels)}: {shown}{more}
-
+{_described(info.get("described"))}
 ## Scores
 
 On the {split} split; the probe is a logistic regression on the embeddings of the encoder before training.
@@ -128,6 +129,13 @@ On the {split} split; the probe is a logistic regression on the embeddings of th
 Trained with {how or "the default settings"}. All settings and versions are in `graphloss.json`, details in
 `report.html`.
 """
+
+
+def _described(described: Mapping[str, Any] | None) -> str:
+    if not described:
+        return ""
+    used = f"{described['lines']:,} lines of description" if described["lines"] else "No line of description"
+    return f"\n{used} took part in the training: {Gate.of(described)}.\n"
 
 
 def _prediction(predictor: Mapping[str, Any]) -> str:

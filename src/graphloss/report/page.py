@@ -14,6 +14,7 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.inference import storage
+from graphloss.inference.gate import Gate
 from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
@@ -81,6 +82,13 @@ def render(
             "by descending score, as `graphloss audit` lists them. Each was scored without its own label. Open one to "
             "see the documents behind the proposed label, and each one's share of its probability.",
             tables.suspects(suspects[:SUSPECTS]),
+        )
+    if described := info.get("described"):
+        part = f"{described['lines']:,} lines" if described["lines"] else "None"
+        page.section(
+            "Descriptions",
+            f"What was said of each class. {part} took part as documents: {Gate.of(described)}.",
+            tables.descriptions(described["texts"]),
         )
     page.section("Settings and environment", "", tables.details(info))
     return page.render(

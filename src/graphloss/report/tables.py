@@ -145,6 +145,15 @@ def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="scroll tall">{table}</div>'
 
 
+def descriptions(texts: Mapping[str, Sequence[str]]) -> str:
+    """A row a described class: its name and its lines."""
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td class="text">{"<br>".join(map(html.escape, lines))}</td></tr>'
+        for name, lines in texts.items()
+    )
+    return f'<div class="scroll tall"><table><tbody>{body}</tbody></table></div>'
+
+
 def details(info: Mapping[str, Any]) -> str:
     """Everything needed to repeat the run, folded: data, encoder, settings, versions, machine."""
     blocks = []

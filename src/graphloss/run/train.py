@@ -128,18 +128,22 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
+    from graphloss.inference.gate import UNCHECKED
     from graphloss.training import checkpoints
     from graphloss.training.fit import fit
 
     for path in checkpoints.damaged(folder / storage.CHECKPOINTS):
         screen.warn(f"{path}: damaged, so that training goes on from before it")
-    return fit(
+    fitted = fit(
         encoder,
         checked,
         folder=folder / storage.CHECKPOINTS,
         callbacks=[screen.watch(lambda history: storage.write_metrics(folder, history))] if distributed.first() else [],
         progress=screen.shows(len(checked.documents)),
     )
+    if fitted.descriptions and fitted.descriptions.unchecked:
+        screen.warn(UNCHECKED)
+    return fitted
 
 
 def _judged(corpus: Corpus) -> tuple[str, Documents]:

@@ -21,7 +21,8 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
-from graphloss.inference.descriptions import gate, informed_probe
+from graphloss.inference.descriptions import class_weights, gate, informed_probe
+from graphloss.inference.gate import Gate
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a headless encoder between epochs
-INFORMS = 0.5  # of the gate: descriptions that inform more likely than not take part
+CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
@@ -85,7 +86,8 @@ def fit(
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     set_seed(settings.seed)
     known = _start(encoder, checked, progress)
-    train = known.lines + documents
+    lines = checked.descriptions if known.gate.informs else Documents([], [])
+    train = lines + documents
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, known.probe)
         trainer.began = began
@@ -96,16 +98,23 @@ def fit(
         )
     taught = None
     if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):  # read once: not remembered
-        probe = known.refitted(predictor.support, predictor.support_labels, len(label_names))
-        z = encode(encoder, unlabeled, progress=progress, shared=True)
-        predictor, taught = self_train_head(predictor, z, probe)
+        predictor, taught = self_train_head(
+            predictor,
+            encode(encoder, unlabeled, progress=progress, shared=True),
+            encode(encoder, checked.descriptions.texts, shared=True),
+            torch.tensor(checked.descriptions.labels, dtype=torch.long),
+            weight=known.weight,
+            support_lines=len(lines),
+            fallback=Probe(predictor.weight, predictor.bias) if documents.known else None,
+        )
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         model=FittedModel(
-            encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(known.lines)
+            encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(lines)
         ),
-        description_weight=known.weight,
+        descriptions=known.gate if checked.descriptions else None,
+        lines=_by_class(checked.descriptions, label_names),
         self_training=taught,
         history=history,
         best_epoch=best["epoch"] if best else None,
@@ -115,35 +124,34 @@ def fit(
 
 @dataclass(frozen=True)
 class _Known:
-    """What descriptions add before training: their lines, the gate's w, and the head that begins from both.
+    """What is known of the descriptions before training: their gate, and the head that begins from labels and them."""
 
-    Without descriptions, or where they do not inform, there are no lines and no such head.
-    """
-
-    lines: Documents
-    weight: float | None = None
+    gate: Gate
+    weight: torch.Tensor
     probe: Probe | None = None
 
-    def refitted(self, support: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe | None:
-        """The informed probe on a support whose first rows are the lines; None without descriptions that inform."""
-        if self.weight is None or not len(self.lines):
-            return None
-        k = len(self.lines)
-        return informed_probe(support[k:], labels[k:], support[:k], labels[:k].long(), classes, weight=self.weight)
+
+def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text, place in zip(lines.texts, lines.labels, strict=True):
+        found.setdefault(label_names[place], []).append(text)
+    return found
 
 
 def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Known:
-    nothing, descriptions, classes = Documents([], []), checked.descriptions, len(checked.label_names)
+    descriptions, documents, classes = checked.descriptions, checked.documents, len(checked.label_names)
     if not descriptions:
-        return _Known(nothing)
-    sample = checked.documents.labeled(max(SAMPLE, classes), seed=checked.settings.seed)
-    z = encode(encoder, sample.texts, progress=progress, shared=True)
+        return _Known(Gate(0.0, 0.0), torch.zeros(classes))
+    sample = documents.labeled(max(SAMPLE, classes), seed=checked.settings.seed)
+    rest = documents.unlabeled().texts
+    some = np.random.default_rng(checked.settings.seed).permutation(len(rest))[:CENTERING]
+    z = encode(encoder, sample.texts + [rest[row] for row in some], progress=progress, shared=True)
     lines = encode(encoder, descriptions.texts, shared=True)
-    labels, described = torch.tensor(sample.labels, dtype=torch.long), torch.tensor(descriptions.labels)
-    weight = gate(z, labels, lines, described, classes)
-    if weight < INFORMS:
-        return _Known(nothing, weight)
-    return _Known(descriptions, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
+    labels = torch.tensor(sample.labels + [-1] * len(some), dtype=torch.long)
+    described = torch.tensor(descriptions.labels)
+    found = gate(z, labels, lines, described, classes)
+    weight = class_weights(found, torch.tensor(documents.labels), classes)
+    return _Known(found, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
 
 
 def _trainer(

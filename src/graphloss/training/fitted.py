@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from graphloss.inference.gate import Gate
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.text.sources import name_to_keep
@@ -26,7 +27,8 @@ class Fitted:
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
-        description_weight: w of the descriptions, from 0 to 1; None without any.
+        descriptions: how far the labels confirm the descriptions; None without any.
+        lines: class -> its description.
     """
 
     model: FittedModel
@@ -34,7 +36,8 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: float | None = None
     seconds: float | None = None
-    description_weight: float | None = None
+    descriptions: Gate | None = None
+    lines: dict[str, list[str]] = field(default_factory=dict)
 
     def info(self, settings: TrainSettings, run: Path) -> dict[str, Any]:
         """What `graphloss.json` in the folder `run` says of this model."""
@@ -57,7 +60,8 @@ class Fitted:
             "self_training": self.self_training
             and asdict(self.self_training)
             | {"shares": dict(zip(map(str, model.labels), self.self_training.shares, strict=True))},
-            "described": {"lines": model.descriptions, "weight": self.description_weight},
+            "described": self.descriptions
+            and {"lines": model.descriptions, "texts": self.lines} | asdict(self.descriptions),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
@@ -65,11 +69,12 @@ class Fitted:
     @classmethod
     def of(cls, info: Mapping[str, Any], model: FittedModel) -> Self:
         """From what `info` wrote, and the model beside it."""
-        found = info.get("self_training")
+        found, described = info.get("self_training"), info.get("described")
         return cls(
             model,
             SelfTrainingSummary(**found | {"shares": [*found["shares"].values()]}) if found else None,
             best_epoch=info.get("best_epoch"),
             seconds=info.get("seconds"),
-            description_weight=info.get("described", {}).get("weight"),
+            descriptions=Gate.of(described) if described else None,
+            lines=described["texts"] if described else {},
         )
