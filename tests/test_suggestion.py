@@ -67,6 +67,7 @@ class TestCover:
         x = directions(z, z[:0])
         exact = greedy_cover(x, x[:0], 20)
         monkeypatch.setattr(facility_location, "EXACT_TEXTS", 200)
+        monkeypatch.setattr(facility_location, "SAMPLE", 200)
         found = greedy_cover(x, x[:0], 20)
         assert found == greedy_cover(x, x[:0], 20) != greedy_cover(x, x[:0], 20, seed=1)
         value = [float((x @ x[one.chosen].T).amax(dim=1).clamp_min(0).mean()) for one in (exact, found)]

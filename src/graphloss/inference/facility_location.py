@@ -10,7 +10,7 @@ labeled texts, S the chosen ones, w (n,) weights::
 F is monotone and submodular, so that the greedy order, the largest gain next, has at least the part 1 - 1/e of the best
 F at every length (Nemhauser, Wolsey, Fisher 1978): one may stop anywhere. A gain only falls while S grows, so that an
 old one is an upper bound, and only the texts at the head of the queue are computed anew (Minoux 1978). Nothing of n
-times n is held. In a pile of more than `EXACT_TEXTS` the sums run over so many drawn at random; any text can be chosen.
+times n is held. In a pile of more than `EXACT_TEXTS` the sums run over `SAMPLE` drawn at random; any text can be chosen.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from graphloss.losses.graph import unit
 FLATTENING = 0.5
 """Chosen on ten data sets (docs/research/suggestions.md)."""
 
-EXACT_TEXTS = 20_000
-"""Texts up to which the sums run over all."""
+EXACT_TEXTS, SAMPLE = 20_000, 5_000
+"""Texts up to which the sums run over all, and how many drawn at random they run over beyond."""
 
 NEAR_DUPLICATE = 0.95
 """Similarity to a chosen or labeled text from which on a text is not chosen."""
@@ -70,7 +70,7 @@ def greedy_cover(x: Tensor, labeled: Tensor, count: int, *, weights: Tensor | No
         labeled: (l, d) of the texts of L; their near-duplicates in the pile, themselves among them, are not chosen.
         count: texts to choose.
         weights: (n,) w, positive; those above when left out.
-        seed: of the draw beyond `EXACT_TEXTS`.
+        seed: of the draw of `SAMPLE` texts.
 
     Returns:
         The same for the same input, of equal gains the earlier text; fewer than `count` where only near-duplicates of
@@ -79,16 +79,16 @@ def greedy_cover(x: Tensor, labeled: Tensor, count: int, *, weights: Tensor | No
     n = len(x)
     rows = torch.arange(n)
     if n > EXACT_TEXTS:
-        rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:EXACT_TEXTS].sort().values
+        rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
     t = x[rows]  # (r, d) the texts that the sums run over
-    w = (_flattening(t) if weights is None else weights[rows]).double()  # (r,)
+    w = _flattening(t) if weights is None else weights[rows]  # (r,)
     w = w / w.sum()
     nearest = nearest_labeled(x, labeled)  # (n,)
     free, c = nearest < NEAR_DUPLICATE, nearest[rows]  # (n,), (r,)
 
     def gains(places: Tensor) -> list[float]:
-        added = (t @ x[places].T - c[:, None]).clamp_min(0.0)  # (r, b)
-        return [round(gain, DIGITS) for gain in (w @ added.double()).tolist()]
+        added = (t @ x[places].T).sub_(c[:, None]).clamp_min_(0.0)  # (r, b)
+        return [round(gain, DIGITS) for gain in (w @ added).tolist()]
 
     queue = [
         (-gain, place)
