@@ -27,8 +27,8 @@ from graphloss.errors import InputError
 from graphloss.research.tuning import cross_validation, folds, sampler
 from graphloss.research.tuning import search as tuning
 from graphloss.research.tuning.command import settings_file
-from graphloss.research.tuning.cross_validation import Curve, standing, try_settings, worth
-from graphloss.research.tuning.folds import FOLDS, folds_of, natural, objective_for
+from graphloss.research.tuning.cross_validation import Curve, final_score, score_so_far, try_settings
+from graphloss.research.tuning.folds import FOLDS, as_metric, folds_of, objective_for
 from graphloss.research.tuning.sampler import STARTUP, WARM_UP
 from graphloss.research.tuning.search import Tuned, Watcher, tune
 from graphloss.research.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
@@ -97,7 +97,7 @@ def test_the_space_of_a_loss(loss: str, mode: str, names: set[str]) -> None:
 def test_given_settings_are_not_searched() -> None:
     space = space_for("gloss", "combined")
     assert set(remaining(space, ["sigma", "alpha", "epochs"])) == {"learning_rate", "weight"}
-    with pytest.raises(InputError, match="nothing is left to search: learning_rate"):
+    with pytest.raises(InputError, match="no setting to search: learning_rate"):
         remaining(space, list(space))
     with pytest.raises(InputError, match="no loss 'glos'"):
         space_for("glos", "combined")
@@ -131,30 +131,30 @@ def test_folds_are_disjoint_stratified_and_keep_the_unlabeled(seed: int) -> None
     labeled = {text for text, label in everything.items() if label >= 0}
     lonely = {text for text, label in everything.items() if label >= 0 and [*everything.values()].count(label) == 1}
     assert len(made) == FOLDS and len(lonely) >= 1
-    judged = [text for fold in made for text in fold.judged.texts]
-    assert sorted(judged) == sorted(labeled - lonely)  # each once
+    held_out = [text for fold in made for text in fold.held_out.texts]
+    assert sorted(held_out) == sorted(labeled - lonely)  # each once
     for fold in made:
-        learned, asked = {*fold.train.texts}, {*fold.judged.texts}
-        assert learned | asked == {*everything} and not learned & asked
-        for part in (fold.train, fold.judged):
+        trained, scored = {*fold.train.texts}, {*fold.held_out.texts}
+        assert trained | scored == {*everything} and not trained & scored
+        for part in (fold.train, fold.held_out):
             assert all(everything[text] == label for text, label in zip(part.texts, part.labels, strict=True))
-        assert set(fold.judged.labels) <= set(fold.train.labels)  # nothing is asked that could not be learned
+        assert set(fold.held_out.labels) <= set(fold.train.labels)  # every scored class is trained on
         for label in range(4):
-            count, whole = fold.judged.labels.count(label), [*everything.values()].count(label)
+            count, whole = fold.held_out.labels.count(label), [*everything.values()].count(label)
             assert math.floor(whole / FOLDS) <= count <= math.ceil(whole / FOLDS)
-    assert max(map(len, (f.judged for f in made))) - min(map(len, (f.judged for f in made))) <= 1
+    assert max(map(len, (f.held_out for f in made))) - min(map(len, (f.held_out for f in made))) <= 1
     assert folds_of(train, held, seed=seed) == made
     assert folds_of(train, held, seed=seed + 1) != made
 
 
-def test_as_many_documents_judge_as_it_takes() -> None:
+def test_as_many_documents_are_held_out_as_needed() -> None:
     def of(count: int) -> Documents:
         return Documents([f"{count} {row}" for row in range(count)], [row % 3 for row in range(count)])
 
     train, many = of(300), of(folds.ENOUGH)
     assert folds_of(train, many, seed=0) == [folds.Fold(train, many)]
-    assert [len(fold.judged) for fold in folds_of(train, of(100), seed=0)] == [100, 100]
-    assert [len(fold.judged) for fold in folds_of(of(1000), of(0), seed=0)] == [250]
+    assert [len(fold.held_out) for fold in folds_of(train, of(100), seed=0)] == [100, 100]
+    assert [len(fold.held_out) for fold in folds_of(of(1000), of(0), seed=0)] == [250]
     assert len(folds_of(of(150), of(50), seed=0)) == FOLDS
     with pytest.raises(InputError, match="no class has two labeled documents"):
         folds_of(Documents(["a", "b", "c"], [0, 1, -1]), Documents([], []), seed=0)
@@ -163,43 +163,43 @@ def test_as_many_documents_judge_as_it_takes() -> None:
 # Worth
 
 
-def literal_worth(curves: list[Curve]) -> tuple[float, float]:
+def literal_scores(curves: list[Curve]) -> tuple[float, float]:
     """One epoch for all folds, and each fold's own, document by document in plain Python."""
-    shortest = min(len(curve.judge) for curve in curves)
+    shortest = min(len(curve.selection) for curve in curves)
     total = sum(curve.weight for curve in curves)
-    means = [sum(curve.weight * curve.judge[e] for curve in curves) / total for e in range(shortest)]
+    means = [sum(curve.weight * curve.selection[e] for curve in curves) / total for e in range(shortest)]
     best = means.index(max(means))
-    own = sum(c.weight * c.value[c.judge.index(max(c.judge))] for c in curves) / total
+    own = sum(c.weight * c.value[c.selection.index(max(c.selection))] for c in curves) / total
     return sum(curve.weight * curve.value[best] for curve in curves) / total, own
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_worth_is_the_literal_mean(seed: int) -> None:
+def test_the_score_is_the_literal_mean(seed: int) -> None:
     rng = np.random.default_rng(seed)
     curves = []
     for _ in range(int(rng.integers(1, 5))):
         length = int(rng.integers(1, 7))
-        judge, value = rng.normal(size=(2, length)).tolist()
-        curves.append(Curve(int(rng.integers(1, 40)), judge, value))
-    together, own = literal_worth(curves)
-    assert worth(curves) == pytest.approx(together, rel=1e-12)
-    assert standing(curves) == pytest.approx(own, rel=1e-12)
+        selection, value = rng.normal(size=(2, length)).tolist()
+        curves.append(Curve(int(rng.integers(1, 40)), selection, value))
+    together, own = literal_scores(curves)
+    assert final_score(curves) == pytest.approx(together, rel=1e-12)
+    assert score_so_far(curves) == pytest.approx(own, rel=1e-12)
 
 
 def test_one_epoch_for_all_folds_does_not_reward_noise() -> None:
     rng = np.random.default_rng(0)
     gains = []
-    for _ in range(200):  # every epoch is worth 0, but for noise
+    for _ in range(200):  # every epoch has a true value of 0
         noise = rng.normal(size=(4, 10)).tolist()
         curves = [Curve(10, row, row) for row in noise]
-        gains.append((worth(curves), standing(curves)))
+        gains.append((final_score(curves), score_so_far(curves)))
     shared, own = np.mean(gains, axis=0)
     assert 0 < shared < 0.6 * own
 
 
 def test_few_labels_are_compared_by_log_loss() -> None:
     assert objective_for(FEW_LABELS) == "log_loss" and objective_for(FEW_LABELS + 1) == "macro_f1"
-    assert natural("log_loss", -0.5) == 0.5 and natural("macro_f1", 0.5) == 0.5
+    assert as_metric("log_loss", -0.5) == 0.5 and as_metric("macro_f1", 0.5) == 0.5
 
 
 # Trials
@@ -221,7 +221,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "STARTUP", 2)
 
 
-def test_a_training_is_judged_after_every_epoch_and_leaves_nothing(
+def test_a_training_is_scored_after_every_epoch_and_leaves_nothing(
     parts: Any, toy: Toy, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -234,7 +234,7 @@ def test_a_training_is_judged_after_every_epoch_and_leaves_nothing(
 
     made = folds_of(*parts, seed=0)[:3]
     options = {"encoder_source": str(tiny_encoder), "objective": "log_loss"}
-    # judged by log-loss, which hardly ever ties
+    # scored by log-loss, which hardly ever ties
     settings = settings_of(tiny_encoder, head_start="random", blend=0.5, epochs=2)
     found = try_settings(settings, made, toy.names, report=report, **options)
     assert [(fold, evaluation) for fold, evaluation, _ in seen] == [(f, e) for f in range(3) for e in range(2)]
@@ -264,11 +264,13 @@ def test_the_curve_is_that_of_a_plain_training(
     curves = []
     for number, fold in enumerate(made):
         encoder = load(str(tiny_encoder), max_length=32)
-        checked = preflight(check_settings(settings, fold.train, fold.judged, toy.names), encoder)
+        checked = preflight(check_settings(settings, fold.train, fold.held_out, toy.names), encoder)
         history = fit(encoder, checked, folder=tmp_path / str(number)).history
-        curves.append(Curve(len(fold.judged), [row["score"] for row in history], [-row["log_loss"] for row in history]))
+        curves.append(
+            Curve(len(fold.held_out), [row["score"] for row in history], [-row["log_loss"] for row in history])
+        )
     found = try_settings(settings, made, toy.names, encoder_source=str(tiny_encoder), objective="log_loss")
-    assert found == worth(curves)
+    assert found == final_score(curves)
 
 
 @pytest.mark.usefixtures("small")
@@ -488,7 +490,7 @@ def test_another_study_of_that_name_is_refused(parts: Any, toy: Toy, tiny_encode
     once = go(parts, toy, tiny_encoder, 1, storage=storage, settings=settings)
     more = go(parts, toy, tiny_encoder, 2, storage=storage, settings=settings)
     assert [row.number for row in more.rows] == [0, 1] and more.rows[0] == once.rows[0]
-    with pytest.raises(InputError, match=r"begun with other settings \(epochs\); give what"):
+    with pytest.raises(InputError, match=r"begun with other settings \(epochs\); use the same"):
         go(parts, toy, tiny_encoder, 3, storage=storage, settings=settings_of(tiny_encoder, epochs=2))
     with pytest.raises(InputError, match="begun with other data;"):
         go((parts[1], parts[0].labeled()), toy, tiny_encoder, 3, storage=storage, settings=settings)
@@ -507,8 +509,8 @@ def test_another_study_of_that_name_is_refused(parts: Any, toy: Toy, tiny_encode
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("study.db", "expected the URL of a data base"),
-        ("sqlite:///:memory:", "expected the URL of a data base that stays"),
+        ("study.db", "expected the URL of a persistent database"),
+        ("sqlite:///:memory:", "expected the URL of a persistent database"),
         ("sqlite:////no/such/folder/study.db", "cannot be used .*unable to open database file"),
         ("nosuch://host/name", "cannot be used .*nosuch"),
         ("postgresql+nosuchdriver://me:secret@host/name", "cannot be used|needs the Python package"),
@@ -529,7 +531,7 @@ def test_a_storage_that_is_lost_is_one_message(tmp_path: Path) -> None:
         (tmp_path / "s.db").write_bytes(b"not a data base any more" * 1000)
         return parabola(trial)
 
-    with pytest.raises(InputError, match=r"the storage cannot be used any more .* the same command goes on"):
+    with pytest.raises(InputError, match=r"the storage is no longer available .* run the same command again"):
         lost.run(lose)
 
 
@@ -603,7 +605,7 @@ def test_the_command_leaves_settings_that_train_takes(
     found = json.loads(said)
     assert found["trials"] == 2 and found["pruned"] == 0 and found["out"] == str(out)
     assert set(found["best"]) == {"learning_rate", "weight", "sigma"} and found["objective"] == "log_loss"
-    assert error.count("\n") > 5 and "Next:" in error and "cut short" not in error
+    assert error.count("\n") > 5 and "Next:" in error and "pruned" not in error
     assert {path.name for path in out.iterdir()} == {"best.toml", "trials.jsonl", "study.html", "study.db"}
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["number"] for row in rows] == [0, 1] and -max(row["score"] for row in rows) == found["value"]
@@ -640,28 +642,28 @@ def test_ctrl_c_leaves_the_best_so_far(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(cross_validation, "try_settings", interrupted)
-    asked = ("tune", data, "--trials", 2, "--out", out, "--json", *words(tiny_encoder))
-    code, said, error = call(*asked)
+    command = ("tune", data, "--trials", 2, "--out", out, "--json", *words(tiny_encoder))
+    code, said, error = call(*command)
     assert (
-        code == 130 and said == "" and f"the best so far is in {out / 'best.toml'}; the same command goes on" in error
+        code == 130 and said == "" and f"the best so far is in {out / 'best.toml'}; run the same command again" in error
     )
     assert (
         tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["learning_rate"] == TrainSettings().learning_rate
     )
     monkeypatch.setattr(cross_validation, "try_settings", real)
-    code, said, _ = call(*asked)
+    code, said, _ = call(*command)
     assert code == 0 and json.loads(said)["trials"] == 2 and json.loads(said)["failed"] == 1
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--learning-rate", 2e-4, "--weight", 0.5, "--sigma", 0.3, "--alpha", 1], "nothing is left to search"),
-        (["--storage", "study.db"], "expected the URL of a data base"),
+        (["--learning-rate", 2e-4, "--weight", 0.5, "--sigma", 0.3, "--alpha", 1], "no setting to search"),
+        (["--storage", "study.db"], "expected the URL of a persistent database"),
         (["--temperature", 0.5], "loss 'gloss' has no setting 'temperature'"),
         (["--model", "/no/such/encoder"], "no such folder"),
         (["--preset", "papper"], "no preset 'papper'"),
-        (["--out", "."], "holds other files"),
+        (["--out", "."], "contains other files"),
         (["--precision", "fp16", "--out", "tuned"], "fp16: needs a GPU"),
         (["--freeze", 9, "--out", "tuned"], "freeze 9: this encoder has"),
     ],

@@ -1,11 +1,11 @@
-"""A corpus into a folder with the best settings that a search has found: `graphloss tune`.
+"""`graphloss tune`: search on a corpus, and write the best settings to a folder.
 
     best.toml      the settings, for `graphloss train DATA --config best.toml`
-    trials.jsonl   one line a trial
+    trials.jsonl   one line per trial
     study.html     the trials over time and by setting
-    study.db       the study itself, unless another storage is named
+    study.db       the study itself, unless another storage is specified
 
-The first two are written anew after every trial, so that a search may be ended at any moment.
+The first two are rewritten after every trial, so a search may be ended at any moment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BEST, TRIALS, PAGE, DATABASE = "best.toml", "trials.jsonl", "study.html", "study
 
 def tune_corpus(
     source: str,
-    given: dict[str, Any],
+    specified: dict[str, Any],
     *,
     preset: Mapping[str, Any],
     trials: int,
@@ -44,36 +44,35 @@ def tune_corpus(
     out: Path | None,
     screen: Screen,
 ) -> dict[str, Any]:
-    """Search on a corpus, without its test documents, and leave a folder with the best settings.
+    """Search on a corpus, without its test documents, and write a folder with the best settings.
 
     Args:
         source: a file, a folder, a name or `hub:NAME`.
-        given: fields of `DataSettings` and `TrainSettings` by name, as far as the user gave them: not searched.
-        preset: fields of `TrainSettings` to begin with.
-        trials: complete and pruned trials that the study shall have.
-        timeout: seconds after which no further trial is begun.
-        storage: URL of a data base; None takes a file in the folder.
+        specified: fields of `DataSettings` and `TrainSettings` that the user specified, by name; not searched.
+        preset: default values for fields of `TrainSettings`.
+        trials: number of complete and pruned trials of the study.
+        timeout: seconds after which no further trial begins.
+        storage: URL of a database; None uses a file in the folder.
         study: its name there; None makes one of data, loss, mode and seed.
-        out: the folder; None takes one under `runs/`, by the same name.
-        screen: where progress is shown.
+        out: the folder; None uses one under `runs/`, by the same name.
+        screen: for progress.
 
     Returns:
         `data`, `best` (the searched settings), `settings` (all that differ from the defaults), `objective`, `value`,
         `trials`, `pruned`, `failed`, `study` and `out`.
 
     Raises:
-        InputError: the data, the settings, the encoder, the storage or the folder cannot be used; nothing has been
-            trained then.
+        InputError: the data, the settings, the encoder, the storage or the folder cannot be used; before any training.
     """
     from graphloss.research.tuning.storage import check_url, library, open_storage
     from graphloss.text.encoder import load
     from graphloss.text.encoder_source import check_length, resolve
     from graphloss.training.preflight import check_settings, preflight
 
-    data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
-    chosen = {name: value for name, value in given.items() if name not in names(DataSettings)}
-    settings = make(TrainSettings, dict(preset) | chosen)
-    space = remaining(space_for(settings.loss, settings.mode, settings.memory), chosen)
+    data = make(DataSettings, {name: value for name, value in specified.items() if name in names(DataSettings)})
+    fixed = {name: value for name, value in specified.items() if name not in names(DataSettings)}
+    settings = make(TrainSettings, dict(preset) | fixed)
+    space = remaining(space_for(settings.loss, settings.mode, settings.memory), fixed)
     library()
     if storage is not None:
         check_url(storage)
@@ -84,8 +83,8 @@ def tune_corpus(
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    learned, judging = corpus.train, corpus.validation  # the test documents stay behind here
-    checked = check_settings(settings, learned, judging, corpus.label_names)
+    train, validation = corpus.train, corpus.validation  # the test documents are not used
+    checked = check_settings(settings, train, validation, corpus.label_names)
     for line in checked.warnings:
         screen.warn(line)
     preflight(checked, load(encoder_source, max_length=settings.max_length))
@@ -97,16 +96,16 @@ def tune_corpus(
         (folder / TRIALS).touch()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-    place = open_storage(storage or f"sqlite:///{folder / DATABASE}")
-    from graphloss.research.tuning.folds import FIGURES, folds_of, natural
+    opened = open_storage(storage or f"sqlite:///{folder / DATABASE}")
+    from graphloss.research.tuning.folds import METRIC_NAMES, as_metric, folds_of
     from graphloss.research.tuning.progress import TrialLines
     from graphloss.research.tuning.search import tune as search
 
-    folds = folds_of(learned, judging, seed=settings.seed)
+    folds = folds_of(train, validation, seed=settings.seed)
     screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
     screen.stage(
-        f"  {sum(len(fold.judged) for fold in folds):,} documents judge, in {len(folds)} "
-        f"training{'s' if len(folds) > 1 else ''} a trial; study '{name}'"
+        f"  {sum(len(fold.held_out) for fold in folds):,} held-out documents, {len(folds)} "
+        f"training{'s' if len(folds) > 1 else ''} per trial; study '{name}'"
     )
 
     def write(tuned: Tuned) -> None:
@@ -116,25 +115,25 @@ def tune_corpus(
     try:
         with TrialLines(screen.console, trials, len(folds), write) as lines:
             tuned = search(
-                learned,
-                judging,
+                train,
+                validation,
                 corpus.label_names,
                 settings,
                 space,
                 encoder_source=encoder_source,
                 trials=trials,
                 timeout=timeout,
-                storage=place,
+                storage=opened,
                 study_name=name,
                 watcher=lines,
             )
     except KeyboardInterrupt:
         found = f"the best so far is in {folder / BEST}" if (folder / BEST).exists() else "no trial is complete yet"
-        screen.warn(f"interrupted; {found}; the same command goes on")
+        screen.warn(f"interrupted; {found}; run the same command again to resume")
         raise
     write(tuned)
-    figure = FIGURES[tuned.objective]
-    write_text(folder / PAGE, tuned.study.page(name, figure, partial(natural, tuned.objective)), shared=True)
+    metric = METRIC_NAMES[tuned.objective]
+    write_text(folder / PAGE, tuned.study.page(name, metric, partial(as_metric, tuned.objective)), shared=True)
     return {
         "data": source,
         "best": tuned.best,
@@ -150,34 +149,34 @@ def tune_corpus(
 
 
 def show(found: dict[str, Any], screen: Screen) -> None:
-    """The best settings, and what to type next."""
-    from graphloss.research.tuning.folds import FIGURES
+    """Print the best settings and the next command."""
+    from graphloss.research.tuning.folds import METRIC_NAMES
 
-    cut, failed = found["pruned"], found["failed"]
+    pruned, failed = found["pruned"], found["failed"]
     screen.say(
-        f"\nbest {FIGURES[found['objective']]} {found['value']:.4f} of {found['trials']} trials"
-        f"{f', {cut} cut short' if cut else ''}{f', {failed} failed besides' if failed else ''}"
+        f"\nbest {METRIC_NAMES[found['objective']]} {found['value']:.4f} of {found['trials']} trials"
+        f"{f', {pruned} of them pruned' if pruned else ''}{f'; {failed} more failed' if failed else ''}"
     )
     for name, value in found["best"].items():
         screen.say(f"  {name:<14} {value:g}")
-    screen.say(f"  pictures       {found['out']}/{PAGE}\n\nNext:")
+    screen.say(f"  figures        {found['out']}/{PAGE}\n\nNext:")
     screen.say(f"  graphloss train {found['data']} --config {found['out']}/{BEST}")
 
 
 def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings) -> str:
-    """The best settings in TOML, with all others that differ from the defaults, and where they come from."""
-    from graphloss.research.tuning.folds import FIGURES
+    """The best settings in TOML, with all others that differ from the defaults, and their origin as comments."""
+    from graphloss.research.tuning.folds import METRIC_NAMES
 
     done = tuned.count("complete") + tuned.count("pruned")
     head = (
-        f"The best of {done} trials ({tuned.count('pruned')} of them cut short) by graphloss {__version__}.",
+        f"The best of {done} trials ({tuned.count('pruned')} of them pruned) by graphloss {__version__}.",
         f"Data: {' '.join(source.split())}, {len(corpus.label_names)} classes.",
-        f"{FIGURES[tuned.objective]} on documents that were not trained on: {tuned.value:.4f}",
+        f"{METRIC_NAMES[tuned.objective]} on held-out documents: {tuned.value:.4f}",
         f"Searched: {', '.join(tuned.best)}",
         f"Use: graphloss train {' '.join(source.split())} --config {BEST}",
     )
     values = _differing(data) | _differing(tuned.settings) | tuned.best
-    # a JSON text, whole number, number or boolean is one of TOML too
+    # JSON strings, numbers and booleans are valid TOML
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
     return "\n".join([*(f"# {line}" for line in head), *lines]) + "\n"
 
@@ -188,8 +187,8 @@ def _differing(settings: DataSettings | TrainSettings) -> dict[str, Any]:
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds something else than a search."""
+    """Refuse a folder that contains other files than those of a search."""
     if folder.is_dir() and ((folder / TRIALS).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise InputError(f"{folder}: holds other files; choose an --out that is new, empty, or of an earlier search")
+        raise InputError(f"{folder}: contains other files; choose an --out that is new, empty, or of an earlier search")

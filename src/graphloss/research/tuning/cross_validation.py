@@ -1,14 +1,14 @@
-"""What settings are worth: train with them on every fold, and judge each model by the documents it has not seen.
+"""Cross-validation of settings: train on every fold, and score each model on its held-out documents.
 
-Letters: curve_f(e) is the score of fold f after evaluation e, w_f the number of documents that judge in it::
+Letters: f a fold, e an evaluation during its training, w_f the number of held-out documents::
 
-    e*    = argmax_e  sum_f w_f judge_f(e) / sum_f w_f       one evaluation for all folds
-    worth = sum_f w_f value_f(e*) / sum_f w_f
+    e*    = argmax_e  sum_f w_f selection_f(e) / sum_f w_f       one evaluation for all folds
+    score = sum_f w_f value_f(e*) / sum_f w_f
 
-`judge` is what training itself chooses its epoch by (`trainer`). The folds share one e*, since the best epoch of each
-would be a maximum over noise, and the luckiest settings would win.
+`selection` is the score by which a training chooses its epoch (`trainer`). All folds share one e*: the best epoch of
+each fold would be a maximum over noise, and noisy settings would win.
 
-`value` is the objective of `folds.objective_for`, the log-loss with a minus, so that higher is always better.
+`value` is the objective of `folds.objective_for`, the negative log-loss or macro-F1, so higher is always better.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from graphloss.research.tuning.folds import Fold, natural
+from graphloss.research.tuning.folds import Fold, as_metric
 from graphloss.text.encoder import load
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
@@ -35,28 +35,28 @@ from graphloss.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Curve:
-    """One fold's training: after each evaluation what judges the epoch and what it is worth; higher is better."""
+    """The training of one fold: selection score and value after each evaluation; higher is better."""
 
     weight: int
-    judge: list[float] = field(default_factory=list)
+    selection: list[float] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
 
 
-def worth(curves: Sequence[Curve]) -> float:
-    """The worth of settings by the curves of all folds, higher is better; see the module's docstring.
+def final_score(curves: Sequence[Curve]) -> float:
+    """The score of settings from the curves of all folds, see the module's docstring.
 
     Evaluations that some fold did not reach, because it stopped early, are left out.
     """
-    length = min(len(curve.judge) for curve in curves)
+    length = min(len(curve.selection) for curve in curves)
     weights = [curve.weight for curve in curves]
-    judge = np.average([curve.judge[:length] for curve in curves], axis=0, weights=weights)  # (length,)
-    best = int(judge.argmax())
+    selection = np.average([curve.selection[:length] for curve in curves], axis=0, weights=weights)  # (length,)
+    best = int(selection.argmax())
     return float(np.average([curve.value[best] for curve in curves], weights=weights))
 
 
-def standing(curves: Sequence[Curve]) -> float:
-    """What a training that is under way has reached: each fold by its own best evaluation so far."""
-    reached = [curve.value[int(np.argmax(curve.judge))] for curve in curves]
+def score_so_far(curves: Sequence[Curve]) -> float:
+    """The score of unfinished trainings: each fold at its own best evaluation."""
+    reached = [curve.value[int(np.argmax(curve.selection))] for curve in curves]
     return float(np.average(reached, weights=[curve.weight for curve in curves]))
 
 
@@ -69,45 +69,45 @@ def try_settings(
     objective: str,
     report: Callable[[int, int, float], bool] = lambda fold, evaluation, reached: False,
 ) -> float | None:
-    """Train on each fold, one model in memory at a time, and say what the settings are worth.
+    """Train on each fold, one model in memory at a time, and score the settings.
 
     Args:
         settings: how to train.
-        folds: what to train on and to judge by.
+        folds: documents to train on and to score.
         label_names: names of the C classes.
-        encoder_source: what `encoder.resolve` returned; loaded afresh for every fold.
-        objective: what `folds.objective_for` returned.
-        report: told of every evaluation: the fold and the evaluation, from 0, and what has been reached; true ends all.
+        encoder_source: the result of `encoder_source.resolve`; loaded again for every fold.
+        objective: the result of `folds.objective_for`.
+        report: called after every evaluation with fold and evaluation, from 0, and the score so far; true ends all.
 
     Returns:
-        The worth, higher is better: macro-F1, or the log-loss with a minus; None when `report` has ended it.
+        Macro-F1 or negative log-loss; None if `report` ended the trainings.
     """
     curves: list[Curve] = []
     for number, fold in enumerate(folds):
-        gc.collect()  # the library's trainer and its callbacks know one another: they go with the collector alone
+        gc.collect()  # the trainer and its callbacks reference each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        curves.append(Curve(len(fold.judged)))
+        curves.append(Curve(len(fold.held_out)))
         watch = _Watch(curves, objective, partial(report, number))
-        with TemporaryDirectory(prefix="graphloss-") as place, suppress(_Over):
-            checked = check_settings(settings, fold.train, fold.judged, label_names)
+        with TemporaryDirectory(prefix="graphloss-") as folder, suppress(_Stop):
+            checked = check_settings(settings, fold.train, fold.held_out, label_names)
             encoder = load(encoder_source, max_length=settings.max_length)
-            fit(encoder, preflight(checked, encoder), folder=Path(place), callbacks=[watch])
+            fit(encoder, preflight(checked, encoder), folder=Path(folder), callbacks=[watch])
         del encoder
         if watch.ended:
             break
     else:
-        return worth(curves)
+        return final_score(curves)
     gc.collect()
     return None
 
 
-class _Over(Exception):
-    """The curve is known, so that neither the best epoch's weights nor their predictor are wanted."""
+class _Stop(Exception):
+    """Ends a training whose curve is complete: its best weights and predictor are not needed."""
 
 
 class _Watch(TrainerCallback):
-    """Keeps the curve of one training; nothing is written on the way, for nothing will be read."""
+    """Records the curve of one training, and prevents checkpoints, which nothing would read."""
 
     def __init__(self, curves: list[Curve], objective: str, report: Callable[[int, float], bool]) -> None:
         self.curves, self.objective, self.report = curves, objective, report
@@ -116,12 +116,12 @@ class _Watch(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics: dict[str, float] = kwargs["metrics"]
         curve, value = self.curves[-1], metrics[f"eval_{self.objective}"]
-        curve.judge.append(metrics["eval_score"])
-        curve.value.append(natural(self.objective, value))
+        curve.selection.append(metrics["eval_score"])
+        curve.value.append(as_metric(self.objective, value))
         control.should_save = False
-        if self.report(len(curve.value) - 1, standing(self.curves)):
+        if self.report(len(curve.value) - 1, score_so_far(self.curves)):
             self.ended = True
-            raise _Over
+            raise _Stop
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        raise _Over
+        raise _Stop

@@ -1,4 +1,4 @@
-"""What a search looks like on the screen, on standard error: a line a trial, and where the one that runs has got to."""
+"""Progress of a search on standard error: one line per trial, and the state of the running trial."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from graphloss.research.tuning.folds import FIGURES, natural
+from graphloss.research.tuning.folds import METRIC_NAMES, as_metric
 from graphloss.research.tuning.search import Tuned, Watcher
 from graphloss.research.tuning.study import Row
 
 
 class TrialLines(Watcher):
-    """A line a trial, and a bar over all of them where there is a terminal.
+    """One line per trial, and on a terminal a bar over all trials.
 
     Args:
         console: of standard error.
-        trials: how many the study shall have.
-        folds: trainings of a trial.
-        on_tuned: is given the study after each trial, once one is complete.
+        trials: number of trials of the study.
+        folds: trainings per trial.
+        on_tuned: called with the study after each trial, once a trial is complete.
     """
 
     def __init__(self, console: Console, trials: int, folds: int, on_tuned: Callable[[Tuned], None]) -> None:
         self.console, self.trials, self.folds, self.on_tuned = console, trials, folds, on_tuned
-        self.headed = self.format_waiting = False
+        self.headed = self.waited = False
         self.bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
@@ -50,35 +50,35 @@ class TrialLines(Watcher):
         self.bar.stop()
 
     def begun(self, number: int, values: dict[str, Any]) -> None:
-        """Name the trial that runs."""
+        """Show the number of the running trial."""
         self.number = number
         self.bar.update(self.task, description=f"trial {number}")
 
     def evaluated(self, fold: int, evaluation: int, reached: float) -> None:
-        """Say where the trial has got to."""
+        """Show the fold and evaluation of the running trial."""
         where = f", fold {fold + 1} of {self.folds}" if self.folds > 1 else ""
         self.bar.update(self.task, description=f"trial {self.number}{where}, evaluation {evaluation + 1}")
 
     def ended(self, row: Row, tuned: Tuned | None) -> None:
-        """One line."""
+        """Print the line of a finished trial."""
         if tuned is not None:
             self.on_tuned(tuned)
             self.bar.update(self.task, completed=tuned.count("complete") + tuned.count("pruned"))
             if not self.headed:
-                figure = FIGURES[tuned.objective]
-                self.console.print(f"  trial  {figure:>9}      best   seconds  settings", style="dim")
+                metric = METRIC_NAMES[tuned.objective]
+                self.console.print(f"  trial  {metric:>9}      best   seconds  settings", style="dim")
                 self.headed = True
-        shown = {"pruned": "cut short", "fail": "failed"}.get(row.state) or (
-            f"{natural(tuned.objective, row.score):.4f}" if tuned is not None and row.score is not None else "-"
+        shown = {"pruned": "pruned", "fail": "failed"}.get(row.state) or (
+            f"{as_metric(tuned.objective, row.score):.4f}" if tuned is not None and row.score is not None else "-"
         )
         best = f"{tuned.value:.4f}" if tuned is not None else "-"
-        said = row.error or ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
-        self.console.print(f"  {row.number:5}  {shown:>9}  {best:>8}  {row.seconds or 0.0:8.1f}  {said}", markup=False)
+        text = row.error or ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
+        self.console.print(f"  {row.number:5}  {shown:>9}  {best:>8}  {row.seconds or 0.0:8.1f}  {text}", markup=False)
 
     def waiting(self, running: int) -> None:
-        """Say once that others are being waited for."""
+        """Announce once the wait for other processes."""
         self.bar.update(self.task, description="waiting")
-        if not self.format_waiting:
+        if not self.waited:
             trials = f"{running} trial{'s' if running > 1 else ''}"
-            self.console.print(f"  waiting for {trials} of other processes to end", style="dim")
-            self.format_waiting = True
+            self.console.print(f"  waiting for {trials} of other processes", style="dim")
+            self.waited = True

@@ -1,11 +1,11 @@
-"""What a study tries next, and what it gives up.
+"""Sampler and pruner of a study.
 
 Trials are proposed by the tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
-optimization") and cut short by the median rule (Golovin et al. 2017, "Google Vizier", section 3.2): a trial ends where
-what it has reached is worse than what half of the finished trials had reached at the same step.
+optimization") and pruned by the median rule (Golovin et al. 2017, "Google Vizier", section 3.2): a trial ends if its
+score is below the median score of the finished trials at the same step.
 
-Random numbers are those of (seed, number of the trial): a study of one process can be repeated exactly, and processes
-that share one never draw the same.
+Random numbers are seeded by (seed, number of the trial): a study in one process is reproducible, and processes that
+share a study never draw the same.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 STARTUP = 5
-"""Trials that are proposed at random, and finished trials before which none is cut short."""
+"""Trials proposed at random, and finished trials required before any is pruned."""
 
 WARM_UP = 2
-"""Steps of a trial that are never judged: the first comes while the learning rate still rises."""
+"""Steps before which no trial is pruned: the learning rate is still rising."""
 
 
 def sampler(seed: int) -> Any:
-    """Proposes the settings of a trial, as optuna takes it."""
+    """A sampler for optuna."""
     from optuna.samplers import BaseSampler, TPESampler
 
     class Numbered(BaseSampler):
-        """The library's sampler, with fresh random numbers for each trial, by its number."""
+        """optuna's TPE sampler, reseeded for each trial by its number."""
 
         def __init__(self) -> None:
             self.own = TPESampler(seed=seed, n_startup_trials=STARTUP)
@@ -52,13 +52,13 @@ def sampler(seed: int) -> Any:
 
 
 def pruner() -> Any:
-    """Says which trial is not worth going on with, as optuna takes it."""
+    """A pruner for optuna."""
     from optuna.pruners import BasePruner
 
     class Median(BasePruner):
-        """Compares at the same step.
+        """The median rule at equal steps.
 
-        The library's own rule takes the best of all steps of the trial; after an easy first fold no other would count.
+        optuna's own rule uses the best of all steps of a trial, which after an easy first fold would never change.
         """
 
         def prune(self, study: Any, trial: Any) -> bool:

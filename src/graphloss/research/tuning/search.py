@@ -1,7 +1,7 @@
-"""The search for good settings of a loss: by its Python function here, by the command in `runs`.
+"""The search for good settings of a loss, as a Python function; `command` is the command.
 
-Each trial trains with settings that `study` proposes, and is worth what `crossval` finds on documents that it was not
-trained on. No test document is needed for that, and none comes in.
+Each trial trains with settings proposed by `study` and is scored by `cross_validation` on held-out documents. Test
+documents are never used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.research.tuning.folds import Fold, folds_of, natural, objective_for
+from graphloss.research.tuning.folds import Fold, as_metric, folds_of, objective_for
 from graphloss.research.tuning.space import Space, start_of
 from graphloss.research.tuning.study import FailedTrialError, Row, Study, Trial
 from graphloss.text.documents import Documents
@@ -24,22 +24,22 @@ from graphloss.training.settings import TrainSettings
 from graphloss.training.validate import make
 
 FOLD_STEPS = 1_000
-"""In the study the evaluations of fold f are the steps from f times this on."""
+"""In the study, the evaluations of fold f are the steps from f times this on."""
 
 FAILURES = 3
-"""Trials of one process that may fail in a row; then something else than what they try is wrong."""
+"""Consecutive failed trials of a process after which the search ends: the cause is then not their settings."""
 
 POLL = 1.0
-"""Seconds between two looks at the trials of other processes."""
+"""Seconds between checks of the trials of other processes."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A study as it stands.
+    """The state of a study.
 
     `value` is a log-loss (`objective` "log_loss", lower is better) or a macro-F1 ("macro_f1", higher is better) on
-    documents that were not trained on, but the best of many: expect a little less on new ones. `settings` are those of
-    the call with the `best` values of the searched ones in their place.
+    held-out documents. As the best of many trials it is slightly optimistic. `settings` are those of the call, with the
+    `best` values of the searched ones.
     """
 
     settings: TrainSettings
@@ -50,24 +50,24 @@ class Tuned:
     study: Study
 
     def count(self, state: str) -> int:
-        """How many trials are "complete", "pruned" or "fail"."""
+        """Number of trials in a state: "complete", "pruned" or "fail"."""
         return sum(row.state == state for row in self.rows)
 
 
 class Watcher:
-    """What is told of a search while it goes on; each method may be left as it is."""
+    """Callbacks of a search; override those needed."""
 
     def begun(self, number: int, values: dict[str, Any]) -> None:
-        """A trial has begun, with these values of the searched settings."""
+        """A trial has begun with these values of the searched settings."""
 
     def evaluated(self, fold: int, evaluation: int, reached: float) -> None:
-        """A model of the trial has been evaluated; both count from 0, `reached` is the score so far."""
+        """A model of the trial was evaluated; both numbers count from 0, `reached` is the score so far."""
 
     def ended(self, row: Row, tuned: Tuned | None) -> None:
-        """A trial has ended; `tuned` is the study by now, None while no trial is complete."""
+        """A trial has ended; `tuned` is the study, None while no trial is complete."""
 
     def waiting(self, running: int) -> None:
-        """All that is missing are trials that other processes run."""
+        """Only trials of other processes are still running."""
 
 
 def tune(
@@ -84,31 +84,30 @@ def tune(
     study_name: str = "graphloss",
     watcher: Watcher | None = None,
 ) -> Tuned:
-    """Search for the settings that are worth most on documents that were not trained on.
+    """Search for the settings with the best score on held-out documents.
 
-    A study that the storage holds already is gone on with. The first trial takes the settings as they are, as far as
-    they lie within the space, so that by this measure nothing worse is found. `settings.seed` decides all chance: the
-    folds, the proposals, and each training.
+    A study in the storage is resumed. The first trial uses the specified settings, as far as the space contains them,
+    so the result is never worse by this metric. `settings.seed` seeds the folds, the proposals and each training.
 
     Args:
         train: the training documents; unlabeled ones (-1) are always trained on.
-        validation: labeled documents, or none; `folds.folds_of` says which documents judge.
+        validation: labeled documents, may be empty; `folds.folds_of` chooses the held-out documents.
         label_names: names of the C classes.
-        settings: how to train, but for what is searched.
-        space: what is searched, for example `space.space_for(loss, mode)`.
-        encoder_source: what `encoder.resolve` returned.
-        trials: complete and pruned trials that the study shall have, those of all processes together.
-        timeout: seconds after which this process begins no further trial; it begins one in any case.
-        storage: what `storage.open_storage` returned; None keeps the study in memory.
+        settings: how to train, except for the searched settings.
+        space: the searched settings, for example `space.space_for(loss, mode)`.
+        encoder_source: the result of `encoder_source.resolve`.
+        trials: number of complete and pruned trials of the study, over all processes.
+        timeout: seconds after which this process begins no further trial; it runs at least one.
+        storage: the result of `storage.open_storage`; None keeps the study in memory.
         study_name: name of the study in the storage.
-        watcher: is told how the search goes on.
+        watcher: callbacks.
 
     Returns:
-        The study at its end, with the best settings.
+        The final study, with the best settings.
 
     Raises:
-        InputError: the space is empty, optuna is missing, the study in the storage is of other data or settings,
-            nothing can be judged, the storage is lost, or trials fail one after another.
+        InputError: the space is empty, optuna is missing, the study in the storage has other data or settings, no
+            document can be held out, the storage is lost, or trials fail one after another.
     """
     if not space:
         raise InputError("the space is empty: expected at least one setting to search")
@@ -131,7 +130,7 @@ def tune(
             watcher.evaluated(fold, evaluation, reached)
             return trial.report(fold * FOLD_STEPS + evaluation, reached)
 
-        return _score(_with(settings, values), folds, label_names, encoder_source, objective, report)
+        return _score(_updated(settings, values), folds, label_names, encoder_source, objective, report)
 
     failed: list[Row] = []
     for ran in itertools.count():
@@ -150,18 +149,18 @@ def tune(
         if len(failed) == FAILURES:
             raise InputError(
                 f"{FAILURES} trials in a row have failed, the last of {failed[-1].error}; "
-                "see whether a training with these settings goes well"
+                "check whether a training with these settings works"
             )
     tuned = _tuned(study, settings, objective)
     if tuned is None:
-        raise InputError("no trial is complete; give more trials, or more time")
+        raise InputError("no trial is complete; allow more trials, or more time")
     return tuned
 
 
 def _score(
     settings: TrainSettings, folds: list[Fold], label_names: list[str], encoder_source: str, objective: str, report: Any
 ) -> float | None:
-    """The worth of settings; a training that fails, by NaN or for want of memory, fails the trial and not the study."""
+    """Score settings; a failed training, by NaN or out of memory, fails the trial and not the study."""
     import torch
 
     from graphloss.research.tuning.cross_validation import try_settings
@@ -173,8 +172,8 @@ def _score(
     except (ArithmeticError, RuntimeError, ValueError, torch.OutOfMemoryError) as error:
         if isinstance(error, InputError):
             raise
-        said = f"{type(error).__name__}: {error}"
-    raise FailedTrialError(said)  # out here, since the frames of the first error hold a model
+        message = f"{type(error).__name__}: {error}"
+    raise FailedTrialError(message)  # outside the handler, since the frames of the first error reference a model
 
 
 def _tuned(study: Study, settings: TrainSettings, objective: str) -> Tuned | None:
@@ -182,20 +181,20 @@ def _tuned(study: Study, settings: TrainSettings, objective: str) -> Tuned | Non
     complete = [row for row in rows if row.state == "complete"]
     if not complete:
         return None
-    best = max(complete, key=lambda row: -math.inf if row.score is None else row.score)  # of equals the first
+    best = max(complete, key=lambda row: -math.inf if row.score is None else row.score)  # the first of equals
     assert best.score is not None
     return Tuned(
-        settings=_with(settings, best.settings),
+        settings=_updated(settings, best.settings),
         best=best.settings,
         objective=objective,
-        value=natural(objective, best.score),
+        value=as_metric(objective, best.score),
         rows=rows,
         study=study,
     )
 
 
-def _with(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
-    """The settings with some values replaced, checked together: which values fit depends on the loss."""
+def _updated(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
+    """The settings with some values replaced, checked together: valid values depend on the loss."""
     return make(TrainSettings, asdict(settings) | values)
 
 
@@ -207,7 +206,7 @@ def _identity(
     space: Space,
     objective: str,
 ) -> dict[str, Any]:
-    """What the trials of a study have in common; the encoder by its name, since machines keep it in other places."""
+    """What all trials of a study share; the encoder by its name, since its path differs between machines."""
     parts = [label_names, train.texts, train.labels, validation.texts, validation.labels]
     fixed = {name: value for name, value in asdict(settings).items() if name not in space}
     return {

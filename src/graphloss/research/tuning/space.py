@@ -1,7 +1,7 @@
-"""Which settings a search tries, and within which bounds: those that the loss has in that mode, and no others.
+"""The search space: the settings of a loss in a mode, with their bounds.
 
-The bounds are wide around the defaults (docs/research/defaults.md) and around what was published
-(arXiv 2604.25853, section 4).
+The bounds are wide around the defaults (docs/research/defaults.md) and the published values (arXiv 2604.25853,
+section 4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphloss.training.settings import LOSSES, TrainSettings
 
 @dataclass(frozen=True)
 class Range:
-    """Any number from `low` to `high`, both included; `log`: small numbers are as likely as large ones."""
+    """Any number from `low` to `high`, both included, uniform or, with `log`, uniform in its logarithm."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some numbers."""
+    """One of several numbers."""
 
     values: tuple[float, ...]
 
@@ -44,21 +44,21 @@ BOUNDS: Space = MappingProxyType(
         "learning_rate": Range(2e-5, 3e-4, log=True),
         "weight": Range(0.1, 0.9),
         "sigma": Range(0.1, 1.0, log=True),
-        "alpha": Choices((1.0, 0.9, 0.7)),  # 1 is another method than anything below it, and no range would ever hit it
+        "alpha": Choices((1.0, 0.9, 0.7)),  # 1 is another method, which a range would never hit
         "gamma": Range(0.3, 0.9),
         "temperature": Range(0.03, 0.7, log=True),
-        "margin": Range(0.05, 2.0, log=True),  # unit-length embeddings are 2 apart at most: any more is the same as 2
+        "margin": Range(0.05, 2.0, log=True),  # unit vectors are at most 2 apart
     }
 )
 
 
 def space_for(loss: str, mode: str, memory: int = 0) -> dict[str, Range | Choices]:
-    """The settings worth searching: the learning rate, and those of the loss itself.
+    """The search space of a loss: the learning rate and its own settings.
 
     Args:
-        loss: one of `config.LOSSES`.
+        loss: one of `settings.LOSSES`.
         mode: "combined" or "standalone", which has no weight λ.
-        memory: a memory leaves no choice of α.
+        memory: above 0, α is not searched.
 
     Raises:
         InputError: there is no such loss.
@@ -72,22 +72,20 @@ def space_for(loss: str, mode: str, memory: int = 0) -> dict[str, Range | Choice
     return {name: bounds for name, bounds in BOUNDS.items() if name in own}
 
 
-def remaining(space: Space, given: Collection[str]) -> dict[str, Range | Choices]:
-    """The space without the settings that the user has given: those are fixed.
+def remaining(space: Space, specified: Collection[str]) -> dict[str, Range | Choices]:
+    """The space without the settings that the user specified.
 
     Raises:
-        InputError: nothing is left.
+        InputError: no setting is left.
     """
-    left = {name: bounds for name, bounds in space.items() if name not in given}
+    left = {name: bounds for name, bounds in space.items() if name not in specified}
     if not left:
-        raise InputError(
-            f"nothing is left to search: {', '.join(space)} are all given; leave away those that are to be found"
-        )
+        raise InputError(f"no setting to search: {', '.join(space)} are all specified; leave out those to search")
     return left
 
 
 def start_of(space: Space, settings: TrainSettings) -> dict[str, Any]:
-    """Where the search begins: the settings as they are, those beyond the bounds at the nearest one."""
+    """Start of the search: the specified settings, clamped to the bounds."""
     from graphloss.losses.sigma import AUTO_SIGMA
 
     values = {name: getattr(settings, name) for name in space}

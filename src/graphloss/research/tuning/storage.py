@@ -1,4 +1,4 @@
-"""Where studies are kept: a data base that any number of processes and machines share, by optuna."""
+"""Storage of studies: a database shared by any number of processes and machines, by optuna."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 HEARTBEAT, GRACE = 15, 60
-"""Seconds between a trial's signs of life, and without one until it is given up: its process was killed."""
+"""Seconds between the heartbeats of a trial, and without one until its process counts as killed."""
 
 PAUSES = (0.2, 0.5, 1.0, 2.0)
-"""Seconds to wait for another process that makes the tables."""
+"""Seconds to wait for another process that creates the tables."""
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Open the data base that holds studies, and make its tables where there are none.
+    """Open the database of studies, and create its tables if necessary.
 
     Args:
         url: as SQLAlchemy writes it: `sqlite:///study.db`, `postgresql://user:password@host/name`, `mysql://...`.
 
     Raises:
-        InputError: optuna or the data base's driver is missing, or the data base cannot be reached.
+        InputError: optuna or the database driver is missing, or the database cannot be reached.
     """
     optuna = library()
     check_url(url)
@@ -55,7 +55,7 @@ def open_storage(url: str) -> BaseStorage:
             except Exception as error:
                 if not re.search("already exists|UNIQUE|duplicate", str(error)):
                     raise
-                time.sleep(pause)  # of processes begun together another one is making the tables; then they are there
+                time.sleep(pause)  # another process, started at the same time, is creating the tables
         return opened()
     except ImportError as error:
         package = getattr(error.__cause__, "name", None) or "its driver"
@@ -63,20 +63,20 @@ def open_storage(url: str) -> BaseStorage:
             f"storage '{shown}': needs the Python package of {package}; install it, or name another driver in the URL, "
             f"as in {kind}+DRIVER://"
         ) from error
-    except Exception as error:  # each data base has errors of its own
+    except Exception as error:  # each driver has its own errors
         reason = first_line(getattr(error, "orig", None) or error).replace(url, shown)
         raise InputError(f"storage '{shown}': cannot be used ({reason}); check the URL and whether it runs") from error
 
 
 def check_url(url: str) -> None:
-    """Refuse what is no data base, or none that stays, without opening it.
+    """Refuse an invalid URL or an in-memory database, without opening it.
 
     Raises:
         InputError: with examples.
     """
     if "://" not in url or url in ("sqlite://", "sqlite:///:memory:"):
         raise InputError(
-            f"storage '{_shown(url)}': expected the URL of a data base that stays, for example sqlite:///study.db "
+            f"storage '{_shown(url)}': expected the URL of a persistent database, for example sqlite:///study.db "
             "or postgresql://user:password@host/name"
         )
 
@@ -87,7 +87,7 @@ def _shown(url: str) -> str:
 
 
 def library() -> Any:
-    """The library.
+    """Import optuna.
 
     Raises:
         InputError: it is not installed.
@@ -100,6 +100,6 @@ def library() -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that a data base's errors go on for."""
+    """First line of an error; database errors have many."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A study, by optuna: trials in a storage that any number of processes and machines share; a higher score is better."""
+"""A study, by optuna: trials in a storage shared by processes and machines; a higher score is better."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FailedTrialError", "Row", "Study", "Trial", "open_storage"]
 
 IDENTITY, VALUES, ERROR = "graphloss", "settings", "error"
-"""Names of the attributes that study and trials keep."""
+"""Names of the user attributes of study and trials."""
 
 LAYOUT = {
     **{"title": None, "template": "none", "height": 380, "paper_bgcolor": "rgba(0,0,0,0)"},
@@ -36,7 +36,7 @@ AXIS = {"gridcolor": GRID, "zeroline": False}
 
 @dataclass(frozen=True)
 class Row:
-    """One trial. `state` is "complete", "pruned", "fail" or "running"; `score` is what it reached, None for nothing."""
+    """One trial. `state` is "complete", "pruned", "fail" or "running"; `score` is None before the first evaluation."""
 
     number: int
     state: str
@@ -48,18 +48,18 @@ class Row:
 
 
 class FailedTrialError(Exception):
-    """A trial's training has failed; the study keeps the message and goes on."""
+    """The training of a trial failed; the study stores the message and continues."""
 
 
 class Trial:
-    """A trial that runs."""
+    """A running trial."""
 
     def __init__(self, trial: Any) -> None:
         self._trial = trial
         self.number: int = trial.number
 
     def propose(self, space: Space) -> dict[str, Any]:
-        """A value for each setting, with four significant digits, so that what is written down is what was tried."""
+        """A value for each setting, rounded to four significant digits before its use, so that reports are exact."""
         values: dict[str, Any] = {}
         for name, bounds in space.items():
             if isinstance(bounds, Range):
@@ -71,23 +71,23 @@ class Trial:
         return values
 
     def report(self, step: int, score: float) -> bool:
-        """Note what has been reached at a step; true where the trial is not worth going on with."""
+        """Record the score at a step; true if the trial is to be pruned."""
         self._trial.report(score, step)
         return bool(self._trial.should_prune())
 
 
 class Study:
-    """A study, new or gone on with.
+    """A study, new or resumed.
 
     Args:
-        storage: what `open_storage` returned; None keeps the study in memory.
+        storage: the result of `open_storage`; None keeps the study in memory.
         name: of the study in the storage.
-        seed: decides what is proposed.
-        identity: what all trials have in common, as JSON can hold it.
-        start: settings that the first trial tries.
+        seed: of the proposals.
+        identity: what all trials share, serializable as JSON.
+        start: settings of the first trial.
 
     Raises:
-        InputError: optuna is missing, or the storage holds a study of that name with another identity.
+        InputError: optuna is missing, or the storage has a study of that name with another identity.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Study:
         start: Mapping[str, Any],
     ) -> None:
         self.optuna, self.name = library(), name
-        with self._calm():
+        with self._quiet():
             self.study = self.optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -109,15 +109,15 @@ class Study:
                 pruner=pruner(),
                 load_if_exists=True,
             )
-            self._claim(json.loads(json.dumps(identity)))
+            self._check_identity(json.loads(json.dumps(identity)))
             if start and not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(dict(start), skip_if_exists=True)
 
     def run(self, objective: Callable[[Trial], float | None]) -> Row | None:
-        """Run one trial: `objective` gives its score, or None where `Trial.report` has ended it.
+        """Run one trial: `objective` returns its score, or None if `Trial.report` pruned it.
 
         Returns:
-            How it went; None where other processes gave it up meanwhile, as after a long sleep of the machine.
+            The trial; None if other processes declared it failed meanwhile, as after a suspension of the machine.
         """
         ended: list[FrozenTrial] = []
         given_up = False
@@ -135,7 +135,7 @@ class Study:
                 raise self.optuna.TrialPruned
             return score
 
-        with self._calm():
+        with self._quiet():
             try:
                 self.study.optimize(
                     attempt,
@@ -149,8 +149,8 @@ class Study:
         return _row(ended[0]) if ended else None
 
     def missing(self, trials: int) -> tuple[int, int]:
-        """How many trials nobody has begun yet, so that `trials` are complete or pruned, and how many are running."""
-        with self._calm():
+        """How many trials are yet to begin for `trials` complete or pruned ones, and how many are running."""
+        with self._quiet():
             self.optuna.storages.fail_stale_trials(self.study)
             rows = self.study.get_trials(deepcopy=False)
         done = [trial for trial in rows if trial.state.name in ("COMPLETE", "PRUNED")]
@@ -158,20 +158,20 @@ class Study:
         return max(trials - len(done) - running, 0), running if len(done) < trials else 0
 
     def rows(self) -> list[Row]:
-        """All trials that have begun, in their order."""
-        with self._calm():
+        """All trials that have begun, by number."""
+        with self._quiet():
             return [_row(trial) for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def page(self, title: str, axis: str, value: Callable[[float], float]) -> str:
-        """The trials over time and by setting, as one HTML file that needs nothing else.
+        """The trials over time and by setting, as one self-contained HTML file.
 
         Args:
-            title: above all.
-            axis: what `value` gives, in words.
-            value: of a score.
+            title: of the page.
+            axis: name of the metric.
+            value: converts a score to the metric.
         """
         draw, options = self.optuna.visualization, {"target": lambda trial: value(trial.value), "target_name": axis}
-        with self._calm():
+        with self._quiet():
             figures = {
                 "Trials over time": draw.plot_optimization_history(self.study, **options),
                 "Trials by setting": draw.plot_slice(self.study, **options),
@@ -183,7 +183,7 @@ class Study:
         head = f'<div class="kicker">graphloss tune</div><h1>{html.escape(title)}</h1>'
         return page.render(title=f"{title} · graphloss", head=head, footer="Written by graphloss tune.")
 
-    def _claim(self, identity: Mapping[str, Any]) -> None:
+    def _check_identity(self, identity: Mapping[str, Any]) -> None:
         kept = self.study.user_attrs.get(IDENTITY)
         if kept is None and not self.study.get_trials(deepcopy=False):
             self.study.set_user_attr(IDENTITY, identity)
@@ -191,12 +191,12 @@ class Study:
         if kept != identity:
             raise InputError(
                 f"study '{self.name}': was begun with other {_differences(kept or {}, identity)}; "
-                "give what it was begun with, or another --study"
+                "use the same, or another --study"
             )
 
     @contextmanager
-    def _calm(self) -> Iterator[None]:
-        """Silence optuna, which speaks of what is said here already, and turn a lost storage into one message."""
+    def _quiet(self) -> Iterator[None]:
+        """Silence optuna's log messages, and turn a lost storage into one error message."""
         verbosity = self.optuna.logging.get_verbosity()
         self.optuna.logging.set_verbosity(self.optuna.logging.CRITICAL)
         try:
@@ -206,12 +206,12 @@ class Study:
         except Exception as error:
             lost: BaseException | None = error
             while lost is not None and not isinstance(lost, self.optuna.exceptions.StorageInternalError):
-                lost = lost.__context__  # the library trips over the first error with another one
+                lost = lost.__context__  # the library raises a second error while it handles the first
             if lost is None:
                 raise
             raise InputError(
-                f"the storage cannot be used any more ({first_line(lost.__cause__ or lost)}); "
-                "the same command goes on when it is back"
+                f"the storage is no longer available ({first_line(lost.__cause__ or lost)}); "
+                "run the same command again to resume when it is back"
             ) from error
         finally:
             self.optuna.logging.set_verbosity(verbosity)
@@ -231,17 +231,17 @@ def _row(trial: FrozenTrial) -> Row:
 
 
 def _is_alive(trial: FrozenTrial, done: list[FrozenTrial]) -> bool:
-    """Whether a trial that runs may still end; one killed before its first sign of life would run for ever."""
+    """Whether a running trial may still end; one killed before its first heartbeat would otherwise count for ever."""
     longest = max((each.duration.total_seconds() for each in done if each.duration), default=0.0)
     age = (datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0
     return age < GRACE + 3 * longest
 
 
-def _differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """What differs, by its name; settings one by one."""
+def _differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """Names of the values that differ, for settings of each one."""
     found = []
-    for name in sorted(kept.keys() | asked.keys()):
-        old, new = kept.get(name), asked.get(name)
+    for name in sorted(stored.keys() | requested.keys()):
+        old, new = stored.get(name), requested.get(name)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
