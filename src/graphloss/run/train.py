@@ -231,7 +231,10 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     told = info
     if work.data.no_texts:
         model, judged = replace(model, texts=None), replace(judged, texts=[""] * len(judged))
-        info = info | {"least_sure": [row | {"text": ""} for row in info["least_sure"]]}
+        info = info | {
+            "least_sure": [row | {"text": ""} for row in info["least_sure"]],
+            "described": info["described"] and info["described"] | {"texts": {}},
+        }
     screen.stage("Writing the model and the report")
     storage.write_metrics(folder, fitted.history)
     storage.write_model(folder, model)
