@@ -87,7 +87,7 @@ def test_a_run_folder_holds_what_it_promises_and_no_pickle(run: Path) -> None:
     }
     assert not [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     info = json.loads((run / "graphloss.json").read_text())
-    assert info["status"] == "finished" and info["format"] == 3 and len(info["labels"]) == 4
+    assert info["status"] == "finished" and info["format"] == 4 and len(info["labels"]) == 4
     assert {"settings", "versions", "data", "environment", "metrics"} <= set(info)
     assert set(info["metrics"]["model"]) >= KEYS and set(info["metrics"]["probe"]) >= KEYS
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
