@@ -74,3 +74,12 @@ def test_prose():
     assert prose(docstring, "signal") == expected
     assert prose("", "signal") == ""
     assert prose("Parameters\n----------\nx : int", "signal") == ""
+
+
+def test_the_titles_of_the_subpackages_describe_the_classes() -> None:
+    corpus = load_corpus("builtin")
+    lines = corpus.described()
+    assert sorted(set(lines.names)) == corpus.label_names and len(lines) == len(corpus.label_names) >= 10
+    found = dict(zip(lines.names, lines.texts, strict=True))
+    assert found["signal"] == "Signal processing" and found["stats"] == "Statistical functions"
+    assert not load_corpus("builtin", describe="off").described()

@@ -275,6 +275,10 @@ def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path,
     assert "cross-fitted" in said and "2 of 2 classes have one label" in said
     metrics = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["split"] == "cross-fitted" and metrics["model"]["accuracy"] is not None
+    assert set(metrics["intervals"]) == {"accuracy", "macro_f1"} and "intervals over documents, cross-fitted" in said
+    for name in ("report.html", "README.md"):
+        assert "95% bootstrap intervals over documents, cross-fitted: accuracy" in (out / name).read_text("utf-8")
+    assert "cannot check the descriptions of so few classes" in said
 
 
 def test_a_description_of_an_unknown_class_is_refused_before_the_encoder_loads(

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from graphloss.inference import metrics
 from graphloss.inference.arrays import unit_rows
 from graphloss.inference.linear_probe import ABSENT_BIAS, linear_probe
-from graphloss.inference.metrics import expected_calibration_error, reliability, score, silhouettes
+from graphloss.inference.metrics import expected_calibration_error, intervals, reliability, score, silhouettes
 
 
 def clusters(n: int, classes: int, *, d: int = 8, noise: float = 0.6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -199,3 +199,15 @@ def test_wrong_input_is_said_with_its_repair() -> None:
         linear_probe(x, [-1, -1, -1], 2)
     with pytest.raises(ValueError, match="finite"):
         linear_probe(x * np.inf, [0, 1, 0], 2)
+
+
+def test_the_intervals_are_quantiles_of_resampled_scores() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(3, size=60)
+    guess = np.where(rng.random(60) < 0.7, truth, rng.integers(3, size=60))
+    found = intervals(truth, np.eye(3)[guess])
+    drawn = [rng.integers(60, size=60) for _ in range(2000)]
+    literal = [float((truth[rows] == guess[rows]).mean()) for rows in drawn]
+    assert found["accuracy"] == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=0.03)
+    assert 0.1 < found["accuracy"][1] - found["accuracy"][0] < 0.4
+    assert found["macro_f1"][0] < score(truth, np.eye(3)[guess], None, ["a", "b", "c"]).macro_f1 < found["macro_f1"][1]

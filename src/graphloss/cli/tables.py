@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphloss.inference.gate import Gate
+from graphloss.inference.metrics import format_intervals
 from graphloss.terminal import TABLE_WIDTH, one_line, printable, sentence
 from graphloss.text.columns import Columns
 from graphloss.text.description import Description
@@ -174,6 +175,8 @@ def _show_scores(info: dict[str, Any], console: Console) -> None:
             "  (no document was set aside: each is predicted by a head that has not seen its label; the encoder has)",
             style="dim",
         )
+    if found := metrics.get("intervals"):
+        console.print(f"  ({format_intervals(found)})", style="dim")
 
 
 def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None:

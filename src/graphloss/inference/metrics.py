@@ -12,7 +12,7 @@ Every figure is a fraction of one, never a percentage. The metrics themselves ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,43 @@ class Bin:
     documents: int
     confidence: float | None
     accuracy: float | None
+
+
+def intervals(truth: Array, probabilities: Array, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95% percentile bootstrap intervals of accuracy and macro-F1, over documents.
+
+    Args:
+        truth: (n,) integer class of each document.
+        probabilities: (n, C).
+        seed: of the 999 resamples.
+    """
+    from scipy.stats import bootstrap
+    from sklearn.metrics import accuracy_score, f1_score
+
+    pairs = (as_numpy(truth), as_numpy(probabilities).argmax(axis=1))
+
+    def macro_f1(y: NDArray[Any], found: NDArray[Any]) -> float:
+        return float(f1_score(y, found, average="macro", zero_division=0))
+
+    found = {}
+    for name, statistic in {"accuracy": accuracy_score, "macro_f1": macro_f1}.items():
+        drawn = bootstrap(
+            pairs,
+            statistic,
+            paired=True,
+            vectorized=False,
+            n_resamples=999,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+        found[name] = (float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+    return found
+
+
+def format_intervals(found: Mapping[str, Sequence[float]]) -> str:
+    """Intervals in words."""
+    parts = (f"{name.replace('macro_f1', 'macro-F1')} {low:.1%} to {high:.1%}" for name, (low, high) in found.items())
+    return f"95% bootstrap intervals over documents, cross-fitted: {', '.join(parts)}"
 
 
 def score(

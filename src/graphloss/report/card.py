@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.inference.gate import Gate
+from graphloss.inference.metrics import format_intervals
 from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
@@ -125,7 +126,7 @@ On the {split} split; the probe is a logistic regression on the embeddings of th
 | | linear probe, untouched encoder | this model |
 | --- | --- | --- |
 {chr(10).join(rows)}
-
+{f"{chr(10)}{format_intervals(found)}.{chr(10)}" if (found := metrics.get("intervals")) else ""}
 Trained with {how or "the default settings"}. All settings and versions are in `graphloss.json`, details in
 `report.html`.
 """

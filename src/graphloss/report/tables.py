@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graphloss.inference.metrics import format_intervals
+
 HEADLINE = (  # key of Scores, name, whether more is better, percent or plain
     ("accuracy", "Accuracy", True, True),
     ("macro_f1", "Macro-F1", True, True),
@@ -54,6 +56,8 @@ def headline_note(metrics: Mapping[str, Any], split: str) -> str:
             "No document was held out: these are cross-fitted predictions of training documents, by heads fitted "
             "without their labels. The encoder was trained with them, so the fine-tuned model's scores are optimistic."
         )
+    if found := metrics.get("intervals"):
+        note += f" {format_intervals(found)}."
     return note if metrics["model"]["macro_f1"] is not None else ""
 
 

@@ -186,6 +186,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
 
     from graphloss.inference.descriptions import cross_fitted
     from graphloss.inference.linear_probe import linear_probe
+    from graphloss.inference.metrics import intervals
     from graphloss.report.card import model_card
     from graphloss.report.page import write_report
     from graphloss.report.predictions import write_predictions
@@ -221,6 +222,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
                 "split": name,
                 "model": _scores(truth, probabilities, tuned, corpus.label_names),
                 "probe": _scores(truth, by_probe, before, corpus.label_names),
+                **({"intervals": intervals(truth, probabilities)} if name == CROSS_FITTED and len(truth) > 1 else {}),
                 "seconds": fitted.seconds,
                 "coverage": fitted.history[-1].get("coverage") if fitted.history else None,
             },

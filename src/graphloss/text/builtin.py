@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import re
 import warnings
+from types import ModuleType
 
 import numpy as np
 
@@ -21,6 +22,7 @@ LEAST = 10
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 
 _SIGNATURE = re.compile(r"^[\w.]+\((?:[^()]|\([^()]*\))*\)(?:\s*->.*)?$", re.DOTALL)
+_TITLE = re.compile(r"^(\w.*?) \(:mod:", re.MULTILINE)
 _RULE = re.compile(r"^\s*([-=~])\1{2,}\s*$")
 _ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")
 
@@ -50,6 +52,27 @@ def docstrings() -> dict[str, tuple[list[str], list[str]]]:
     return {split: ([documents[i][0] for i in chosen], [labels[i] for i in chosen]) for split, chosen in mixed.items()}
 
 
+def descriptions() -> dict[str, list[str]]:
+    """A line about each subpackage: the title of its docstring; none for one without a title."""
+    import scipy
+
+    found = {}
+    for info in pkgutil.iter_modules(scipy.__path__):
+        if info.ispkg and not info.name.startswith("_") and (package := _package(info.name)) is not None:
+            if title := _TITLE.search(package.__doc__ or ""):
+                found[info.name] = [title[1]]
+    return found
+
+
+def _package(name: str) -> ModuleType | None:
+    with warnings.catch_warnings():  # old names warn that they will go
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(f"scipy.{name}")
+        except ImportError:
+            return None
+
+
 def _documents() -> list[tuple[str, str]]:
     """Texts and subpackages, in alphabetical order of subpackage and name; no text stands twice."""
     import scipy
@@ -68,12 +91,9 @@ def _documents() -> list[tuple[str, str]]:
 
 def _of_subpackage(name: str) -> list[str]:
     """The texts of the functions and classes that a subpackage itself makes public."""
-    with warnings.catch_warnings():  # old names warn that they will go
+    package = _package(name)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            package = importlib.import_module(f"scipy.{name}")
-        except ImportError:
-            return []
         public = sorted(getattr(package, "__all__", ()))
         things = [thing for thing in (getattr(package, each, None) for each in public) if callable(thing)]
         texts = [prose(inspect.getdoc(thing) or "", name) for thing in things]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from graphloss.errors import InputError
 from graphloss.system import typed
+from graphloss.text import builtin
 from graphloss.text.columns import Columns
 from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.documents import Documents
@@ -75,7 +76,8 @@ def load_corpus(
         shots: N labeled documents a class; the other documents are dropped.
         keep_unlabeled: with `shots`, the other documents stay, unlabeled.
         unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
-        describe: a file of descriptions (see `read_descriptions`), "off", or None for the label names themselves.
+        describe: a file of descriptions (see `read_descriptions`), "off", or None for the label names themselves, of
+            `builtin` the titles of its subpackages.
         add_classes: a described class without any labeled document is a class.
         validation: share of the labeled train documents that is set aside where no validation split is given.
         seed: chooses what is set aside and what keeps its label.
@@ -113,7 +115,9 @@ def load_corpus(
         train += Documents(texts, [-1] * len(texts))
     test = parts.get("test")
     warnings += _repeated(train, held, test)
-    descriptions = names_as_descriptions(label_names, train.known) if describe is None else described
+    descriptions = described
+    if describe is None:
+        descriptions = builtin.descriptions() if source == "builtin" else names_as_descriptions(label_names, train.known)
     fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
