@@ -9,6 +9,7 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.text.columns import SUGGESTED
 from graphloss.text.descriptions import read_descriptions
+from graphloss.text.sources import find_again
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def suggest(
     table = read_whole(pile, text=text, label=label, like=info.get("data"))
     where = f"{pile} ({table.taken})"
     screen.say(where)
-    known = _by_text(earlier) | _learned_from(info.get("data", {}))
+    known = _by_text(earlier) | _learned_from(run, info.get("data", {}))
     names = [name or known.get(each) for each, name in zip(table.texts, table.labels, strict=True)]
     rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in known)]
     free = sum(names[row] is None for row in rows)
@@ -104,10 +105,12 @@ def _by_text(table: Table | None) -> dict[str, str | None]:
     return dict(zip(table.texts, table.labels, strict=True)) if table else {}
 
 
-def _learned_from(data: dict[str, Any]) -> dict[str, str | None]:
+def _learned_from(run: Path | None, data: dict[str, Any]) -> dict[str, str | None]:
     """The labeled texts of a run's data, those set aside for validation too, if it is a file that is still there."""
+    if run is None or "source" not in data:
+        return {}
     try:
-        table = read_whole(data.get("source", ""), text=data.get("text"), label=data.get("label"))
+        table = read_whole(str(find_again(data["source"], run)), text=data.get("text"), label=data.get("label"))
     except InputError:  # the texts that the run itself keeps do without
         return {}
     return {text: name for text, name in _by_text(table).items() if name is not None}
