@@ -28,7 +28,7 @@ from result_table import FOLDER, ResultTable
 from graphloss.research.bench import cell as cells
 from graphloss.research.bench.draws import corpus_of
 from graphloss.research.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
-from graphloss.research.bench.storage import asked_of, locked
+from graphloss.research.bench.storage import locked, requested_settings
 from graphloss.text.encoder_source import resolve
 from graphloss.training.settings import LOSSES
 
@@ -68,7 +68,7 @@ def train(data: str, loss: str, mode: str, seed: int, settings: dict[str, Any]) 
     corpus = corpus_of(grid, data, cell.shots, seed)
     folder = WORK / f"{cell.name}-{os.getpid()}"
     task = cells.Task(cell, grid.settings_of(cell), corpus, resolve(None), folder)
-    return cells.run_cell(task, asked_of(grid, cell)) | {"tuned": settings or None}
+    return cells.run_cell(task, requested_settings(grid, cell)) | {"tuned": settings or None}
 
 
 def tune(loss: str, mode: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from paper_plan import SEARCHED_ON, TOKENS, TRIALS, VARIANTS, Cell, cells
 from paper_published import COMBINED, DATA, STANDALONE
 
-from graphloss.research.bench.curve import arrival
+from graphloss.research.bench.curve import near_best
 from graphloss.research.bench.statistics import Difference, estimate, holm, paired
 
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def stop(trace: Sequence[Row]) -> dict[str, Any]:
 
 def reached(row: Row, what: str) -> float:
     """When a curve first had 99% of its best macro-F1."""
-    found = arrival(row["trace"])
+    found = near_best(row["trace"])
     assert found is not None
     return found[what]
 

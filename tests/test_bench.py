@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from graphloss.errors import InputError
-from graphloss.research.bench import storage as place
+from graphloss.research.bench import storage
 from graphloss.research.bench.cell import neighbors
-from graphloss.research.bench.curve import PROCESSOR, arrival, curve_of
-from graphloss.research.bench.grid import Cell, Grid, ask, format_shots, slug
+from graphloss.research.bench.curve import PROCESSOR, curve_of, near_best
+from graphloss.research.bench.grid import Cell, Grid, format_shots, make_grid, slug
 from graphloss.research.bench.tables import comparison_tables, markdown, p_value, score_tables
 from graphloss.training.settings import LOSSES, names
 from graphloss.training.sizes import batch_size_for, epochs_for
@@ -36,33 +36,35 @@ Ask = Callable[..., Grid]
         ({"seeds": 1001}, "--seeds"),
         ({"tune": -1}, "--tune"),
         ({"test_documents": 0}, "--test-documents"),
-        ({"losses": ["ce,gloss"], "given": {"temperature": 0.2}}, "none of the losses ce, gloss has.*supcon, nca"),
-        ({"given": {"temprature": 0.2}}, "unknown setting 'temprature': did you mean 'temperature'"),
-        ({"given": {"patience": 3}}, "trained for the same steps"),
-        ({"given": {"seed": 3}}, "give --seeds"),
-        ({"given": {"learning_rate": -1.0}}, "learning_rate: expected above 0"),
-        ({"given": {"validation": 2.0}}, "validation: expected at most 0.9"),
+        ({"losses": ["ce,gloss"], "specified": {"temperature": 0.2}}, "none of the losses ce, gloss has.*supcon, nca"),
+        ({"specified": {"temprature": 0.2}}, "unknown setting 'temprature': did you mean 'temperature'"),
+        ({"specified": {"patience": 3}}, "trained for the same steps"),
+        ({"specified": {"seed": 3}}, "give --seeds"),
+        ({"specified": {"learning_rate": -1.0}}, "learning_rate: expected above 0"),
+        ({"specified": {"validation": 2.0}}, "validation: expected at most 0.9"),
         ({"preset": "fast"}, "there is no preset 'fast'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        ask(["builtin"], **options)
+        make_grid(["builtin"], **options)
 
 
 def test_no_data_is_refused() -> None:
     with pytest.raises(InputError, match="expected a data set"):
-        ask([])
+        make_grid([])
 
 
 def test_lists_come_with_commas_or_one_by_one() -> None:
-    grid = ask(["builtin", "r8"], losses=["ce, gloss", "supcon"], modes=["standalone,combined"], shots=["8", "all,8"])
+    grid = make_grid(
+        ["builtin", "r8"], losses=["ce, gloss", "supcon"], modes=["standalone,combined"], shots=["8", "all,8"]
+    )
     assert grid.losses == ("ce", "gloss", "supcon") and grid.shots == (8, None)
     assert grid.sources == ("builtin", "r8") and grid.seeds == 5
 
 
 def test_cross_entropy_and_the_untouched_encoder_are_run_once_a_draw() -> None:
-    grid = ask(["builtin"], losses=["gloss,ce,supcon"], modes=["combined,standalone"], shots=["8,all"], seeds=3)
+    grid = make_grid(["builtin"], losses=["gloss,ce,supcon"], modes=["combined,standalone"], shots=["8,all"], seeds=3)
     cells = list(grid.cells())
     assert len(cells) == len(set(cells)) == len({cell.name for cell in cells}) == 2 * 3 * (1 + 1 + 4)
     draw = [(cell.loss, cell.mode) for cell in cells if cell.seed == 1 and cell.shots == 8]
@@ -73,7 +75,7 @@ def test_cross_entropy_and_the_untouched_encoder_are_run_once_a_draw() -> None:
 
 def test_every_loss_gets_the_same_chances_and_its_own_settings() -> None:
     given = {"temperature": 0.3, "margin": 1.5, "sigma": 0.4, "max_length": 32, "learning_rate": 3e-5}
-    grid = ask(["builtin"], losses=[",".join(LOSSES)], modes=["combined,standalone"], seeds=1, given=given)
+    grid = make_grid(["builtin"], losses=[",".join(LOSSES)], modes=["combined,standalone"], seeds=1, specified=given)
     seen = 0
     shared = set(names(type(grid.settings_of(next(grid.cells()))))) - {"loss", "mode"}
     shared -= {name for own in LOSSES.values() for name in own}
@@ -93,8 +95,8 @@ def test_every_loss_gets_the_same_chances_and_its_own_settings() -> None:
     assert seen == 1 + 2 * (len(LOSSES) - 1) and len(alike) == 1 and "max_length" in shared
 
 
-def test_a_preset_fills_in_what_is_not_given() -> None:
-    grid = ask(["r8"], losses=["ce,gloss-paper,supcon"], preset="paper", given={"epochs": 7}, seeds=1)
+def test_a_preset_fills_in_what_is_not_specified() -> None:
+    grid = make_grid(["r8"], losses=["ce,gloss-paper,supcon"], preset="paper", specified={"epochs": 7}, seeds=1)
     found = {cell.loss: grid.settings_of(cell) for cell in grid.cells()}
     assert {settings.epochs for loss, settings in found.items() if loss != "untouched"} == {7}
     assert found["gloss-paper"].sigma == 0.253 and found["supcon"].weight == 0.9 and found["ce"].learning_rate == 5e-5
@@ -102,7 +104,7 @@ def test_a_preset_fills_in_what_is_not_given() -> None:
 
 
 def test_what_a_study_found_wins_over_the_preset() -> None:
-    grid = ask(["builtin"], losses=["gloss"], seeds=1)
+    grid = make_grid(["builtin"], losses=["gloss"], seeds=1)
     cell = Cell("builtin", None, "gloss", "combined", 0)
     assert grid.settings_of(cell, {"sigma": 0.77}).sigma == 0.77 != grid.settings_of(cell).sigma
 
@@ -117,29 +119,29 @@ def test_file_names_tell_sources_apart(tmp_path: Path) -> None:
 @pytest.fixture
 def kept(tmp_path: Path) -> tuple[Path, Grid]:
     """A folder that was claimed for a grid."""
-    grid = ask(["builtin"], losses=["ce,gloss"], seeds=2, shots=["8"], given={"max_length": 32})
-    place.claim(tmp_path / "out", grid, {"builtin": "f" * 64})
+    grid = make_grid(["builtin"], losses=["ce,gloss"], seeds=2, shots=["8"], specified={"max_length": 32})
+    storage.record_grid(tmp_path / "out", grid, {"builtin": "f" * 64})
     return tmp_path / "out", grid
 
 
 def test_what_others_have_asked_for_by_now_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / place.LOCKS).mkdir(parents=True)  # what a kill in the first moment leaves
-    grids = [ask(["builtin"], losses=[loss], seeds=seeds) for loss, seeds in (("ce", 2), ("gloss", 1))]
-    place.claim(out, grids[0], {"builtin": "f" * 64})
-    whole = place.claim(out, grids[1], {"builtin": "f" * 64})  # read the folder before the first one wrote it
+    (out / storage.LOCKS).mkdir(parents=True)  # what a kill in the first moment leaves
+    grids = [make_grid(["builtin"], losses=[loss], seeds=seeds) for loss, seeds in (("ce", 2), ("gloss", 1))]
+    storage.record_grid(out, grids[0], {"builtin": "f" * 64})
+    whole = storage.record_grid(out, grids[1], {"builtin": "f" * 64})  # read the folder before the first one wrote it
     assert whole.losses == ("ce", "gloss") and whole.seeds == 2
-    assert place.recorded(out) == (whole, {"builtin": "f" * 64})
+    assert storage.recorded(out) == (whole, {"builtin": "f" * 64})
     with pytest.raises(InputError, match="other documents of builtin"):
-        place.claim(out, grids[1], {"builtin": "e" * 64})
-    with pytest.raises(InputError, match="holds a comparison with other settings"):
-        place.claim(out, ask(["builtin"], given={"max_length": 32}), {"builtin": "f" * 64})
+        storage.record_grid(out, grids[1], {"builtin": "e" * 64})
+    with pytest.raises(InputError, match="contains a comparison with other settings"):
+        storage.record_grid(out, make_grid(["builtin"], specified={"max_length": 32}), {"builtin": "f" * 64})
 
 
 def test_files_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pile.txt").write_text("a text\n")
-    assert ask(["builtin"], given={"unlabeled": "pile.txt"}).data == {"unlabeled": str(tmp_path / "pile.txt")}
+    assert make_grid(["builtin"], specified={"unlabeled": "pile.txt"}).data == {"unlabeled": str(tmp_path / "pile.txt")}
 
 
 def result(grid: Grid, cell: Cell) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def result(grid: Grid, cell: Cell) -> dict[str, Any]:
         "loss": cell.loss,
         "mode": cell.mode,
         "seed": cell.seed,
-        "asked": place.asked_of(grid, cell),
+        "asked": storage.requested_settings(grid, cell),
         "scores": scores,
         "curve": [{"epoch": 1.0, "seconds": 2.0, "macro_f1": 0.4}],
         "versions": {},
@@ -167,44 +169,44 @@ def result(grid: Grid, cell: Cell) -> dict[str, Any]:
 
 def test_a_grid_is_read_as_it_was_written(kept: tuple[Path, Grid]) -> None:
     folder, grid = kept
-    found = place.recorded(folder)
+    found = storage.recorded(folder)
     assert found is not None and found[0] == grid and found[1] == {"builtin": "f" * 64}
 
 
 def test_a_grid_is_extended_and_never_changed(kept: tuple[Path, Grid]) -> None:
     folder, grid = kept
-    more = ask(["r8"], losses=["supcon"], seeds=1, shots=["all"], given={"max_length": 32})
-    both = place.joined(folder, grid, more)
+    more = make_grid(["r8"], losses=["supcon"], seeds=1, shots=["all"], specified={"max_length": 32})
+    both = storage.extended(folder, grid, more)
     assert both.sources == ("builtin", "r8") and both.losses == ("ce", "gloss", "supcon") and both.seeds == 2
     assert both.shots == (8, None)
     for other in (replace(grid, settings={}), replace(grid, tune=3), replace(grid, test_documents=9)):
-        with pytest.raises(InputError, match="holds a comparison with other settings"):
-            place.joined(folder, grid, other)
+        with pytest.raises(InputError, match="contains a comparison with other settings"):
+            storage.extended(folder, grid, other)
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
-    assert place.recorded(tmp_path / "new") is None and place.recorded(tmp_path) is None
+    assert storage.recorded(tmp_path / "new") is None and storage.recorded(tmp_path) is None
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds other files"):
-        place.recorded(tmp_path)
-    with pytest.raises(InputError, match="no comparison is there"):
-        place.read_cells(tmp_path / "new")
+    with pytest.raises(InputError, match="contains other files"):
+        storage.recorded(tmp_path)
+    with pytest.raises(InputError, match="there is no comparison"):
+        storage.read_cells(tmp_path / "new")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', "null"])
 def test_a_damaged_grid_is_told(kept: tuple[Path, Grid], text: str) -> None:
-    (kept[0] / place.GRID).write_text(text)
+    (kept[0] / storage.GRID).write_text(text)
     with pytest.raises(InputError, match=r"bench\.json: damaged"):
-        place.recorded(kept[0])
+        storage.recorded(kept[0])
 
 
 def test_a_damaged_result_is_told_with_its_file_and_the_repair(kept: tuple[Path, Grid]) -> None:
     folder, grid = kept
     cell = Cell("builtin", 8, "gloss", "combined", 1)
-    assert place.read_cell(folder, grid, cell) is None
+    assert storage.read_cell(folder, grid, cell) is None
     whole = result(grid, cell)
-    place.write_json(place.path_of(folder, cell), whole)
-    assert place.read_cell(folder, grid, cell, {}) == whole
+    storage.write_json(storage.path_of(folder, cell), whole)
+    assert storage.read_cell(folder, grid, cell, {}) == whole
     damages: list[Any] = [
         json.dumps(whole)[:-40],
         "[1, 2]",
@@ -218,18 +220,18 @@ def test_a_damaged_result_is_told_with_its_file_and_the_repair(kept: tuple[Path,
         "\x00\x01",
     ]
     for text in damages:
-        place.path_of(folder, cell).write_text(text)
+        storage.path_of(folder, cell).write_text(text)
         with pytest.raises(InputError, match=r"builtin-8-gloss-combined-1\.json: damaged.*delete it"):
-            place.read_cell(folder, grid, cell)
+            storage.read_cell(folder, grid, cell)
     assert len(damages) == 10
 
 
 def test_a_result_of_other_settings_is_told(kept: tuple[Path, Grid]) -> None:
     folder, grid = kept
     cell = Cell("builtin", 8, "gloss", "combined", 1)
-    place.write_json(place.path_of(folder, cell), result(grid, cell))
+    storage.write_json(storage.path_of(folder, cell), result(grid, cell))
     with pytest.raises(InputError, match=r"made with other settings \(sigma\).*delete it"):
-        place.read_cell(folder, grid, cell, {"sigma": 0.5})
+        storage.read_cell(folder, grid, cell, {"sigma": 0.5})
 
 
 def test_one_process_holds_a_lock_and_a_dead_one_none(kept: tuple[Path, Grid]) -> None:
@@ -239,12 +241,12 @@ def test_one_process_holds_a_lock_and_a_dead_one_none(kept: tuple[Path, Grid]) -
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(kept[0])], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "True\n"
-    with place.locked(kept[0], "cell") as mine, place.locked(kept[0], "another") as free:
+    with storage.locked(kept[0], "cell") as mine, storage.locked(kept[0], "another") as free:
         assert not mine and free
     other.kill()
     other.wait()
     other.stdout.close()
-    with place.locked(kept[0], "cell") as mine:
+    with storage.locked(kept[0], "cell") as mine:
         assert mine
 
 
@@ -258,9 +260,9 @@ def test_a_curve_adds_up_its_seconds_without_the_writing() -> None:
     assert [row["seconds"] for row in curve] == [10.0, 20.0, 30.0]
     by_processor = [row | {"processor_seconds": row["seconds"] / 2} for row in history]
     assert [row["seconds"] for row in curve_of(by_processor, {4: 1.0}, PROCESSOR)] == [5.0, 10.0, 15.5]
-    assert arrival(curve) == {"epochs": 2.0, "seconds": 20.0}  # 0.895 >= 0.99 · 0.9
-    assert arrival([row | {"macro_f1": None} for row in curve]) is None
-    assert arrival([]) is None
+    assert near_best(curve) == {"epochs": 2.0, "seconds": 20.0}  # 0.895 >= 0.99 · 0.9
+    assert near_best([row | {"macro_f1": None} for row in curve]) is None
+    assert near_best([]) is None
 
 
 def test_neighbors_are_those_of_a_loop_over_all_pairs() -> None:
@@ -299,7 +301,7 @@ def test_tables_say_means_intervals_and_differences() -> None:
         },
     ]
     (table,), compared = score_tables(rows), comparison_tables(rows)
-    assert table.title == "r8, 8 labels a class"
+    assert table.title == "r8, 8 labels per class"
     assert [row[0] for row in table.rows] == ["cross-entropy", "supcon, standalone"]
     assert table.rows[0][1] == "50.0 ± 10.0" and table.rows[1][1] == "60.0"
     assert (1, 1) in table.strong and (0, 1) not in table.strong

@@ -19,9 +19,8 @@ import pytest
 from conftest import Call
 
 from graphloss.errors import InputError
-from graphloss.research.bench import runner, tuned_settings
-from graphloss.research.bench import storage as place
-from graphloss.research.bench.grid import Cell, Grid, ask
+from graphloss.research.bench import runner, storage, tuned_settings
+from graphloss.research.bench.grid import Cell, Grid, make_grid
 from graphloss.research.bench.notes import facts_of
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.runner import Outcome
@@ -49,7 +48,7 @@ def data(toy_maker: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def given(tiny_encoder: Path) -> dict[str, Any]:
+def chosen(tiny_encoder: Path) -> dict[str, Any]:
     """Settings that make a training last a second."""
     return {
         "model": str(tiny_encoder),
@@ -62,15 +61,17 @@ def given(tiny_encoder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def brief(given: dict[str, Any]) -> dict[str, Any]:
+def brief(chosen: dict[str, Any]) -> dict[str, Any]:
     """The same for one epoch, where it does not matter what is learned."""
-    return given | {"epochs": 1}
+    return chosen | {"epochs": 1}
 
 
 @pytest.fixture(scope="module")
-def grid(data: Path, given: dict[str, Any]) -> Grid:
+def grid(data: Path, chosen: dict[str, Any]) -> Grid:
     """Cross-entropy and a loss in two modes, two seeds: eight cells with the untouched encoder's."""
-    return ask([str(data)], losses=["ce,supcon"], modes=["combined,standalone"], shots=["8"], seeds=2, given=given)
+    return make_grid(
+        [str(data)], losses=["ce,supcon"], modes=["combined,standalone"], shots=["8"], seeds=2, specified=chosen
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +96,14 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def times(out: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (out / place.CELLS).iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (out / storage.CELLS).iterdir()}
 
 
 def test_every_cell_leaves_a_whole_file(run: tuple[Path, Outcome], grid: Grid) -> None:
     out, outcome = run
     assert outcome.ran == 8 and not outcome.failed
     assert set(times(out)) == {f"{cell.name}.json" for cell in grid.cells()}
-    assert not list((out / place.WORK).iterdir()) and not list(out.rglob(".*.writing"))
+    assert not list((out / storage.WORK).iterdir()) and not list(out.rglob(".*.writing"))
 
 
 def test_all_losses_of_a_draw_learn_from_the_same_documents_in_the_same_steps(cells: list[dict[str, Any]]) -> None:
@@ -137,21 +138,25 @@ def test_the_head_without_a_head_is_the_probe(cells: list[dict[str, Any]]) -> No
 
 
 @pytest.fixture(scope="module")
-def with_text(data: Path, given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def with_text(data: Path, chosen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Three losses with two labels a class, and the other documents as unlabeled text."""
     out = tmp_path_factory.mktemp("bench") / "with_text"
-    options = given | {"keep_unlabeled": True}
-    run_bench(ask([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, given=options), out=out, screen=QUIET)
+    options = chosen | {"keep_unlabeled": True}
+    run_bench(
+        make_grid([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, specified=options),
+        out=out,
+        screen=QUIET,
+    )
     return read_cells(out)
 
 
 def test_every_loss_learns_from_unlabeled_text(
-    with_text: list[dict[str, Any]], data: Path, given: dict[str, Any], tmp_path: Path
+    with_text: list[dict[str, Any]], data: Path, chosen: dict[str, Any], tmp_path: Path
 ) -> None:
     """Head and default predictor are those after self-training; without it the same training has others."""
     assert [cell["loss"] for cell in with_text] == ["untouched", "ce", "supcon", "gloss"]
-    options = given | {"keep_unlabeled": True, "corpus_graph": "off"}
-    grid = ask([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, given=options)
+    options = chosen | {"keep_unlabeled": True, "corpus_graph": "off"}
+    grid = make_grid([str(data)], losses=["ce,supcon,gloss"], shots=["2"], seeds=1, specified=options)
     run_bench(grid, out=tmp_path / "out", screen=QUIET)
     for mine, plain in zip(with_text, read_cells(tmp_path / "out"), strict=True):
         assert mine["sizes"]["train"] > 2 * mine["sizes"]["labeled"]
@@ -163,7 +168,7 @@ def test_the_default_predictor_stands_beside_the_head(with_text: list[dict[str, 
     rows = summarize(with_text)
     heads = score_tables(rows)[0].heads
     assert heads.count("default") == 2 and rows[1]["scores"]["default_macro_f1"]["seeds"] == 1
-    old = [cell | {"scores": {who: cell["scores"][who] for who in place.SCORED}} for cell in with_text]
+    old = [cell | {"scores": {who: cell["scores"][who] for who in storage.SCORED}} for cell in with_text]
     assert "default" not in score_tables(summarize(old))[0].heads
     assert "default" in facts_of(with_text) and "default" not in facts_of(old)
     differ = [cell["scores"]["head"]["ece"] != cell["scores"]["default"]["ece"] for cell in with_text]
@@ -200,13 +205,13 @@ def test_maps_are_kept_for_the_first_seed_alone(cells: list[dict[str, Any]]) -> 
 
 def test_tables_and_page_are_written(run: tuple[Path, Outcome]) -> None:
     out, outcome = run
-    rows = json.loads((out / place.ROWS).read_text())
+    rows = json.loads((out / storage.ROWS).read_text())
     assert rows == json.loads(json.dumps(outcome.rows)) and len(rows) == 4
     assert [row["against_ce"] is None for row in rows] == [False, True, False, False]
-    text = (out / place.MARKDOWN).read_text()
+    text = (out / storage.MARKDOWN).read_text()
     assert text.count("| cross-entropy |") == 1 and "Holm" in text and "supcon, standalone" in text
-    page = (out / place.REPORT).read_text()
-    for said in ("Learning curves", "Embedding maps", "Against cross-entropy", "How it was measured", "Plotly"):
+    page = (out / storage.REPORT).read_text()
+    for said in ("Learning curves", "Embedding maps", "Against cross-entropy", "Method", "Plotly"):
         assert said in page
     assert page.count('data-figure="') == 1 + 2 + 4 and "<script src" not in page and "<link" not in page
 
@@ -222,21 +227,21 @@ def test_a_second_call_trains_nothing(run: tuple[Path, Outcome], grid: Grid, no_
 
 def test_a_page_cannot_be_broken_by_texts_and_labels(cells: list[dict[str, Any]], tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
-    (tmp_path / place.LOCKS).mkdir()
+    (tmp_path / storage.LOCKS).mkdir()
     spoilt = json.loads(json.dumps(cells).replace("cooking", evil.replace('"', "")))
     for cell in spoilt:
         cell["data"] = evil
     write_page(tmp_path, spoilt)
-    page = (tmp_path / place.REPORT).read_text()
+    page = (tmp_path / storage.REPORT).read_text()
     assert evil not in page and "&lt;/script&gt;" in page
-    assert evil not in (tmp_path / place.MARKDOWN).read_text()
+    assert evil not in (tmp_path / storage.MARKDOWN).read_text()
 
 
 def test_a_larger_grid_runs_the_new_cells_alone(data: Path, brief: dict[str, Any], tmp_path: Path) -> None:
-    options = {"shots": ["8"], "given": brief}
-    first = run_bench(ask([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
+    options = {"shots": ["8"], "specified": brief}
+    first = run_bench(make_grid([str(data)], losses=["ce"], seeds=1, **options), out=tmp_path / "out", screen=QUIET)
     before = times(tmp_path / "out")
-    more = ask([str(data)], losses=["ce,nca"], seeds=2, **options)
+    more = make_grid([str(data)], losses=["ce,nca"], seeds=2, **options)
     second = run_bench(more, out=tmp_path / "out", screen=QUIET)
     after = times(tmp_path / "out")
     assert first.ran == 2 and second.ran == 4 and {name: after[name] for name in before} == before
@@ -247,17 +252,17 @@ def test_a_larger_grid_runs_the_new_cells_alone(data: Path, brief: dict[str, Any
 def test_without_a_test_split_validation_is_scored_and_it_is_said(
     data: Path, brief: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = ask([str(data / "train.csv")], losses=["ce"], seeds=1, given=brief | {"validation": 0.3})
+    grid = make_grid([str(data / "train.csv")], losses=["ce"], seeds=1, specified=brief | {"validation": 0.3})
     outcome = run_bench(grid, out=tmp_path / "out", screen=QUIET)
     assert {row["split"] for row in outcome.rows} == {"validation"}
     assert "no test split, so the validation documents are scored" in " ".join(capsys.readouterr().err.split())
-    assert "There is no test split" in (tmp_path / "out" / place.MARKDOWN).read_text()
+    assert "There is no test split" in (tmp_path / "out" / storage.MARKDOWN).read_text()
 
 
 def test_a_sample_of_the_test_documents_is_the_same_for_every_draw(data: Path) -> None:
     from graphloss.research.bench.draws import corpus_of
 
-    grid = ask([str(data)], test_documents=20)
+    grid = make_grid([str(data)], test_documents=20)
     tests = [corpus_of(grid, str(data), shots, seed).test for shots, seed in ((8, 0), (8, 1), (None, 2))]
     assert all(test is not None and len(test) == 20 for test in tests) and tests[0] == tests[1] == tests[2]
 
@@ -276,7 +281,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
 
     monkeypatch.setattr(runner, "run_cell", fragile)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
-    grid = ask([str(data)], losses=["ce,nca,supcon"], shots=["8"], seeds=1, given=brief)
+    grid = make_grid([str(data)], losses=["ce,nca,supcon"], shots=["8"], seeds=1, specified=brief)
     outcome = run_bench(grid, out=tmp_path / "out", screen=QUIET)
     assert outcome.ran == 2 and len(outcome.failed) == 2
     assert sorted(outcome.failed.values())[1] == "ValueError: the loss is NaN"
@@ -301,7 +306,7 @@ def test_where_every_loss_fails_the_untouched_encoder_is_left(
     monkeypatch.setattr(runner, "run_cell", fails)
     monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
     outcome = run_bench(
-        ask([str(data)], losses=["ce"], shots=["8"], seeds=1, given=brief), out=tmp_path / "out", screen=QUIET
+        make_grid([str(data)], losses=["ce"], shots=["8"], seeds=1, specified=brief), out=tmp_path / "out", screen=QUIET
     )
     assert outcome.ran == 1 and len(outcome.failed) == 1 and (tmp_path / "out" / "results.md").is_file()
 
@@ -321,7 +326,7 @@ def test_one_encoder_is_in_memory_at_a_time(
         return loaded
 
     monkeypatch.setattr(encoder, "load", watched)
-    grid = ask([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, given=brief)
+    grid = make_grid([str(data)], losses=["ce,nca"], modes=["standalone"], shots=["8"], seeds=1, specified=brief)
     assert run_bench(grid, out=tmp_path / "out", screen=QUIET).ran == 3
     assert len(most) == 4 and max(most) == 0  # three cells, and one for the checks and the plan's time
 
@@ -334,21 +339,21 @@ def test_settings_that_a_study_found_are_those_of_every_seed(
     def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
         studies.append(tuned_settings.drawn(cell))
         best = {"temperature": 0.33}
-        asked = place.asked_of(grid, tuned_settings.drawn(cell))
+        asked = storage.requested_settings(grid, tuned_settings.drawn(cell))
         kept = {"best": best, "asked": asked, "trials": grid.tune}
-        place.write_json(folder / place.STUDIES / f"{cell.study}.json", kept)
+        storage.write_json(folder / storage.STUDIES / f"{cell.study}.json", kept)
         return best
 
     monkeypatch.setattr(tuned_settings, "search", search)
     monkeypatch.setattr(runner, "_check_tuning", lambda: None)
-    grid = ask([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, given=brief, tune=3)
+    grid = make_grid([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, specified=brief, tune=3)
     out = tmp_path / "out"
     run_bench(grid, out=out, screen=QUIET)
     assert [(cell.loss, cell.seed) for cell in studies] == [("supcon", 1000)]  # ce has nothing left to search
     found = [cell for cell in read_cells(out) if cell["loss"] == "supcon"]
     assert [cell["asked"]["temperature"] for cell in found] == [0.33, 0.33]
     assert [cell["tuned"] for cell in found] == [{"temperature": 0.33}] * 2
-    (out / place.STUDIES / f"{studies[0].study}.json").write_text('{"best": {"temperature": -1}, "asked": {}}')
+    (out / storage.STUDIES / f"{studies[0].study}.json").write_text('{"best": {"temperature": -1}, "asked": {}}')
     with pytest.raises(InputError, match="delete it"):
         run_bench(None, out=out, screen=QUIET)
 
@@ -360,9 +365,9 @@ def test_a_real_search_comes_before_the_cells(
     pytest.importorskip("optuna")
     monkeypatch.setattr("graphloss.research.tuning.folds.FOLDS", 2)
     searched = {name: value for name, value in brief.items() if name != "learning_rate"}
-    grid = ask([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, given=searched, tune=2)
+    grid = make_grid([str(data)], losses=["ce,nca"], shots=["8"], seeds=1, specified=searched, tune=2)
     run_bench(grid, out=tmp_path / "out", screen=QUIET)
-    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "out" / place.STUDIES).glob("*.json"))]
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "out" / storage.STUDIES).glob("*.json"))]
     assert [set(one["best"]) for one in kept] == [{"learning_rate"}, {"learning_rate", "weight", "temperature"}]
     assert all(one["trials"] == one["complete"] + one["pruned"] == 2 for one in kept)
     for cell in read_cells(tmp_path / "out"):
@@ -374,7 +379,7 @@ def test_a_real_search_comes_before_the_cells(
 def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], call: Call) -> None:
     code, out, err = call("bench", "--out", run[0])
     assert code == 0 and "supcon, standalone" in out and "against cross-entropy" in out
-    assert "all 8 cells are there" in err and "report.html" in err
+    assert "all 8 cells are complete" in err and "report.html" in err
     code, out, _ = call("bench", "--out", run[0], "--json", "--quiet")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["loss"] for row in rows] == ["untouched", "ce", "supcon", "supcon"]
@@ -395,7 +400,7 @@ def test_the_command_prints_a_table_or_a_line_a_row(run: tuple[Path, Outcome], c
         (["DATA", "--modes", "sideways"], "there is no mode"),
         (["DATA", "--shots", "x"], "--shots"),
         (["--losses", "ce"], "expected DATA beside these options"),
-        ([], "no comparison is there"),
+        ([], "there is no comparison"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_trained(
@@ -410,7 +415,7 @@ def test_wrong_input_is_refused_before_anything_is_trained(
 def test_a_damaged_result_is_refused_before_anything_is_trained(
     run: tuple[Path, Outcome], grid: Grid, call: Call, no_training: list[str]
 ) -> None:
-    path = sorted((run[0] / place.CELLS).iterdir())[2]
+    path = sorted((run[0] / storage.CELLS).iterdir())[2]
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[: len(whole) // 2])
@@ -470,4 +475,4 @@ def test_a_killed_comparison_goes_on_where_it_stopped(
     rows = [json.loads(line) for line in printed.splitlines()]
     assert [row["seeds"] for row in rows] == [[0, 1]] * 3
     assert len([name for name in after if not name.startswith(".")]) == 6
-    assert not list((out / place.WORK).iterdir())
+    assert not list((out / storage.WORK).iterdir())

@@ -67,7 +67,7 @@ def test_differences_without_spread_have_a_p_value_only_if_they_are_zero() -> No
 
 @pytest.mark.parametrize("values", [[], [0.1, math.nan], [[0.1, 0.2]]])
 def test_what_is_no_number_a_seed_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match="finite number a seed"):
+    with pytest.raises(ValueError, match="finite number per seed"):
         estimate(values)
 
 

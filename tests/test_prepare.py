@@ -24,7 +24,7 @@ from graphloss.research.datasets import registry
 from graphloss.research.datasets.fetch import BLOCK, Source, fetch
 from graphloss.research.datasets.parsers import members, read_topics
 from graphloss.research.datasets.prepare import Prepared, check_names, divide, prepare_corpus
-from graphloss.research.datasets.registry import HOMES, Home, fingerprint
+from graphloss.research.datasets.registry import DATASETS, PublicDataset, fingerprint
 from graphloss.text.corpus import load_corpus
 from graphloss.text.sources import KNOWN, list_corpora
 
@@ -135,7 +135,9 @@ def test_a_later_call_goes_on_where_the_first_gave_up(server: Server, tmp_path: 
     server.files["/file"] = CONTENT
     server.cut = [500, 500, 500]
     source = Source("file", (f"{server.url}/file",))
-    with pytest.raises(InputError, match=r"ended after 1,500 of 196,731 bytes \(tried 3 times\).*The 1,500 bytes that"):
+    with pytest.raises(
+        InputError, match=r"ended after 1,500 of 196,731 bytes \(tried 3 times\).*The 1,500 bytes received"
+    ):
         fetch(source, tmp_path, **HASTE)
     assert (tmp_path / "file.part").read_bytes() == CONTENT[:1500]
     done = fetch(source, tmp_path, **HASTE)
@@ -213,7 +215,7 @@ def test_a_dead_server(dead: str, tmp_path: Path) -> None:
 def test_a_silent_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and says nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
-        with pytest.raises(InputError, match=r"(silent|timed out)"):
+        with pytest.raises(InputError, match=r"(sent nothing|timed out)"):
             fetch(Source("file", (url,)), tmp_path, tries=2, pause=0, timeout=0.1)
 
 
@@ -280,19 +282,19 @@ def test_reading_reviews(tmp_path: Path) -> None:
         "text_test.txt": "fair\u2026 \r\n".encode(),
         "label_test.txt": b"0\r\n",
     }
-    train, test = HOMES["mr"].read(written(tmp_path, files))
+    train, test = DATASETS["mr"].read(written(tmp_path, files))
     assert train == [("good \u2014 caf\xe9 .", "positive"), ("bad\u2026so .", "negative")]  # Windows-1252
     assert test == [("fair\u2026", "negative")]  # UTF-8
     with pytest.raises(InputError, match=r"text_train.txt has 2 lines, label_train.txt 1"):
-        HOMES["mr"].read(written(tmp_path, files | {"label_train.txt": b"1\r\n"}))
+        DATASETS["mr"].read(written(tmp_path, files | {"label_train.txt": b"1\r\n"}))
 
 
 def test_reading_topics(tmp_path: Path) -> None:
     files = {"train.txt": b"ship\ta tug sails \nacq\ta firm buys", "test.txt": b"ship\tit sank\n"}
-    train, test = HOMES["r8"].read(written(tmp_path, files))
+    train, test = DATASETS["r8"].read(written(tmp_path, files))
     assert train == [("a tug sails", "ship"), ("a firm buys", "acq")] and test == [("it sank", "ship")]
     with pytest.raises(InputError, match=r"test.txt has a line without a tab"):
-        HOMES["r52"].read(written(tmp_path, files | {"test.txt": b"<html>\n"}))
+        DATASETS["r52"].read(written(tmp_path, files | {"test.txt": b"<html>\n"}))
 
 
 def test_reading_intents(tmp_path: Path) -> None:
@@ -300,9 +302,9 @@ def test_reading_intents(tmp_path: Path) -> None:
         "train.csv": 'text,category\r\n"where, now?",lost\r\n£5?,fee\r\n'.encode(),
         "test.csv": b"text,category\r\n",
     }
-    assert HOMES["banking77"].read(written(tmp_path, files)) == ([("where, now?", "lost"), ("£5?", "fee")], [])
+    assert DATASETS["banking77"].read(written(tmp_path, files)) == ([("where, now?", "lost"), ("£5?", "fee")], [])
     with pytest.raises(InputError, match=r"train.csv has the columns"):
-        HOMES["banking77"].read(written(tmp_path, files | {"train.csv": b"404: Not Found"}))
+        DATASETS["banking77"].read(written(tmp_path, files | {"train.csv": b"404: Not Found"}))
 
 
 def test_reading_newsgroups(tmp_path: Path) -> None:
@@ -313,7 +315,7 @@ def test_reading_newsgroups(tmp_path: Path) -> None:
             "20news-bydate-train/rec.kites/2": b"From: c\n\nhigh",
         }
     )
-    train, test = HOMES["20ng"].read(written(tmp_path, {"20news-bydate.tar.gz": content}))
+    train, test = DATASETS["20ng"].read(written(tmp_path, {"20news-bydate.tar.gz": content}))
     assert train == [("From: c\n\nhigh", "rec.kites"), ("From: a\n\nhot", "sci.tea")]
     assert test == [("From: b\n\nüber", "sci.tea")]
 
@@ -329,7 +331,7 @@ def test_reading_abstracts(tmp_path: Path) -> None:
             f"{top}/test/C23/0010003": b"three",
         }
     )
-    train, test = HOMES["ohsumed"].read(written(tmp_path, {f"{top}.tar.gz": content}))
+    train, test = DATASETS["ohsumed"].read(written(tmp_path, {f"{top}.tar.gz": content}))
     assert train == [("two\n of one", "C04 Neoplasms")]
     assert test == [("three", "C23 Pathological Conditions, Signs and Symptoms")]
 
@@ -367,7 +369,7 @@ TOPICS = {"ship": 40, "acq": 25, "earn": 3}
 
 
 def topics(seed: int = 0, *, extra: str = "") -> tuple[bytes, bytes]:
-    """Train and test in the form of the Reuters homes, of invented words."""
+    """Train and test in the form of the Reuters files, of invented words."""
     rng = np.random.default_rng(seed)
     words = ["tug", "sails", "firm", "buys", "net", "loss", "gale", "port", "deal", "share"]
     lines = [f"{label}\t{n} {' '.join(rng.choice(words, 6))}" for label, size in TOPICS.items() for n in range(size)]
@@ -376,8 +378,8 @@ def topics(seed: int = 0, *, extra: str = "") -> tuple[bytes, bytes]:
     return ("\n".join(lines) + extra + "\n").encode(), "\n".join(test).encode()
 
 
-def home(server: Server, tmp_path: Path, *, hashes: bool = True, **changes: Any) -> Home:
-    """A home of 68 and 6 invented documents; of train 7 are for validation."""
+def dataset(server: Server, tmp_path: Path, *, hashes: bool = True, **changes: Any) -> PublicDataset:
+    """A data set of 68 and 6 invented documents; of train 7 are for validation."""
     train, test = topics()
     server.files |= {"/train.txt": train, "/test.txt": test}
     files = tuple(
@@ -387,7 +389,7 @@ def home(server: Server, tmp_path: Path, *, hashes: bool = True, **changes: Any)
     folder = tmp_path / "expected"
     folder.mkdir(exist_ok=True)
     known = read_topics(written(folder, {"train.txt": train, "test.txt": test}))
-    return Home(files, read_topics, (61, 7, 6), 3, *map(fingerprint, known))._replace(**changes)
+    return PublicDataset(files, read_topics, (61, 7, 6), 3, *map(fingerprint, known))._replace(**changes)
 
 
 @pytest.fixture
@@ -403,7 +405,7 @@ def prepare(name: str, **options: Any) -> Prepared:
 
 
 def test_a_prepared_data_set_loads_by_its_name(server: Server, tmp_path: Path, cache: Path) -> None:
-    done = prepare("r8", homes={"r8": home(server, tmp_path)})
+    done = prepare("r8", datasets={"r8": dataset(server, tmp_path)})
     assert (done.documents, done.same, done.warnings, done.already) == (
         {"train": 61, "validation": 7, "test": 6},
         True,
@@ -426,36 +428,36 @@ def test_a_prepared_data_set_loads_by_its_name(server: Server, tmp_path: Path, c
 
 
 def test_what_is_there_is_left_alone_unless_forced(server: Server, tmp_path: Path, cache: Path) -> None:
-    table = {"r8": home(server, tmp_path)}
-    prepare("r8", homes=table)
+    table = {"r8": dataset(server, tmp_path)}
+    prepare("r8", datasets=table)
     before = load_corpus("r8").fingerprint
     asked = len(server.asked)
-    done = prepare("r8", homes=table)
+    done = prepare("r8", datasets=table)
     assert done.already and "already" in done.line() and len(server.asked) == asked
-    done = prepare("r8", homes=table, force=True)
+    done = prepare("r8", datasets=table, force=True)
     assert not done.already and len(server.asked) == 2 * asked and "61 train" in done.line()
     assert load_corpus("r8").fingerprint == before  # the same validation documents
     assert [path.name for path in cache.iterdir()] == ["r8"]
 
 
 def test_the_first_download_is_trusted_and_the_next_compared(server: Server, tmp_path: Path, cache: Path) -> None:
-    table = {"r8": home(server, tmp_path, hashes=False)}
-    done = prepare("r8", homes=table)
-    assert len(done.warnings) == 1 and "train.txt, test.txt: no SHA-256 was known" in done.warnings[0]
-    assert "the documents are the ones expected" in done.warnings[0] and done.same
+    table = {"r8": dataset(server, tmp_path, hashes=False)}
+    done = prepare("r8", datasets=table)
+    assert len(done.warnings) == 1 and "train.txt, test.txt: no SHA-256 is known" in done.warnings[0]
+    assert "the documents are the expected ones" in done.warnings[0] and done.same
     assert not any(file["compared"] for file in done.files)
-    again = prepare("r8", homes=table, force=True)
+    again = prepare("r8", datasets=table, force=True)
     assert again.warnings == [] and all(file["compared"] for file in again.files)
     server.files["/test.txt"] = server.files["/test.txt"].replace(b"\t", b"\tx", 1)[:-1] + b"9"
     table = {"r8": table["r8"]._replace(files=tuple(file._replace(size=None) for file in table["r8"].files))}
     with pytest.raises(InputError, match=r"test.txt.*SHA-256.*expected"):
-        prepare("r8", homes=table, force=True)
+        prepare("r8", datasets=table, force=True)
     assert len(load_corpus("r8").train) == 61  # the copy from before is as it was
 
 
 def test_other_documents_in_the_same_number_are_a_warning(server: Server, tmp_path: Path, cache: Path) -> None:
-    table = {"r8": home(server, tmp_path, hashes=False, test="0" * 64)}
-    done = prepare("r8", homes=table)
+    table = {"r8": dataset(server, tmp_path, hashes=False, test="0" * 64)}
+    done = prepare("r8", datasets=table)
     assert done.same is False and len(done.warnings) == 2
     assert "documents of test are as many as expected, but not the same" in done.warnings[1]
     assert json.loads((cache / "r8" / "prepared.json").read_text())["same"] == {
@@ -465,32 +467,32 @@ def test_other_documents_in_the_same_number_are_a_warning(server: Server, tmp_pa
 
 
 def test_another_number_of_documents_is_an_error(server: Server, tmp_path: Path, cache: Path) -> None:
-    table = {"r8": home(server, tmp_path, sizes=(60, 7, 6))}
+    table = {"r8": dataset(server, tmp_path, sizes=(60, 7, 6))}
     with pytest.raises(InputError, match=r"68 documents for train and 6 for test, of 3 and 3 classes; expected 67"):
-        prepare("r8", homes=table)
+        prepare("r8", datasets=table)
     assert not (cache / "r8").exists() and not list(cache.rglob("*.txt"))
 
 
 def test_a_kill_before_the_end_leaves_no_half_folder(
     server: Server, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {"r8": home(server, tmp_path)}
+    table = {"r8": dataset(server, tmp_path)}
 
     def killed(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("r8", homes={"r8": table["r8"]._replace(read=killed)})
+        prepare("r8", datasets={"r8": table["r8"]._replace(read=killed)})
     with monkeypatch.context() as patched:
         patched.setattr("pyarrow.parquet.write_table", killed)
         with pytest.raises(KeyboardInterrupt):
-            prepare("r8", homes=table)
+            prepare("r8", datasets=table)
     assert [path.name for path in cache.iterdir()] == [".downloads"]
     assert "r8" not in {entry.name for entry in list_corpora() if entry.available}
     with pytest.raises(InputError, match=r"no data for 'r8'.*`graphloss data prepare r8`"):
         load_corpus("r8")
     asked = len(server.asked)
-    prepare("r8", homes=table)
+    prepare("r8", datasets=table)
     assert len(server.asked) == asked == 2  # what had come was not fetched again
     assert len(load_corpus("r8").train) == 61
 
@@ -501,7 +503,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(server: Server, tmp_path: P
     own.parent.mkdir(parents=True)
     own.write_text("text,label\nmine,a\n")
     with pytest.raises(InputError, match=r"was not written by this command. Move it away"):
-        prepare("r8", homes={"r8": home(server, tmp_path)}, force=force)
+        prepare("r8", datasets={"r8": dataset(server, tmp_path)}, force=force)
     assert own.exists() and not server.asked
 
 
@@ -512,24 +514,24 @@ def test_data_in_graphloss_data_is_enough(
     own.mkdir(parents=True)
     (own / "train.csv").write_text("text,label\nmine,a\nyours,b\n")
     monkeypatch.setenv("GRAPHLOSS_DATA", str(own.parent))
-    table = {"r8": home(server, tmp_path)}
-    assert prepare("r8", homes=table).folder == str(own) and not server.asked
-    done = prepare("r8", homes=table, force=True)
+    table = {"r8": dataset(server, tmp_path)}
+    assert prepare("r8", datasets=table).folder == str(own) and not server.asked
+    done = prepare("r8", datasets=table, force=True)
     assert done.folder == str(cache / "r8") and "GRAPHLOSS_DATA comes before the cache" in done.warnings[-1]
-    assert prepare("r8", homes=table, root=tmp_path / "else").folder == str(tmp_path / "else" / "r8")
+    assert prepare("r8", datasets=table, root=tmp_path / "else").folder == str(tmp_path / "else" / "r8")
 
 
 def test_a_broken_transfer_says_what_to_do(server: Server, tmp_path: Path, cache: Path) -> None:
-    table = {"r8": home(server, tmp_path)}
+    table = {"r8": dataset(server, tmp_path)}
     server.cut = [100, 100, 100]
     with pytest.raises(InputError) as caught:
-        prepare("r8", homes=table)
+        prepare("r8", datasets=table)
     message = str(caught.value)
-    for part in (f"{server.url}/train.txt", "ended after 300 of", "bytes that came are kept", "Try again later"):
+    for part in (f"{server.url}/train.txt", "ended after 300 of", "bytes received are kept", "Try again later"):
         assert part in message
     assert f"into {cache / 'r8'} by hand, or set GRAPHLOSS_DATA" in message
     assert (cache / ".downloads" / "r8" / "train.txt.part").stat().st_size == 300
-    prepare("r8", homes=table)
+    prepare("r8", datasets=table)
     assert len(load_corpus("r8").train) == 61
 
 
@@ -562,13 +564,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_the_command(
     server: Server, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    monkeypatch.setitem(HOMES, "r8", home(server, tmp_path, hashes=False))
-    monkeypatch.setitem(HOMES, "mr", home(server, tmp_path))
+    monkeypatch.setitem(DATASETS, "r8", dataset(server, tmp_path, hashes=False))
+    monkeypatch.setitem(DATASETS, "mr", dataset(server, tmp_path))
     code, out, err = command("r8", "mr")
     assert code == 0 and out.splitlines() == [
         f"{name}: 61 train, 7 validation, 6 test documents in {cache / name}" for name in ("r8", "mr")
     ]
-    assert err.count("warning: ") == 1 and "no SHA-256 was known" in err
+    assert err.count("warning: ") == 1 and "no SHA-256 is known" in err
     code, out, err = command("r8")
     assert code == 0 and "already" in out
     code, out, err = command("mr", "--json", "--force")
@@ -579,9 +581,9 @@ def test_the_command(
 def test_the_command_without_a_network(
     server: Server, dead: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    good = home(server, tmp_path)
-    monkeypatch.setitem(HOMES, "mr", good._replace(files=(Source("train.txt", (f"{dead}/train.txt",)),)))
-    monkeypatch.setitem(HOMES, "r8", good)
+    good = dataset(server, tmp_path)
+    monkeypatch.setitem(DATASETS, "mr", good._replace(files=(Source("train.txt", (f"{dead}/train.txt",)),)))
+    monkeypatch.setitem(DATASETS, "r8", good)
     code, out, err = command("mr", "r8", "--json")
     assert code == 2 and "Traceback" not in err and err.startswith("error: mr: ")
     for part in (f"{dead}/train.txt", "cannot be reached", f"into {cache / 'mr'} by hand", "GRAPHLOSS_DATA"):
@@ -596,10 +598,10 @@ def test_an_unknown_name_is_refused_before_anything_is_fetched(server: Server, c
 
 
 def test_every_known_name_has_a_home() -> None:
-    assert list(HOMES) == list(KNOWN) and len(HOMES) == 6
+    assert list(DATASETS) == list(KNOWN) and len(DATASETS) == 6
     assert check_names(["r8", "all"]) == list(KNOWN) and check_names(["r8", "r8"]) == ["r8"]
     seen = 0
-    for known in HOMES.values():
+    for known in DATASETS.values():
         assert sum(known.sizes) > 7_000 and 2 <= known.classes <= 77
         assert all(len(print_) == 64 and int(print_, 16) for print_ in (known.train, known.test))
         for source in known.files:
@@ -607,7 +609,7 @@ def test_every_known_name_has_a_home() -> None:
             assert source.urls and all(url.startswith(("https://", "http://")) for url in source.urls)
             assert source.sha256 is None or len(source.sha256) == 64
     assert seen == 12
-    assert sum(source.sha256 is not None for known in HOMES.values() for source in known.files) == 3
+    assert sum(source.sha256 is not None for known in DATASETS.values() for source in known.files) == 3
 
 
 def test_a_fingerprint_knows_documents_not_their_order_or_spacing() -> None:

@@ -154,7 +154,7 @@ def bench(
     **given: Any,
 ) -> None:
     """Compare losses over data sets, shots and seeds; resumable, with intervals and a report."""
-    from graphloss.research.bench.grid import ask
+    from graphloss.research.bench.grid import make_grid
     from graphloss.research.bench.runner import run
     from graphloss.research.bench.storage import REPORT
     from graphloss.research.bench.tables import show
@@ -165,13 +165,13 @@ def bench(
     chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
     if sources:
-        grid = ask(
+        grid = make_grid(
             sources,
             losses=losses or (),
             modes=modes or (),
             shots=shots or (),
             seeds=seeds,
-            given=chosen,
+            specified=chosen,
             preset=preset,
             tune=tune or 0,
             test_documents=test_documents,

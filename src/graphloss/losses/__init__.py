@@ -1,1 +1,1 @@
-"""Losses: embeddings and labels in, a scalar out. They know torch alone (`baselines` also pytorch-metric-learning)."""
+"""Losses: embeddings and labels in, a scalar out; with torch only (`baselines` also pytorch-metric-learning)."""

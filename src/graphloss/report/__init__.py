@@ -1,1 +1,1 @@
-"""What a run folder tells people: `report.html`, a page that needs nothing else, and the model card."""
+"""Reports of a run folder: `report.html`, a self-contained page, and the model card."""

@@ -106,16 +106,16 @@ def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Tr
         return
     each = max(1.0, trial.memory)
     with frozen(encoder, settings.freeze):
-        beside = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+        fixed = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     if settings.freeze:  # outputs of the frozen layers are cached for each labeled text
         tokens, dimensions = encoder.max_seq_length or 0, encoder.get_embedding_dimension() or 1
-        beside += min(MOST_BYTES, 4 * labeled * tokens * dimensions)
+        fixed += min(MOST_BYTES, 4 * labeled * tokens * dimensions)
     graph, size = graph_size_for(labeled, settings), batch_size_for(labeled, settings)
     own = math.ceil(min(graph, labeled) / distributed.world())
     count = min(own, size)
-    if (needed := int(count * each) + beside) <= free:
+    if (needed := int(count * each) + fixed) <= free:
         return
-    fits = min(math.floor((free - beside) / each), graph)
+    fits = min(math.floor((free - fixed) / each), graph)
     remedy = (
         f"give --graph-size {graph} --batch-size {fits}: the same gradient in batches of {fits}, a third more time; "
         "or a smaller --max-length, or --freeze"

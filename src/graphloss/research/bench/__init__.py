@@ -1,1 +1,1 @@
-"""Losses compared: a grid of data sets, shots, losses, modes and seeds, a result file a cell, tables and a page."""
+"""Comparison of losses: a grid of data sets, shots, losses, modes and seeds, one result file per cell, and a page."""

@@ -1,13 +1,13 @@
-"""One cell: train once, score the model four ways, and say how it learned.
+"""One cell: train once, score four classifiers on the embeddings, and return the learning curve.
 
-    head     the classifier that the model comes with: its linear head in combined mode, a linear probe in standalone
-             mode and for the untouched encoder
-    default  the model as `graphloss predict` answers, by the predictor of its settings: with unlabeled documents, which
-             train the head further after the fine-tuning by any loss, head, graph and neighbors together
-    probe    a logistic regression on the embeddings of the labeled training documents (`evaluation.linear_probe`)
+    head     the classifier of the model: its linear head in combined mode, a linear probe in standalone mode and for
+             the untouched encoder
+    default  the predictions of `graphloss predict`, by the predictor in the settings: with unlabeled documents a
+             mixture of the head after self-training, the graph and the neighbors
+    probe    a logistic regression on the embeddings of the labeled training documents (`linear_probe`)
     knn      the 5 most similar labeled training documents by cosine, votes weighted by 1 / distance
 
-A curve's seconds are those of training alone: no evaluation, no writing of checkpoints; see `curve` for the clock.
+The seconds of a curve are training only, without evaluation and writing of checkpoints; see `curve` for the clock.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphloss.research.bench.curve import PROCESSOR, WALL, arrival, curve_of, start_of_curve, writing_clock
-from graphloss.research.bench.draws import judged_of
+from graphloss.report.predictions import flat_map
+from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve, writing_clock
+from graphloss.research.bench.draws import scored_split
 from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
@@ -42,13 +43,13 @@ HOVER_CHARACTERS = 120
 
 @dataclass(frozen=True)
 class Task:
-    """A cell with all that running it takes.
+    """A cell and the inputs of its run.
 
     Attributes:
-        cell: which one.
-        settings: how it is trained.
+        cell: the cell.
+        settings: how to train.
         corpus: its documents, the scored ones already chosen.
-        encoder: where the untouched encoder is loaded from (`encoder.resolve`).
+        encoder: source of the untouched encoder (`encoder_source.resolve`).
         folder: for checkpoints; emptied before and removed after.
         callbacks: further callbacks of the trainer, for example a progress bar.
     """
@@ -61,16 +62,16 @@ class Task:
     callbacks: Sequence[Any] = ()
 
 
-def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
+def run_cell(task: Task, requested: Mapping[str, Any]) -> dict[str, Any]:
     """Run a cell and return its result, ready for JSON.
 
     Args:
         task: what to run.
-        asked: what the result depends on besides the documents, to be found again in it (`folder.asked_of`).
+        requested: the settings that the result depends on, stored in it (`storage.requested_settings`).
     """
     import torch
 
-    shutil.rmtree(task.folder, ignore_errors=True)  # what a kill has left: times are those of one go
+    shutil.rmtree(task.folder, ignore_errors=True)  # left by a kill: a timed cell is never resumed
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
@@ -79,7 +80,7 @@ def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
-        gc.collect()  # the trainer and its model refer to one another
+        gc.collect()  # the trainer and its model reference each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     cell = task.cell
@@ -93,7 +94,7 @@ def run_cell(task: Task, asked: Mapping[str, Any]) -> dict[str, Any]:
         **result,
         "seconds": time.perf_counter() - began,
         "peak_memory": peak,
-        "asked": dict(asked),
+        "asked": dict(requested),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "environment": provenance.environment(),
@@ -106,65 +107,62 @@ def _result(task: Task) -> dict[str, Any]:
     from graphloss.text.encoder import encode, load
 
     corpus, classes = task.corpus, task.corpus.label_names
-    split, judged = judged_of(corpus)
-    documents, validation = corpus.train, corpus.validation
-    truth = np.array(judged.labels)  # (m,)
+    split, scored = scored_split(corpus)
+    labeled, validation = corpus.train.labeled(), corpus.validation
+    truth = np.array(scored.labels)  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)
     if task.cell.loss == UNTOUCHED:
-        known = documents.labeled()
-        support = encode(encoder, known.texts)
-        head, default, told = None, None, {"curve": start_of_curve(encoder, support, known, validation, classes)}
+        support = encode(encoder, labeled.texts)
+        head, default, training = None, None, {"curve": start_of_curve(encoder, support, labeled, validation, classes)}
     else:
-        predictor, told = _train(task, encoder, documents, validation)
+        predictor, training = _train(task, encoder)
         support, head, default = predictor.support, predictor.head, predictor.probabilities
-    known_labels = documents.labeled().labels
-    z = encode(encoder, judged.texts)  # (m, d)
-    probe = linear_probe(support, known_labels, len(classes)).probabilities(z).numpy()
-    answers = {
+    z = encode(encoder, scored.texts)  # (m, d)
+    probe = linear_probe(support, labeled.labels, len(classes)).probabilities(z).numpy()
+    probabilities = {
         "head": probe if head is None else head(z).numpy(),
         "default": probe if default is None else default(z).numpy(),
         "probe": probe,
-        "knn": neighbors(support.numpy(), known_labels, z.numpy(), len(classes)),
+        "knn": neighbors(support.numpy(), labeled.labels, z.numpy(), len(classes)),
     }
-    scores = {who: score(truth, given, None, classes) for who, given in answers.items()}
-    whole = score(truth, answers["head"], z.numpy(), classes)
+    scores = {who: score(truth, p, None, classes) for who, p in probabilities.items()}
+    whole = score(truth, probabilities["head"], z.numpy(), classes)
+    first = task.cell.seed == 0
     return {
         "split": split,
-        "documents": len(judged),
+        "documents": len(scored),
         "fingerprint": corpus.fingerprint,
         "sizes": {
             "classes": len(classes),
-            "train": len(documents),
-            "labeled": len(known_labels),
+            "train": len(corpus.train),
+            "labeled": len(labeled),
             "validation": len(validation),
         },
-        "scores": {
-            who: {"accuracy": said.accuracy, "macro_f1": said.macro_f1, "ece": said.ece} for who, said in scores.items()
-        },
+        "scores": {who: {"accuracy": s.accuracy, "macro_f1": s.macro_f1, "ece": s.ece} for who, s in scores.items()},
         "macro_silhouette": whole.macro_silhouette,
         "micro_silhouette": whole.micro_silhouette,
         "epochs": None,
         "steps": 0,
         "best_epoch": None,
         "clock": None,
-        **told,
-        "training_seconds": told["curve"][-1]["seconds"] if told["curve"] else 0.0,
-        "to_99": arrival(told["curve"]),
-        "map": _map(task.cell, judged, truth, answers["head"], z.numpy(), classes) if task.cell.seed == 0 else None,
+        **training,
+        "training_seconds": training["curve"][-1]["seconds"] if training["curve"] else 0.0,
+        "to_99": near_best(training["curve"]),
+        "map": _map(task.cell, scored, truth, probabilities["head"], z.numpy(), classes) if first else None,
     }
 
 
-def _train(task: Task, encoder: Any, documents: Documents, validation: Documents) -> tuple[Predictor, dict[str, Any]]:
-    """Fine-tune the encoder in place: what predicts from its embeddings, and how it went."""
+def _train(task: Task, encoder: Any) -> tuple[Predictor, dict[str, Any]]:
+    """Fine-tune the encoder in place; return its predictor, and the training's part of the result."""
     from graphloss.training.fit import fit
     from graphloss.training.preflight import check_settings, preflight
 
-    clock = PROCESSOR if encoder.device.type == "cpu" else WALL
+    clock, corpus = PROCESSOR if encoder.device.type == "cpu" else WALL, task.corpus
     writing = writing_clock(clock)
-    checked = check_settings(task.settings, documents, validation, task.corpus.label_names)
+    checked = check_settings(task.settings, corpus.train, corpus.validation, corpus.label_names)
     ready, sizes = preflight(checked, encoder), checked.sizes
     fitted = fit(encoder, ready, folder=task.folder, callbacks=[writing, *task.callbacks])
-    told = {
+    return fitted.model.predictor, {
         "curve": curve_of(fitted.history, writing.seconds, clock),
         "clock": clock,
         "epochs": sizes.epochs,
@@ -176,16 +174,15 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
         "graph_share": fitted.model.predictor.graph_share,
         "sigma": fitted.model.predictor.sigma,
     }
-    return fitted.model.predictor, told
 
 
 def neighbors(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes: int) -> np.ndarray:
-    """Class probabilities (m, C) by the most similar documents.
+    """Class probabilities (m, C) of a k-NN classifier.
 
     Args:
         support: (n, d) unit-length embeddings of labeled documents.
         labels: (n,) their classes.
-        z: (m, d) unit-length embeddings of those to classify.
+        z: (m, d) unit-length embeddings of the documents to classify.
         classes: C.
     """
     from sklearn.neighbors import KNeighborsClassifier
@@ -198,24 +195,15 @@ def neighbors(support: np.ndarray, labels: Sequence[int], z: np.ndarray, classes
 
 
 def _map(
-    cell: Cell, judged: Documents, truth: np.ndarray, given: np.ndarray, z: np.ndarray, classes: Sequence[str]
+    cell: Cell, scored: Documents, truth: np.ndarray, p: np.ndarray, z: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Places of some documents on a plane; the untouched encoder's map has their texts, for all maps of the draw."""
-    shown = np.sort(np.random.default_rng(0).permutation(len(judged))[:MAP_DOCUMENTS])
-    texts = [" ".join(judged.texts[row].split())[:HOVER_CHARACTERS] for row in shown]
+    """A map of some documents; only that of the untouched encoder has their texts, for all maps of the draw."""
+    shown = np.sort(np.random.default_rng(0).permutation(len(scored))[:MAP_DOCUMENTS])
+    texts = [" ".join(scored.texts[row].split())[:HOVER_CHARACTERS] for row in shown]
     words = {"texts": texts, "classes": list(classes)} if cell.loss == UNTOUCHED else {}
     return {
-        "points": [[round(float(x), 3), round(float(y), 3)] for x, y in _flat(z[shown])],
+        "points": [[round(float(x), 3), round(float(y), 3)] for x, y in flat_map(z[shown])],
         "truth": truth[shown].tolist(),
-        "predicted": given.argmax(1)[shown].tolist(),
+        "predicted": p.argmax(1)[shown].tolist(),
         **words,
     }
-
-
-def _flat(embeddings: np.ndarray) -> np.ndarray:
-    """Two coordinates a document, by t-SNE (van der Maaten and Hinton 2008); first axes where there are few."""
-    if len(embeddings) < 10:
-        return np.pad(embeddings, ((0, 0), (0, 2)))[:, :2]
-    from sklearn.manifold import TSNE
-
-    return TSNE(perplexity=min(30.0, (len(embeddings) - 1) / 3), init="pca", random_state=0).fit_transform(embeddings)

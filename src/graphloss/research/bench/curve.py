@@ -1,7 +1,7 @@
-"""Learning curves: validation scores over epochs and seconds, and when they have all but reached their best.
+"""Learning curves: validation scores over epochs and seconds, and when they reach 99% of their best.
 
-Seconds of a training on the CPU are those of its processor: other work on the machine does not lengthen them, and with
-several threads they add up. Elsewhere they are those of the clock on the wall.
+On a CPU they use processor time, which other work on the machine does not change, and which adds up over threads;
+elsewhere wall-clock time.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}
 """Clocks by their name in a training's history."""
 
 NEAR_BEST = 0.99
-"""Share of the best validation macro-F1 at which a curve counts as having arrived."""
+"""Share of the best validation macro-F1 for `near_best`."""
 
 
 def curve_of(
     history: Sequence[Mapping[str, Any]], writing: Mapping[int, float], clock: str = WALL
 ) -> list[dict[str, Any]]:
-    """The learning curve: one row an evaluation, its seconds added up since the start.
+    """The learning curve: one row per evaluation, with its seconds since the start.
 
     Args:
-        history: as `training.Fitted` has it; its clocks count from one evaluation to the next.
-        writing: step -> seconds for which its checkpoint was being written, part of the next row's seconds there.
+        history: that of `Fitted`, whose clocks count from one evaluation to the next.
+        writing: step -> seconds of writing its checkpoint, which the next row of the history includes.
         clock: one of `CLOCKS`.
     """
     rows, total, before = [], 0.0, None
@@ -44,8 +44,8 @@ def curve_of(
     return rows
 
 
-def arrival(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """Epochs and seconds of training until validation macro-F1 reached 99% of its best; None without such scores."""
+def near_best(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Epochs and seconds of training until validation macro-F1 reached 99% of its best; None without scores."""
     reached = [row for row in curve if row["macro_f1"] is not None]
     if not reached or not reached[-1]["epoch"]:
         return None
@@ -55,7 +55,7 @@ def arrival(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
 
 
 def writing_clock(clock: str) -> Any:
-    """A trainer callback whose `seconds` say, by step, for how long its checkpoint was being written by a clock."""
+    """A trainer callback that measures `seconds`, step -> time of writing its checkpoint, by a clock."""
     from transformers import TrainerCallback
 
     now = CLOCKS[clock]
@@ -75,9 +75,9 @@ def writing_clock(clock: str) -> Any:
 
 
 def start_of_curve(
-    encoder: Any, support: torch.Tensor, known: Documents, validation: Documents, classes: Sequence[str]
+    encoder: Any, support: torch.Tensor, labeled: Documents, validation: Documents, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Where the curves of the trained losses begin: the untouched encoder's probe on the validation documents."""
+    """The start of all curves: the linear probe of the untouched encoder on the validation documents."""
     from graphloss.inference.linear_probe import linear_probe
     from graphloss.inference.metrics import score
     from graphloss.text.encoder import encode
@@ -85,7 +85,7 @@ def start_of_curve(
     if not len(validation):
         return []
     z = encode(encoder, validation.texts)
-    given = linear_probe(support, known.labels, len(classes)).probabilities(z)
-    said = score(np.array(validation.labels), given, None, classes)
-    row = {"epoch": 0.0, "step": 0, "loss": None, "macro_f1": said.macro_f1, "accuracy": said.accuracy}
+    probabilities = linear_probe(support, labeled.labels, len(classes)).probabilities(z)
+    scores = score(np.array(validation.labels), probabilities, None, classes)
+    row = {"epoch": 0.0, "step": 0, "loss": None, "macro_f1": scores.macro_f1, "accuracy": scores.accuracy}
     return [row | {"log_loss": None, "seconds": 0.0}]

@@ -1,8 +1,8 @@
-"""What is compared: the cells of a grid, and the settings of each, so that every loss gets the same chances.
+"""The grid of a comparison: its cells and their settings, the same for all losses.
 
-All losses of a (data, shots, seed) see the same documents, the same number of steps and the same rule for the best
-epoch. Nothing stops early: the learning curves are of equal length. Cross-entropy has one mode, and the untouched
-encoder none, so both are run once a (data, shots, seed) and stand beside every mode.
+All losses of a (data, shots, seed) share the documents, the number of steps and the rule for the best epoch. There is
+no early stopping, so learning curves have equal length. Cross-entropy has one mode and the untouched encoder none:
+both are run once per (data, shots, seed) and compared with every mode.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.text.columns import did_you_mean
 from graphloss.text.sources import place_of
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
@@ -26,7 +27,7 @@ NEVER = 1_000_000
 """The patience of every cell, in evaluations: no training stops before its last step."""
 
 STUDY_SEED = 1_000
-"""Seed of the draw that settings are tuned on: none of the draws that are scored, whose seeds are below."""
+"""Seed of the draw for tuning; the scored draws have smaller seeds."""
 
 RESERVED = {
     "loss": "--losses",
@@ -35,7 +36,7 @@ RESERVED = {
     "seed": "--seeds",
     "patience": None,
 }
-"""Settings that a grid chooses itself, and the option that says so."""
+"""Settings that the grid determines, and the options for them."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole comparison; `ask` makes one of what a user gives.
+    """A comparison; `make_grid` checks a user's request for one.
 
     Attributes:
-        sources: data sets, files by their whole path.
-        losses: names out of `config.LOSSES`.
+        sources: data sets, files by their absolute path.
+        losses: names out of `settings.LOSSES`.
         modes: "combined", "standalone" or both.
-        shots: labeled documents a class; None is all.
-        seeds: draws, numbered from 0.
+        shots: labeled documents per class; None is all.
+        seeds: number of draws.
         data: fields of `DataSettings` for every cell, without `shots`.
-        settings: fields of `TrainSettings` as given: those that are one loss's own go to the losses that have them.
-        preset: what fills in the rest, out of `presets.PRESETS`.
-        tune: trials of the search before each loss is scored; 0 takes the settings as they are.
-        test_documents: most documents that are scored; None is all.
+        settings: specified fields of `TrainSettings`; each applies to the losses that have it.
+        preset: for all other settings, out of `presets.PRESETS`.
+        tune: trials of the search before each loss is scored; 0 is no search.
+        test_documents: maximum number of scored documents; None is all.
     """
 
     sources: tuple[str, ...]
@@ -88,7 +89,7 @@ class Grid:
     test_documents: int | None = None
 
     def cells(self) -> Iterator[Cell]:
-        """All cells, seed by seed, so that a grid that is stopped early has whole comparisons."""
+        """All cells, seed by seed, so that an interrupted grid has complete comparisons."""
         for seed in range(self.seeds):
             for source in self.sources:
                 for shots in self.shots:
@@ -102,82 +103,82 @@ class Grid:
         return list(dict.fromkeys(sorted(pairs, key=lambda pair: pair[0] != BASELINE)))
 
     def settings_of(self, cell: Cell, tuned: Mapping[str, Any] | None = None) -> TrainSettings:
-        """How a cell is trained: the preset, what the user gave, what the study found, and no early stopping.
+        """Settings of a cell: the preset, the specified ones, those found by the study, and no early stopping.
 
         Raises:
-            InputError: some value cannot be used.
+            InputError: a value is invalid.
         """
         if cell.loss == UNTOUCHED:
             kept = {name: self.settings[name] for name in ("model", "max_length") if name in self.settings}
             filled = presets.settings(self.preset, cell.source)
             kept = {name: filled[name] for name in ("max_length",) if name in filled} | kept
             return make(TrainSettings, kept | {"loss": BASELINE, "seed": cell.seed})
-        given = {name: value for name, value in self.settings.items() if cell.loss in (owners(name) or LOSSES)}
+        specified = {name: value for name, value in self.settings.items() if cell.loss in (owners(name) or LOSSES)}
         own = {"loss": cell.loss, "mode": cell.mode, "seed": cell.seed, "patience": NEVER}
         filled = presets.settings(self.preset, cell.source, cell.loss)
-        return make(TrainSettings, filled | given | dict(tuned or {}) | own)
+        return make(TrainSettings, filled | specified | dict(tuned or {}) | own)
 
 
-def ask(
+def make_grid(
     sources: Sequence[str],
     *,
     losses: Sequence[str] = (),
     modes: Sequence[str] = (),
     shots: Sequence[str] = (),
     seeds: int | None = None,
-    given: Mapping[str, Any] | None = None,
+    specified: Mapping[str, Any] | None = None,
     preset: str = "default",
     tune: int = 0,
     test_documents: int | None = None,
 ) -> Grid:
-    """Check what a user asks for and make it a grid; nothing is read.
+    """Check a user's request and make it a grid, without reading data.
 
     Args:
-        sources: data sets, as `graphloss train` takes them.
-        losses: names, also several with commas between; `ce,gloss` by default.
-        modes: likewise; `combined` by default.
-        shots: numbers or `all`, likewise; `all` by default.
-        seeds: how many draws; 5 by default.
-        given: fields of `DataSettings` and `TrainSettings` by name.
+        sources: data sets, as for `graphloss train`.
+        losses: names, each entry may be a comma-separated list; default `ce,gloss`.
+        modes: likewise; default `combined`.
+        shots: numbers or `all`, likewise; default `all`.
+        seeds: number of draws; default 5.
+        specified: fields of `DataSettings` and `TrainSettings` by name.
         preset: one of `presets.PRESETS`.
         tune: trials of the search before each loss is scored.
-        test_documents: most documents that are scored.
+        test_documents: maximum number of scored documents.
 
     Raises:
-        InputError: a name is unknown, a number is out of range, a setting belongs to the grid or to none of the losses.
+        InputError: a name is unknown, a number is out of range, or a setting belongs to the grid or to no loss of it.
     """
     if not sources:
         raise InputError("expected a data set: `graphloss bench DATA`; try `graphloss bench builtin --shots 8`")
     chosen = Grid(
         tuple(dict.fromkeys(map(place_of, sources))),
-        losses=_among(losses, tuple(LOSSES), "loss") or Grid.losses,
-        modes=_among(modes, MODES, "mode") or Grid.modes,
+        losses=_names(losses, tuple(LOSSES), "loss") or Grid.losses,
+        modes=_names(modes, MODES, "mode") or Grid.modes,
         shots=tuple(dict.fromkeys(map(_shots, _split(shots)))) or Grid.shots,
         seeds=_number("--seeds", Grid.seeds if seeds is None else seeds, 1, STUDY_SEED),
         preset=preset,
         tune=_number("--tune", tune, 0, 100_000),
         test_documents=None if test_documents is None else _number("--test-documents", test_documents, 2, 10**9),
     )
-    given = dict(given or {})
-    for name in given:
+    specified = dict(specified or {})
+    for name in specified:
         if name in RESERVED:
             instead = f"give {RESERVED[name]}" if RESERVED[name] else "every loss is trained for the same steps"
-            raise InputError(f"a grid chooses '{name}' itself; leave it out: {instead}")
+            raise InputError(f"the grid determines '{name}'; leave it out: {instead}")
         if (own := owners(name)) and not set(own) & set(chosen.losses):
             raise InputError(
                 f"none of the losses {', '.join(chosen.losses)} has the setting '{name}', "
                 f"which belongs to {', '.join(own)}; leave it out, or add one of those losses"
             )
-        if name not in (known := [*names(DataSettings), *names(TrainSettings)]):
-            raise InputError(unknown(name, known))
+        if name not in (available := [*names(DataSettings), *names(TrainSettings)]):
+            raise InputError(unknown(name, available))
     for name in ("model", "unlabeled"):
-        if given.get(name):
-            given[name] = place_of(given[name])
-    data = {name: value for name, value in given.items() if name in names(DataSettings)}
+        if specified.get(name):
+            specified[name] = place_of(specified[name])
+    data = {name: value for name, value in specified.items() if name in names(DataSettings)}
     make(DataSettings, data)
     grid = Grid(
         **{name: getattr(chosen, name) for name in chosen.__dataclass_fields__}
-        | {"data": data, "settings": {name: value for name, value in given.items() if name not in data}}
+        | {"data": data, "settings": {name: value for name, value in specified.items() if name not in data}}
     )
     for cell in grid.cells():
         if cell.seed == 0:
@@ -186,18 +187,18 @@ def ask(
 
 
 def owners(setting: str) -> list[str]:
-    """The losses to which a setting belongs; empty for one that every loss has."""
+    """The losses that have a setting; empty for a setting of all losses."""
     return [loss for loss, own in LOSSES.items() if setting in own]
 
 
 def slug(source: str) -> str:
-    """A data set's name in file names: of a file or folder its stem, and a few digits of its whole path."""
+    """A data set's name in file names: for a path its stem and a short hash of the path."""
     plain = re.sub(r"[^\w.]+", "_", Path(source).stem if Path(source).is_absolute() else source)
     return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if Path(source).is_absolute() else plain
 
 
 def format_shots(shots: int | None) -> str:
-    """Shots as they are given: a number or `all`."""
+    """Shots as in the option: a number or `all`."""
     return "all" if shots is None else str(shots)
 
 
@@ -205,15 +206,12 @@ def _split(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in str(value).split(",") if part.strip()]
 
 
-def _among(values: Sequence[str], known: tuple[str, ...], what: str) -> tuple[str, ...]:
-    import difflib
-
+def _names(values: Sequence[str], available: tuple[str, ...], kind: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(_split(values)))
     for value in found:
-        if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"there is no {what} {value!r}; there are {', '.join(known)}.{meant}")
+        if value not in available:
+            hint = did_you_mean(value, available)
+            raise InputError(f"there is no {kind} {value!r}; there are {', '.join(available)}.{hint}")
     return found
 
 
@@ -221,7 +219,7 @@ def _shots(value: str) -> int | None:
     if value == "all":
         return None
     if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"--shots: expected numbers from 1 on or `all`, with commas between, not {value!r}")
+        raise InputError(f"--shots: expected numbers from 1 on or `all`, separated by commas, not {value!r}")
     return int(value)
 
 

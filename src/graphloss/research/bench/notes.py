@@ -1,4 +1,4 @@
-"""How a comparison was made, in words: what every reader of its figures ought to know, and what repeats it."""
+"""The method of a comparison in words, and the facts needed to repeat it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from graphloss.training.sizes import format_graphs
 Cell = Mapping[str, Any]
 
 HOW = (
-    "Every loss of a draw learns from the same documents for the same number of steps, in batches of the same size; "
-    "nothing stops early, and the best epoch is chosen by the same rule on the validation documents. Each seed draws "
-    "labels, validation documents and batches anew. The head is the classifier that a model comes with (standalone and "
+    "All losses of a draw are trained on the same documents for the same number of steps, in batches of the same size, "
+    "without early stopping; the best epoch is chosen by the same rule on the validation documents. Each seed has its "
+    "own draw of labels, validation documents and batches. The head is the classifier of the model (standalone and "
     "untouched: a linear probe); the probe is a logistic regression on the embeddings of the labeled training "
-    f"documents; kNN takes the {NEIGHBORS} most similar of them by cosine, weighted by 1 / distance. Scores are means "
+    f"documents; kNN uses the {NEIGHBORS} most similar of them by cosine, weighted by 1 / distance. Scores are means "
     "over the seeds ± half of their 95% t interval; differences are paired by seed. Epochs and seconds to 99%: until "
-    "validation macro-F1 reached 99% of its best, in seconds of training alone, without evaluation or writing; on "
-    "a CPU they are seconds of the processor, which other work on the machine does not lengthen."
+    "validation macro-F1 reached 99% of its best, in seconds of training only, without evaluation or checkpoints; on "
+    "a CPU in processor seconds, which other work on the machine does not change."
 )
 
 
 def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
-    """What is needed to repeat it: documents, settings that all share, versions, machines."""
+    """The facts needed to repeat it: documents, shared settings, versions, machines."""
     trained = [cell for cell in cells if cell["loss"] != UNTOUCHED] or list(cells)
     facts: dict[str, str] = {}
     for group, mine in groups_of(trained).items():
@@ -42,21 +42,23 @@ def facts_of(cells: Sequence[Cell]) -> dict[str, str]:
             f"{classes} classes; {labeled:,} labeled documents, {held:,} for validation; {steps}"
             f"{one['documents']:,} {one['split']} documents scored"
         )
-    asked = [cell["asked"] for cell in trained]
-    shared = {name: value for name, value in asked[0].items() if not owners(name) and name not in (*RESERVED, "model")}
-    facts["settings of all"] = said({name: value for name, value in shared.items() if _alike(asked, name)})
+    all_settings = [cell["asked"] for cell in trained]
+    first = all_settings[0]
+    shared = {name: value for name, value in first.items() if not owners(name) and name not in (*RESERVED, "model")}
+    shared = {name: value for name, value in shared.items() if _alike(all_settings, name)}
+    facts["settings of all"] = format_settings(shared)
     for loss in dict.fromkeys(cell["loss"] for cell in trained):
-        mine = [one for one in asked if one["loss"] == loss]
+        mine = [one for one in all_settings if one["loss"] == loss]
         if own := {name: mine[0][name] for name in LOSSES.get(loss, ()) if name in mine[0] and _alike(mine, name)}:
-            facts[f"settings of {tables.arm_name(loss, NO_MODE)}"] = said(own)
+            facts[f"settings of {tables.arm_name(loss, NO_MODE)}"] = format_settings(own)
     if any("default" in cell["scores"] for cell in trained):
-        facts["default"] = "the model as `graphloss predict` answers, by the predictor of its settings"
-    facts["encoder"] = Path(asked[0].get("model") or "all-MiniLM-L6-v2").name
+        facts["default"] = "the predictions of `graphloss predict`, by the predictor in the settings"
+    facts["encoder"] = Path(first.get("model") or "all-MiniLM-L6-v2").name
     if any(cell.get("tuned") for cell in trained):
         facts["tuned"] = "; ".join(
             dict.fromkeys(
                 f"{tables.group_name(cell['data'], cell['shots'])}, {tables.arm_name(cell['loss'], cell['mode'])}: "
-                + said(cell["tuned"])
+                + format_settings(cell["tuned"])
                 for cell in trained
                 if cell.get("tuned")
             )
@@ -82,7 +84,7 @@ def _alike(settings: Sequence[Mapping[str, Any]], name: str) -> bool:
     return all(one.get(name) == settings[0].get(name) for one in settings)
 
 
-def said(settings: Mapping[str, Any]) -> str:
+def format_settings(settings: Mapping[str, Any]) -> str:
     """Settings in one line, without those that are not set."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

@@ -1,7 +1,4 @@
-"""A comparison as one HTML file that opens from a disk, without a network: tables, differences, curves, maps.
-
-It has the style of a run's report. Every text of the user's is escaped.
-"""
+"""A comparison as one self-contained HTML file: tables, differences, curves, maps; all user texts are escaped."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ def write_page(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
     Args:
         out: the folder.
-        cells: results as `read_cells` gives them; at least one.
+        cells: results from `read_cells`; at least one.
     """
     rows = summarize(cells)
     with locked(out, "results", wait=True):
@@ -37,7 +34,7 @@ def write_page(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def results_markdown(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
-    """All tables in Markdown, with how they came about."""
+    """All tables in Markdown, with the method."""
     shown = [*tables.score_tables(rows), *tables.comparison_tables(rows)]
     facts = "\n".join(f"- {tables.inline(name)}: {tables.inline(value)}" for name, value in facts_of(cells).items())
     return f"# Losses compared\n\n{HOW}\n\n{facts}\n\n{tables.markdown(shown)}"
@@ -56,14 +53,14 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
         f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
         for name, value in facts_of(cells).items()
     )
-    page.section("How it was measured", HOW, f"<table><tbody>{facts}</tbody></table>")
+    page.section("Method", HOW, f"<table><tbody>{facts}</tbody></table>")
     return page.render(
         title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench.", css=_CSS
     )
 
 
 def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
-    """The top of the page: what was compared, and on how much it rests."""
+    """The page header: what was compared, and the sizes behind it."""
     data = dict.fromkeys(cell["data"] for cell in cells)
     losses = dict.fromkeys(tables.NAMES.get(cell["loss"], cell["loss"]) for cell in cells if cell["loss"] != UNTOUCHED)
     seeds = {cell["seed"] for cell in cells}
@@ -75,7 +72,7 @@ def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
         (len(losses), "loss" if len(losses) == 1 else "losses"),
         (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
         (len(trained), "trainings"),
-        (spent, "of computing"),
+        (spent, "of computation"),
     ]
     shown = "".join(f"<span><b>{n}</b> {html.escape(what)}</span>" for n, what in facts)
     return (
@@ -85,18 +82,19 @@ def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The comparisons of head macro-F1 in one sentence, as strong as their p-values allow."""
+    """The comparisons of head macro-F1 in one sentence, by their corrected p-values."""
     found = [(row, row["against_ce"]["head_macro_f1"]) for row in rows if row["against_ce"]]
     found = [(row, diff) for row, diff in found if diff and row["loss"] not in (UNTOUCHED, BASELINE)]
     if not found:
-        return "Losses compared; there is no other loss beside cross-entropy to set against it."
-    sure = [(row, diff) for row, diff in found if diff["p_holm"] is not None and diff["p_holm"] < 0.05]
-    better = sum(diff["mean"] > 0 for _, diff in sure)
-    tried = f"Macro-F1 was compared with cross-entropy {'once' if len(found) == 1 else f'{len(found)} times'}"
-    if not sure:
-        return f"{tried}; with these seeds no difference is beyond chance (corrected p below 0.05)."
-    worse = len(sure) - better
-    return f"{tried}; beyond chance (corrected p below 0.05) are {better} for the better and {worse} for the worse."
+        return "No loss was compared with cross-entropy."
+    significant = [diff for _, diff in found if diff["p_holm"] is not None and diff["p_holm"] < 0.05]
+    better = sum(diff["mean"] > 0 for diff in significant)
+    compared = f"Macro-F1 was compared with cross-entropy {'once' if len(found) == 1 else f'{len(found)} times'}"
+    if not significant:
+        return f"{compared}; with these seeds no difference is significant (corrected p below 0.05)."
+    return (
+        f"{compared}; significant (corrected p below 0.05) are {better} gains and {len(significant) - better} losses."
+    )
 
 
 def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colors: Mapping[tuple[str, str], str]) -> None:
@@ -124,14 +122,14 @@ def _curves(page: Page, cells: Sequence[Cell], colors: Mapping[tuple[str, str], 
     if blocks:
         page.section(
             "Learning curves",
-            "Validation macro-F1: lines are means over the seeds, bands go from the worst to the best. Dashed: "
-            "standalone. Dotted: a linear probe of the untouched encoder. Select a name to hide its line.",
+            "Validation macro-F1: lines are means over the seeds, bands show the range. Dashed: standalone. Dotted: a "
+            "linear probe of the untouched encoder. Select a name to hide its line.",
             "".join(blocks),
         )
 
 
 def _maps(page: Page, cells: Sequence[Cell]) -> None:
-    blocks, known = [], 0  # classes so far: the chips of one data set must not light up another's
+    blocks, offset = [], 0  # number of classes so far: buttons of one data set must not select classes of another
     for group, mine in groups_of(cells).items():
         placed = [cell for cell in mine if cell.get("map")]
         words = next((cell["map"] for cell in placed if "texts" in cell["map"]), None)
@@ -142,21 +140,21 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
             truth, predicted = cell["map"]["truth"], cell["map"]["predicted"]
             hover = [
                 f"<b>{html.escape(classes[t])}</b>, "
-                + ("predicted rightly" if t == p else f"predicted <b>{html.escape(classes[p])}</b>")
+                + ("predicted correctly" if t == p else f"predicted <b>{html.escape(classes[p])}</b>")
                 + f"<br>{html.escape(text[:64])}<br>{html.escape(text[64:])}"
                 for t, p, text in zip(truth, predicted, words["texts"], strict=True)
             ]
             figure = figures.embedding_map(cell["map"]["points"], truth, predicted, hover, classes=len(classes))
-            drawing = page.figure(figure, classes=[known + place for place in truth])
+            drawing = page.figure(figure, classes=[offset + label for label in truth])
             title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
             score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
             panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')
         chips = "".join(
-            f'<button value="{known + place}" aria-pressed="false">'
-            f'<i style="background:{figures.class_color(place, len(classes))}"></i>{html.escape(name[:48])}</button>'
-            for place, name in enumerate(classes)
+            f'<button value="{offset + label}" aria-pressed="false">'
+            f'<i style="background:{figures.class_color(label, len(classes))}"></i>{html.escape(name[:48])}</button>'
+            for label, name in enumerate(classes)
         )
-        known += len(classes)
+        offset += len(classes)
         title = html.escape(tables.group_name(*group))
         blocks.append(
             f'<div class="block"><h3>{title}</h3><div class="maps">{"".join(panels)}</div>'
@@ -165,8 +163,8 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
     if blocks:
         page.section(
             "Embedding maps",
-            "The same documents embedded by each encoder of seed 0, by t-SNE: what lies close is similar, distances "
-            "between clusters say little. Crosses are wrong predictions of the head. Select classes to see them alone.",
+            "The same documents embedded by each encoder of seed 0, by t-SNE: near documents are similar, distances "
+            "between clusters mean little. Crosses are wrong predictions of the head. Select classes to see only them.",
             "".join(blocks),
         )
 

@@ -1,7 +1,6 @@
-"""The comparison at work: check everything, say the plan, run what is missing, write what is there.
+"""Run a comparison: check everything, print the plan, run the missing cells, write tables and page.
 
-Cells that are there already are never run again. Several processes may work on one folder: each takes the cells that
-no other is working on.
+Finished cells are never run again. Several processes may share a folder: each runs cells that no other is running.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
-from graphloss.research.bench import storage as place
-from graphloss.research.bench import tuned_settings
+from graphloss.research.bench import storage, tuned_settings
 from graphloss.research.bench.cell import Task, run_cell
-from graphloss.research.bench.draws import Draw, corpus_of, judged_of, read_draws
+from graphloss.research.bench.draws import Draw, corpus_of, read_draws, scored_split
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
-from graphloss.research.bench.notes import said
+from graphloss.research.bench.notes import format_settings
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.tables import arm_name, group_name
 from graphloss.text.corpus import Corpus
@@ -28,72 +26,70 @@ if TYPE_CHECKING:
     from graphloss.training.preflight import Preflight
     from graphloss.training.progress import Screen
 
-POLL = 2.0  # seconds between two looks at cells that other processes work on
+POLL = 2.0  # seconds between checks of cells that other processes are running
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call leaves: the rows of the whole folder, how many cells it has run, and those that failed, and why."""
+    """The rows of the whole folder, the number of cells that this call ran, and the errors of failed ones by name."""
 
     rows: list[dict[str, Any]]
     ran: int
     failed: dict[str, str]
 
 
-def run(asked: Grid | None, *, out: Path, screen: Screen) -> Outcome:
-    """Run the cells of a grid that are missing in a folder, and write tables and page of all that are there.
+def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
+    """Run the missing cells of a grid in a folder, and write tables and page of all its cells.
 
     Args:
-        asked: the grid; None goes on with that of the folder.
-        out: the folder; a grid that it holds already is extended.
-        screen: where progress is shown.
+        requested: the grid; None resumes that of the folder.
+        out: the folder; its own grid is extended.
+        screen: for progress.
 
     Raises:
-        InputError: a data set, a setting, the encoder, the folder or a file in it cannot be used, and nothing has been
-            trained then; or no cell has come to an end.
+        InputError: before any training, a data set, a setting, the encoder, the folder or a file in it cannot be used;
+            afterward, no cell was completed.
     """
     from graphloss.text.encoder_source import check_length, resolve
 
-    before = place.recorded(out)
-    if before is None and asked is None:
-        raise InputError(f"{out}: no comparison is there; name some data: `graphloss bench DATA --out {out}`")
-    grid = asked if before is None else place.joined(out, before[0], asked or before[0])
+    before = storage.recorded(out)
+    if before is None and requested is None:
+        raise InputError(f"{out}: there is no comparison; name some data: `graphloss bench DATA --out {out}`")
+    grid = requested if before is None else storage.extended(out, before[0], requested or before[0])
     assert grid is not None
-    asked = asked or grid
-    for each in (cell for cell in asked.cells() if cell.seed == 0):
-        settings = asked.settings_of(each)
+    requested = requested or grid
+    for each in (cell for cell in requested.cells() if cell.seed == 0):
+        settings = requested.settings_of(each)
         encoder = resolve(settings.model)
         check_length(encoder, settings.max_length)
     if grid.tune:
         _check_tuning()
-    drawn, fingerprints = read_draws(grid, asked, before[1] if before else {}, screen)
+    drawn, fingerprints = read_draws(grid, requested, before[1] if before else {}, screen)
     done = {
         cell
         for cell in grid.cells()
-        if place.read_cell(out, grid, cell, tuned_settings.found(out, grid, cell)) is not None
+        if storage.read_cell(out, grid, cell, tuned_settings.found(out, grid, cell)) is not None
     }
-    checked = _check_trainings(asked, drawn, encoder)
-    grid = place.claim(out, grid, fingerprints)
-    todo = [cell for cell in asked.cells() if cell not in done]
+    checked = _check_trainings(requested, drawn, encoder)
+    grid = storage.record_grid(out, grid, fingerprints)
+    todo = [cell for cell in requested.cells() if cell not in done]
     work = _Work(out, grid, encoder, screen, drawn)
     if todo:
-        _say_plan(work, asked, todo, checked)
+        _print_plan(work, requested, todo, checked)
     else:
-        screen.say(f"{out}: all {len(done)} cells are there; only tables and page are written anew")
+        screen.say(f"{out}: all {len(done)} cells are complete; only tables and page are rewritten")
     try:
         work.finish(todo)
     finally:
         work.bar.stop()
-    cells = place.read_cells(out)
+    cells = storage.read_cells(out)
     if not cells:
-        raise InputError(
-            f"{out}: no cell has come to an end; " + "; ".join(f"{k}: {v}" for k, v in work.failed.items())
-        )
+        raise InputError(f"{out}: no cell was completed; " + "; ".join(f"{k}: {v}" for k, v in work.failed.items()))
     return Outcome(write_page(out, cells), work.ran, work.failed)
 
 
 class _Work:
-    """Cells being run, one after another, with a bar that counts optimizer steps."""
+    """Runs cells one after another, with a bar that counts optimizer steps."""
 
     def __init__(self, out: Path, grid: Grid, encoder: str, screen: Screen, drawn: Mapping[Draw, Corpus]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -114,7 +110,7 @@ class _Work:
         )
 
     def finish(self, todo: list[Cell]) -> None:
-        """Run the cells until none is left; those that another process holds are waited for, or taken over."""
+        """Run all cells; wait for those of another process, and take them over if it ends without a result."""
         if not todo:
             return
         self.task = self.bar.add_task("", total=sum(map(self.steps, todo)))
@@ -131,10 +127,10 @@ class _Work:
             pending = held
 
     def attempt(self, cell: Cell) -> bool:
-        """Run a cell if it is free and missing; False if another process is working on it, or on its study."""
+        """Run a cell unless it is complete; False if another process is running it or its study."""
         tuned = tuned_settings.found(self.out, self.grid, cell)
         if tuned is None:
-            with place.locked(self.out, cell.study) as mine:
+            with storage.locked(self.out, cell.study) as mine:
                 if not mine:
                     return False
                 tuned = tuned_settings.found(self.out, self.grid, cell)
@@ -142,17 +138,17 @@ class _Work:
                     tuned = self.guarded(cell.study, lambda: self.search(cell))
                 if tuned is None:
                     return True
-        with place.locked(self.out, cell.name) as mine:
+        with storage.locked(self.out, cell.name) as mine:
             if not mine:
                 return False
-            if place.read_cell(self.out, self.grid, cell, tuned) is None:
+            if storage.read_cell(self.out, self.grid, cell, tuned) is None:
                 self.guarded(cell.name, lambda: self.train(cell, tuned))
             else:
                 self.bar.advance(self.task, self.steps(cell))
         return True
 
     def guarded(self, name: str, job: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Do a job; one that fails, by NaN or for want of memory, is told and does not stop the others."""
+        """Run a job; a failure, by NaN or out of memory, is reported and does not stop the others."""
         if name in self.failed:
             return None
         try:
@@ -165,31 +161,32 @@ class _Work:
             return None
 
     def search(self, cell: Cell) -> dict[str, Any]:
-        """Make the study of a cell."""
+        """Run the study of a cell."""
         name = f"{group_name(slug(cell.source), format_shots(cell.shots))}: {arm_name(cell.loss, cell.mode)}"
         self.screen.say(f"  {name}: searching settings in {self.grid.tune} trials")
 
-        def tell(row: Any, tuned: Any) -> None:
+        def report(row: Any, tuned: Any) -> None:
             reached = "" if tuned is None else f", best {tuned.objective.replace('_', '-')} so far {tuned.value:.4f}"
             self.bar.update(self.task, description=f"trial {row.number + 1} of {self.grid.tune}")
-            self.screen.stage(f"    trial {row.number + 1}: {row.state}, {said(row.settings)}{reached}")
+            self.screen.stage(f"    trial {row.number + 1}: {row.state}, {format_settings(row.settings)}{reached}")
 
-        best = tuned_settings.search(self.out, self.grid, cell, self.encoder, _follow(tell))
-        self.screen.say(f"  {name}: {said(best)}")
+        best = tuned_settings.search(self.out, self.grid, cell, self.encoder, _follow(report))
+        self.screen.say(f"  {name}: {format_settings(best)}")
         return best
 
     def train(self, cell: Cell, tuned: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a cell, write its file and say a line."""
+        """Run a cell, write its file and print a line."""
         task = Task(
             cell,
             self.grid.settings_of(cell, tuned),
             self.documents(cell),
             self.encoder,
-            self.out / place.WORK / cell.name,
+            self.out / storage.WORK / cell.name,
             [_watch(lambda: self.bar.advance(self.task))],
         )
-        result = run_cell(task, place.asked_of(self.grid, cell, tuned)) | {"tuned": dict(tuned) or None}
-        place.write_json(place.path_of(self.out, cell), result)
+        requested = storage.requested_settings(self.grid, cell, tuned)
+        result = run_cell(task, requested) | {"tuned": dict(tuned) or None}
+        storage.write_json(storage.path_of(self.out, cell), result)
         self.ran += 1
         name = f"{group_name(result['data'], result['shots'])}, seed {cell.seed}"
         score = f"macro-F1 {result['scores']['head']['macro_f1']:6.1%}"
@@ -197,14 +194,14 @@ class _Work:
         return result
 
     def documents(self, cell: Cell) -> Corpus:
-        """The documents of a cell; those of the last cell are kept, since the next is mostly of the same draw."""
+        """The documents of a cell, cached since the next cell mostly has the same draw."""
         key = (cell.source, cell.shots, cell.seed)
         if self.corpus is None or self.corpus[0] != key:
             self.corpus = (key, corpus_of(self.grid, *key))
         return self.corpus[1]
 
     def steps(self, cell: Cell) -> int:
-        """Optimizer steps of a cell, by its data set's first draw."""
+        """Optimizer steps of a cell, computed from its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
         from graphloss.training.sizes import Sizes
@@ -213,31 +210,32 @@ class _Work:
         return sizes.epochs * sizes.steps
 
 
-def _say_plan(work: _Work, asked: Grid, todo: list[Cell], checked: Mapping[Draw, Preflight]) -> None:
-    """What is about to be done, and how long it may take, before it begins."""
+def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping[Draw, Preflight]) -> None:
+    """Print what will be done and the estimated time."""
     from graphloss.run.plan import estimate_minutes
     from graphloss.training.sizes import format_graphs
 
-    screen, total = work.screen, sum(1 for _ in asked.cells())
+    screen, total = work.screen, sum(1 for _ in requested.cells())
     minutes: dict[Draw, float] = {}
     lines = []
     for (source, shots), corpus in work.drawn.items():
         sizes = checked[source, shots].sizes
-        minutes[source, shots] = estimate_minutes(checked[source, shots], len(judged_of(corpus)[1]))
+        split, scored = scored_split(corpus)
+        minutes[source, shots] = estimate_minutes(checked[source, shots], len(scored))
         name = group_name(slug(source), format_shots(shots))
         lines.append(
             f"{name}: {len(corpus.train):,} training documents, {sizes.epochs} epochs of {sizes.steps} "
             f"{'step' if sizes.steps == 1 else 'steps'}, {format_graphs(sizes.graph, sizes.batch)}; "
-            f"{len(judged_of(corpus)[1]):,} {judged_of(corpus)[0]} documents scored"
+            f"{len(scored):,} {split} documents scored"
         )
     trained = [cell for cell in todo if cell.loss != UNTOUCHED]
     time_left = sum(minutes[cell.source, cell.shots] for cell in trained)
     open_studies = {cell.study: cell for cell in trained if tuned_settings.found(work.out, work.grid, cell) is None}
     time_left += work.grid.tune * sum(minutes[cell.source, cell.shots] for cell in open_studies.values())
     rows = {
-        "losses": "; ".join(arm_name(*arm) for arm in asked.arms()) + "; the untouched encoder",
-        "cells": f"{total}, {total - len(todo)} of them there already; {asked.seeds} seeds",
-        "tuning": f"{work.grid.tune} trials for each loss, {len(open_studies)} studies to make"
+        "losses": "; ".join(arm_name(*arm) for arm in requested.arms()) + "; the untouched encoder",
+        "cells": f"{total}, {total - len(todo)} of them complete; {requested.seeds} seeds",
+        "tuning": f"{work.grid.tune} trials for each loss, {len(open_studies)} studies to run"
         if work.grid.tune
         else "",
         "training": "\n".join(lines),
@@ -252,11 +250,11 @@ def _say_plan(work: _Work, asked: Grid, todo: list[Cell], checked: Mapping[Draw,
     screen.console.print()
 
 
-def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> dict[Draw, Preflight]:
-    """Refuse what a training would refuse, for each data set and loss, while the folder is still as it was.
+def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str) -> dict[Draw, Preflight]:
+    """Run the checks of all trainings before the folder is changed.
 
     Returns:
-        Of each draw what was found for the first loss: the sizes and the time of a text are alike for all.
+        The result for the first loss of each draw: sizes and time per text are the same for all losses.
     """
     from graphloss.text.encoder import load
     from graphloss.training.preflight import check_settings, preflight
@@ -264,19 +262,19 @@ def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> 
     encoder = None
     found: dict[Draw, Preflight] = {}
     for draw, corpus in drawn.items():
-        for cell in asked.cells():
+        for cell in requested.cells():
             if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != draw:
                 continue
-            checked = check_settings(asked.settings_of(cell), corpus.train, corpus.validation, corpus.label_names)
+            checked = check_settings(requested.settings_of(cell), corpus.train, corpus.validation, corpus.label_names)
             encoder = encoder or load(source, max_length=checked.settings.max_length)
-            trial = found[draw].trial if draw in found else None  # the losses do not change what a batch holds
+            trial = found[draw].trial if draw in found else None  # activations do not depend on the loss
             ready = preflight(checked, encoder, trial=trial)
             found.setdefault(draw, ready)
     return found
 
 
 def _check_tuning() -> None:
-    """Refuse `--tune` before anything is trained where its library is missing."""
+    """Refuse `--tune` before any training if optuna is missing."""
     from importlib.util import find_spec
 
     if find_spec("optuna") is None:
@@ -284,7 +282,7 @@ def _check_tuning() -> None:
 
 
 def _follow(on_trial: Callable[[Any, Any], None]) -> Any:
-    """A watcher of a search that is told of each trial's end."""
+    """A watcher of a search that calls `on_trial` after each trial."""
     from graphloss.research.tuning.search import Watcher
 
     class Follow(Watcher):
@@ -295,7 +293,7 @@ def _follow(on_trial: Callable[[Any, Any], None]) -> Any:
 
 
 def _watch(on_step: Callable[[], None]) -> Any:
-    """A trainer callback that is told of each optimizer step."""
+    """A trainer callback that calls `on_step` after each optimizer step."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):

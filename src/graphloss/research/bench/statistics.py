@@ -1,12 +1,12 @@
-"""What can be said of a few seeds: a mean with its interval, a paired difference with its p-value, and its correction.
+"""Statistics over a few seeds: means with intervals, paired differences with p-values, and their correction.
 
-Letters: x_1..x_n one value a seed, d_i = x_i - y_i the difference of a pair, s the standard deviation (divisor n - 1).
+Letters: x_1..x_n one value per seed, d_i = x_i - y_i the paired difference, s the standard deviation (divisor n - 1).
 
     interval    mean ± t(0.975, n - 1) · s / √n                          (Student 1908)
     paired      T = mean(d) / (s_d / √n),  p = 2 P(t_{n-1} > |T|)
     Holm        p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j))    (Holm 1979), of m comparisons in rising order
 
-One seed has neither an interval nor a p-value, and none is made up: they are None.
+With a single seed, interval and p-value are None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDING = 1e-12  # of a subtraction, at fractions of one
 
 
 class Estimate(NamedTuple):
-    """A mean over `seeds` of them; `low` and `high` bound its 95% interval, or are None for a single seed."""
+    """A mean over a number of `seeds`; `low` and `high` bound its 95% interval, None for a single seed."""
 
     mean: float
     low: float | None
@@ -32,8 +32,7 @@ class Estimate(NamedTuple):
 class Difference(NamedTuple):
     """A mean of paired differences, its 95% interval and the p-value of a paired t-test.
 
-    The p-value is None for a single pair, and where all differences are the same number other than zero: without
-    spread, a t-test says nothing.
+    The p-value is None for a single pair, and if all differences are equal and not zero: a t-test needs variance.
     """
 
     mean: float
@@ -51,7 +50,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """
     x = np.asarray(values, dtype=np.float64)  # (n,)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"expected one finite number a seed, came {list(values)}")
+        raise ValueError(f"expected one finite number per seed, came {list(values)}")
     mean = float(x.mean())
     if len(x) == 1:
         return Estimate(mean, None, None, 1)
@@ -87,11 +86,11 @@ def _same(x: np.ndarray) -> bool:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values corrected for their number, in the order in which they came; None stays None and is not counted."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    """P-values corrected for their number, in the same order; None stays None and is not counted."""
+    ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, place) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
-        corrected[place] = highest
+    for rank, (p, index) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
+        corrected[index] = highest
     return corrected

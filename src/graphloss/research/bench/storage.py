@@ -1,10 +1,10 @@
-"""The folder of a comparison: what was asked, a result file a cell, and locks for processes that share the work.
+"""The folder of a comparison: its grid, one result file per cell, and locks for processes that share the work.
 
-bench.json      the grid, as far as it was ever asked for
-cells/          one JSON file a cell: scores, curve, settings, versions, machine; written whole or not at all
-studies/        one JSON file a study of `--tune`
+bench.json      the grid, the union of all requests
+cells/          one JSON file per cell: scores, curve, settings, versions, machine; written whole or not at all
+studies/        one JSON file per study of `--tune`
 results.md, results.json, report.html
-work/, .locks/  checkpoints of cells that are being trained, and who trains them
+work/, .locks/  checkpoints and locks of cells in training
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ SCORED = ("head", "probe", "knn")
 
 
 def recorded(folder: Path) -> tuple[Grid, dict[str, str]] | None:
-    """The grid that a folder was made for and the fingerprint of each data set; None for a folder that is free.
+    """The grid of a folder and the fingerprint of each data set; None for a new or empty folder.
 
     Raises:
-        InputError: the folder holds other things, or its `bench.json` is damaged or of a newer graphloss.
+        InputError: the folder contains other files, or its `bench.json` is damaged or of a newer graphloss.
     """
     path = folder / GRID
     if not path.is_file():
-        if folder.exists() and (  # all that a kill in the first moment leaves
+        if folder.exists() and (  # these remain if a process is killed at once
             not folder.is_dir() or any(entry.name not in (LOCKS, f".{GRID}.writing") for entry in folder.iterdir())
         ):
-            raise InputError(f"{folder}: holds other files; choose an --out that is new or empty")
+            raise InputError(f"{folder}: contains other files; choose an --out that is new or empty")
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -63,44 +63,44 @@ def recorded(folder: Path) -> tuple[Grid, dict[str, str]] | None:
     return grid, fingerprints
 
 
-def joined(folder: Path, before: Grid, asked: Grid) -> Grid:
-    """The grid of a folder, extended by what is asked.
+def extended(folder: Path, before: Grid, requested: Grid) -> Grid:
+    """The grid of a folder, extended by the requested one.
 
     Raises:
-        InputError: what must be the same for all cells differs.
+        InputError: settings that must be the same for all cells differ.
     """
-    if other := [name for name in FIXED if getattr(before, name) != getattr(asked, name)]:
+    if other := [name for name in FIXED if getattr(before, name) != getattr(requested, name)]:
         lines = [
-            f"  - {name}: there {json.dumps(getattr(before, name))}, here {json.dumps(getattr(asked, name))}"
+            f"  - {name}: there {json.dumps(getattr(before, name))}, here {json.dumps(getattr(requested, name))}"
             for name in other
         ]
         raise InputError(
-            f"{folder}: holds a comparison with other settings:\n" + "\n".join(lines) + "\n"
-            "give the same, or only `--out` to go on with it, or choose another --out"
+            f"{folder}: contains a comparison with other settings:\n" + "\n".join(lines) + "\n"
+            "give the same, or only `--out` to resume it, or choose another --out"
         )
     union: dict[str, Any] = {
-        name: tuple(dict.fromkeys([*getattr(before, name), *getattr(asked, name)]))
+        name: tuple(dict.fromkeys([*getattr(before, name), *getattr(requested, name)]))
         for name in ("sources", "losses", "modes", "shots")
     }
-    return Grid(**union, seeds=max(before.seeds, asked.seeds), **{name: getattr(asked, name) for name in FIXED})
+    return Grid(**union, seeds=max(before.seeds, requested.seeds), **{name: getattr(requested, name) for name in FIXED})
 
 
-def claim(folder: Path, asked: Grid, fingerprints: Mapping[str, str]) -> Grid:
-    """Make the folder and write down its grid: what is asked for, and what other processes have asked for by now.
+def record_grid(folder: Path, requested: Grid, fingerprints: Mapping[str, str]) -> Grid:
+    """Create the folder and record its grid: the requested one, and those of other processes.
 
     Returns:
         The whole grid of the folder.
 
     Raises:
-        InputError: the folder cannot be written, or is by now one of other settings or other documents.
+        InputError: the folder cannot be written, or was meanwhile created with other settings or documents.
     """
     try:
         (folder / LOCKS).mkdir(parents=True, exist_ok=True)
         with locked(folder, "grid", wait=True):
-            before, seen = recorded(folder) or (asked, {})
-            grid = joined(folder, before, asked)
+            before, seen = recorded(folder) or (requested, {})
+            grid = extended(folder, before, requested)
             if other := [source for source, value in fingerprints.items() if seen.get(source, value) != value]:
-                raise InputError(f"{folder}: holds a comparison on other documents of {', '.join(other)}")
+                raise InputError(f"{folder}: contains a comparison on other documents of {', '.join(other)}")
             found = {
                 "format": FORMAT,
                 "graphloss": __version__,
@@ -125,13 +125,13 @@ def path_of(folder: Path, cell: Cell) -> Path:
 
 
 def read_cell(folder: Path, grid: Grid, cell: Cell, tuned: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """The result of a cell; None where there is none yet.
+    """The result of a cell; None if there is none yet.
 
     Args:
         folder: of the comparison.
-        grid: what the result must fit.
-        cell: whose result.
-        tuned: what the cell's study found; None where it is not known, then settings are not compared.
+        grid: its settings must be those of the result.
+        cell: the cell.
+        tuned: the settings found by the cell's study; None skips the comparison of settings.
 
     Raises:
         InputError: the file is damaged, or was made with other settings.
@@ -147,40 +147,40 @@ def read_cell(folder: Path, grid: Grid, cell: Cell, tuned: Mapping[str, Any] | N
             f"{path}: damaged ({type(error).__name__}: {error}); delete it, and this cell will be run again"
         ) from error
     if tuned is not None:
-        wanted = json.loads(json.dumps(asked_of(grid, cell, tuned)))
-        if other := sorted(name for name in wanted if found["asked"].get(name) != wanted[name]):
+        requested = json.loads(json.dumps(requested_settings(grid, cell, tuned)))
+        if other := sorted(name for name in requested if found["asked"].get(name) != requested[name]):
             raise InputError(
-                f"{path}: made with other settings ({', '.join(other)}) than this comparison asks for; "
+                f"{path}: made with other settings ({', '.join(other)}) than those of this comparison; "
                 "delete it, and this cell will be run again"
             )
     return dict(found)
 
 
-def asked_of(grid: Grid, cell: Cell, tuned: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All that a cell's result depends on besides the documents, by name, ready for JSON."""
+def requested_settings(grid: Grid, cell: Cell, tuned: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All settings that a cell's result depends on, by name, ready for JSON."""
     return asdict(grid.settings_of(cell, tuned)) | dict(grid.data) | {"test_documents": grid.test_documents}
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
-    """All results of a folder's grid that are there, in the order of the grid.
+    """All existing results of a folder's grid, in the order of the grid.
 
     Raises:
-        InputError: the folder is no comparison, or a file in it is damaged.
+        InputError: the folder is not a comparison, or a file in it is damaged.
     """
-    there = recorded(folder)
-    if there is None:
-        raise InputError(f"{folder}: no comparison is there; `graphloss bench DATA --out {folder}` makes one")
-    found = (read_cell(folder, there[0], cell) for cell in there[0].cells())
+    record = recorded(folder)
+    if record is None:
+        raise InputError(f"{folder}: there is no comparison; `graphloss bench DATA --out {folder}` makes one")
+    found = (read_cell(folder, record[0], cell) for cell in record[0].cells())
     return [cell for cell in found if cell is not None]
 
 
 def locked(folder: Path, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
-    """The lock of a cell or a study, to hold while it is worked on; False if another process holds it.
+    """The lock of a cell or a study; yields False if another process holds it.
 
     Args:
         folder: of the comparison.
         name: of the cell or study.
-        wait: until the other process has ended its work.
+        wait: for the other process to finish.
     """
     return system.locked(folder / LOCKS / f"{name}.lock", wait=wait)
 
@@ -191,20 +191,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _check(found: dict[str, Any], cell: Cell) -> None:
-    """Refuse a result without what the tables need; raises ValueError, KeyError or TypeError."""
+    """Refuse a result without the data for the tables; raises ValueError, KeyError or TypeError."""
     if found["format"] > FORMAT:
         raise ValueError("written by a newer graphloss")
-    said = {"data": slug(cell.source), "shots": format_shots(cell.shots), "loss": cell.loss, "mode": cell.mode}
-    for name, value in (said | {"seed": cell.seed}).items():
+    expected = {"data": slug(cell.source), "shots": format_shots(cell.shots), "loss": cell.loss, "mode": cell.mode}
+    for name, value in (expected | {"seed": cell.seed}).items():
         if found[name] != value:
             raise ValueError(f"{name} is {found[name]!r}, not {value!r}")
     for who in SCORED:
         for what in ("accuracy", "macro_f1"):
             if not math.isfinite(found["scores"][who][what]):
-                raise ValueError(f"{what} of {who} is no number")
+                raise ValueError(f"{what} of {who} is not a number")
     for name, kind in (("asked", dict), ("curve", list), ("versions", dict), ("environment", dict)):
         if not isinstance(found[name], kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
+            raise TypeError(f"{name} is not a {kind.__name__}")
     for row in found["curve"]:
         float(row["epoch"]), float(row["seconds"]), float(row["macro_f1"] or 0)
     for name in ("split", "documents", "fingerprint", "training_seconds", "to_99"):

@@ -1,8 +1,8 @@
-"""Cells into rows: for each loss its scores over the seeds, and its paired differences against cross-entropy.
+"""Summary of cells in rows: for each loss its scores over the seeds, and its paired differences against cross-entropy.
 
-A row is (data, shots, loss, mode). Where there are several (data, shots), each loss that has been run on all of them
-gets one more row, `overall`: the mean over the (data, shots) within each seed, then over the seeds. P-values are
-corrected by Holm's method over all rows of one score, the overall rows among them.
+A row is (data, shots, loss, mode). With several (data, shots), each loss that was run on all of them has one more row,
+`overall`: the mean over the (data, shots) within each seed, then over the seeds. Holm's method corrects p-values over
+all rows of one score, including the overall rows.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ SCORES: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
     "seconds_to_99": lambda cell: cell["to_99"] and cell["to_99"]["seconds"],
     "training_seconds": lambda cell: cell["training_seconds"],
 }
-"""What is said of each row; a cell may lack a score, then its seed is left out."""
+"""Scores of each row; a seed whose cell lacks a score is left out."""
 
 TIMES = ("epochs_to_99", "seconds_to_99", "training_seconds")
 COMPARED = tuple(name for name in SCORES if name not in TIMES)
 
 
 def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows, ready for JSON, in the order in which the cells come; cross-entropy first, the overall rows last.
+    """Rows, ready for JSON, in the order of the cells; cross-entropy first, the overall rows last.
 
     Args:
-        cells: results as `folder.read_cells` gives them.
+        cells: results from `storage.read_cells`.
 
     Returns:
         Dictionaries with data, shots, loss, mode, seeds; `scores`: name -> mean, low, high, seeds; `against_ce`: name
-        -> mean, low, high, p, p_holm, comparisons, seeds, or None where there is nothing to compare with.
+        -> mean, low, high, p, p_holm, comparisons, seeds, or None without cross-entropy.
     """
     table: dict[Group, dict[Arm, dict[int, Mapping[str, Any]]]] = {}
     split = {}
@@ -102,7 +102,7 @@ def _by_seed(
 
 
 def _mean(parts: list[dict[int, float]]) -> dict[int, float]:
-    """Seed -> mean over the (data, shots), of the seeds that all of them have."""
+    """Seed -> mean over the (data, shots), for the seeds that all of them have."""
     seeds = sorted(set.intersection(*(set(part) for part in parts)))
     return {seed: float(np.mean([part[seed] for part in parts])) for seed in seeds}
 
@@ -116,7 +116,7 @@ def _against(mine: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str
 
 
 def _correct(rows: list[dict[str, dict[str, Any] | None]]) -> None:
-    """Add `p_holm`, and in `comparisons` how many p-values it was corrected for, to every difference."""
+    """Add `p_holm`, and the number of p-values corrected for as `comparisons`, to every difference."""
     for name in COMPARED:
         present = [found for row in rows if (found := row[name]) is not None]
         corrected = holm([found["p"] for found in present])

@@ -1,4 +1,4 @@
-"""The rows of a comparison as tables of words: on the screen, in Markdown and in HTML, all from one form."""
+"""The rows of a comparison as tables of text, for the screen, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ COMPARED_COLUMNS = (
     ("macro_silhouette", "Macro silhouette", "plain"),
 )
 WIDE = 180
-SHOWN = 3  # digits of a fraction: what reads alike is a tie
+SHOWN = 3  # digits of a fraction: equal ones are ties
 NAMES = {"gloss": "G-Loss", "gloss-paper": "G-Loss (paper)", BASELINE: "cross-entropy", UNTOUCHED: "untouched encoder"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Words in rows; the first column is text, the others are numbers. `strong` marks cells (row, column)."""
+    """A table of formatted cells; the first column is text, the others are numbers. `strong` are bold (row, column)."""
 
     title: str
     note: str
@@ -54,7 +54,7 @@ class Table:
 
 
 def arm_name(loss: str, mode: str) -> str:
-    """A loss as the tables call it, with its mode where there are two."""
+    """Name of a loss in tables, with its mode if it has two."""
     name = NAMES.get(loss, loss)
     return name if mode == NO_MODE or loss == BASELINE else f"{name}, {mode}"
 
@@ -63,11 +63,11 @@ def group_name(data: str, shots: str) -> str:
     """A data set and its shots in words."""
     if data == OVERALL:
         return "Mean over all of these"
-    return f"{data}, all labels" if shots == "all" else f"{data}, {shots} labels a class"
+    return f"{data}, all labels" if shots == "all" else f"{data}, {shots} labels per class"
 
 
 def score_tables(rows: Sequence[Row]) -> list[Table]:
-    """A table for each (data, shots): a row a loss, means with half the width of their 95% interval."""
+    """A table per (data, shots) with a row per loss: means ± half of their 95% interval."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["data"], row["shots"]), []).append(row)
@@ -75,7 +75,7 @@ def score_tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def comparison_tables(rows: Sequence[Row]) -> list[Table]:
-    """A table for each compared score: every row's paired difference against cross-entropy; none without it."""
+    """A table per compared score: paired differences against cross-entropy, if that was run."""
     compared = [row for row in rows if row["against_ce"]]
     tables = []
     for name, title, unit in COMPARED_COLUMNS:
@@ -108,7 +108,7 @@ def comparison_tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """The tables in Markdown, each under its title."""
+    """The tables in Markdown, with titles."""
     parts = []
     for table in tables:
         lines = [f"## {inline(table.title)}", ""]
@@ -116,29 +116,29 @@ def markdown(tables: Sequence[Table]) -> str:
             lines += [inline(table.note), ""]
         lines.append("| " + " | ".join(map(inline, table.heads)) + " |")
         lines.append("| --- |" + " ---: |" * (len(table.heads) - 1))
-        for place, row in enumerate(table.rows):
-            cells = [f"**{inline(x)}**" if (place, i) in table.strong else inline(x) for i, x in enumerate(row)]
+        for number, row in enumerate(table.rows):
+            cells = [f"**{inline(x)}**" if (number, i) in table.strong else inline(x) for i, x in enumerate(row)]
             lines.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
 def as_html(table: Table, *, title: bool = True) -> str:
-    """A table in HTML, every word escaped."""
+    """A table in HTML, escaped."""
     head = "".join(
         f'<th class="{"number" if i else ""}">{html.escape(name)}</th>' for i, name in enumerate(table.heads)
     )
     body = []
-    for place, row in enumerate(table.rows):
+    for number, row in enumerate(table.rows):
         cells = [f'<th scope="row">{html.escape(row[0])}</th>']
-        for i, word in enumerate(row[1:], 1):
-            inside = f"<b>{html.escape(word)}</b>" if (place, i) in table.strong else html.escape(word)
+        for i, text in enumerate(row[1:], 1):
+            inside = f"<b>{html.escape(text)}</b>" if (number, i) in table.strong else html.escape(text)
             cells.append(f'<td class="number">{inside}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
-    said = f"<h3>{html.escape(table.title)}</h3>" if title else ""
+    heading = f"<h3>{html.escape(table.title)}</h3>" if title else ""
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
     return (
-        f'<div class="block">{said}{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="block">{heading}{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div></div>"
     )
 
@@ -157,8 +157,8 @@ def on_screen(tables: Sequence[Table]) -> Group:
         )
         for i, name in enumerate(table.heads):
             drawn.add_column(Text(name), justify="right" if i else "left", overflow="fold")
-        for place, row in enumerate(table.rows):
-            drawn.add_row(*(Text(x, "bold" if (place, i) in table.strong else "") for i, x in enumerate(row)))
+        for number, row in enumerate(table.rows):
+            drawn.add_row(*(Text(x, "bold" if (number, i) in table.strong else "") for i, x in enumerate(row)))
         shown += [drawn, *([Text(table.note, "dim")] if table.note else []), Text()]
     return Group(*shown)
 
@@ -169,25 +169,25 @@ def show(rows: Sequence[Row]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDE)  # a file or a program reads it: no line need be broken
+        console = Console(width=WIDE)  # for a file or a program: no wrapped lines
     console.print(on_screen([*score_tables(rows), *comparison_tables(rows)[:1]]))
 
 
 def p_value(p: float | None) -> str:
-    """A p-value in three decimals; a dash where there is none."""
+    """A p-value in three decimals; a dash for None."""
     if p is None:
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def inline(text: str) -> str:
-    """A text that cannot break out of a line or a cell of Markdown."""
+    """A text that cannot break out of its line or cell in Markdown."""
     return " ".join(text.replace("|", "/").replace("<", "&lt;").replace("*", "\\*").split())
 
 
 def _score_table(group: tuple[str, str], rows: Sequence[Row]) -> Table:
     lines, strong = [], set()
-    columns = [  # a cell of an older comparison has no score of the default predictor
+    columns = [  # older comparisons have no score of the default predictor
         column
         for column in SCORE_COLUMNS
         if "default" not in column[0] or any(row["scores"][column[0]] for row in rows)
@@ -197,16 +197,16 @@ def _score_table(group: tuple[str, str], rows: Sequence[Row]) -> Table:
         line += [_estimate(row["scores"][name], unit) for name, _, unit in columns]
         lines.append([*line, str(len(row["seeds"]))])
     for column, (name, _, unit) in enumerate(columns, 1):
-        means = {place: round(found["mean"], SHOWN) for place, row in enumerate(rows) if (found := row["scores"][name])}
+        means = {i: round(found["mean"], SHOWN) for i, row in enumerate(rows) if (found := row["scores"][name])}
         if unit != "time" and len(means) > 1:
-            strong |= {(place, column) for place, mean in means.items() if mean == max(means.values())}
-    validation = (
-        " There is no test split: these are the validation documents, which also chose the epochs."
+            strong |= {(i, column) for i, mean in means.items() if mean == max(means.values())}
+    note = (
+        "There is no test split: these are the validation documents, which also chose the epochs."
         if any(row["split"] == "validation" for row in rows)
         else ""
     )
     heads = ["", *(head for _, head, _ in columns), "seeds"]
-    return Table(group_name(*group), validation.strip(), heads, lines, frozenset(strong))
+    return Table(group_name(*group), note, heads, lines, frozenset(strong))
 
 
 def _estimate(found: Mapping[str, Any] | None, unit: str) -> str:
@@ -219,5 +219,5 @@ def _estimate(found: Mapping[str, Any] | None, unit: str) -> str:
 
 
 def _signed(value: float, unit: str) -> str:
-    said = f"{100 * value:+.2f}" if unit == "percent" else f"{value:+.3f}"
-    return said.replace("-", "−") if float(said) else said.lstrip("+-")
+    text = f"{100 * value:+.2f}" if unit == "percent" else f"{value:+.3f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")

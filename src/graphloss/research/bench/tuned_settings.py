@@ -1,7 +1,7 @@
 """With `--tune`: the settings of each loss, searched with the same number of trials on a draw that is never scored.
 
-A study is made once a (data, shots, loss, mode); all seeds are then trained with what it found. Its draw has the seed
-1,000, beyond those of the cells. What the user gives is not searched.
+There is one study per (data, shots, loss, mode); all seeds are then trained with its settings. Its draw has the seed
+1,000, beyond those of the cells. Settings that the user specified are not searched.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.research.bench.draws import corpus_of
 from graphloss.research.bench.grid import STUDY_SEED, UNTOUCHED, Cell, Grid
-from graphloss.research.bench.storage import FORMAT, STUDIES, asked_of, write_json
+from graphloss.research.bench.storage import FORMAT, STUDIES, requested_settings, write_json
 
 
 def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
-    """The settings that a cell's study found: none without `--tune`; None (not {}) while the study has not ended.
+    """The settings found by a cell's study: {} without `--tune`, None while the study is unfinished.
 
     Raises:
         InputError: the study's file is damaged, or was made with other settings.
@@ -31,34 +31,34 @@ def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
         return None
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        best, asked, trials = dict(kept["best"]), dict(kept["asked"]), int(kept["trials"])
+        best, requested, trials = dict(kept["best"]), dict(kept["asked"]), int(kept["trials"])
         grid.settings_of(cell, best)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); delete it, and this study will be made again"
         ) from error
-    if asked != json.loads(json.dumps(asked_of(grid, drawn(cell)))) or trials != grid.tune:
+    if requested != json.loads(json.dumps(requested_settings(grid, drawn(cell)))) or trials != grid.tune:
         raise InputError(
-            f"{path}: made with other settings than this comparison asks for; delete it, "
+            f"{path}: made with other settings than those of this comparison; delete it, "
             "and this study will be made again"
         )
     return best
 
 
 def is_searched(grid: Grid, cell: Cell) -> bool:
-    """Whether a cell's settings are searched: with `--tune`, where the user has left any open."""
+    """Whether a cell's settings are searched: with `--tune`, unless the user specified all."""
     return grid.tune > 0 and cell.loss != UNTOUCHED and bool(_space(grid, cell))
 
 
 def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
-    """Make a cell's study, or go on with it, and return the settings that it found.
+    """Run or resume a cell's study and return the best settings.
 
     Args:
         folder: of the comparison.
-        grid: which settings are open, and how many trials there are.
+        grid: specified settings and number of trials.
         cell: any seed of the (data, shots, loss, mode).
-        encoder: what `encoder.resolve` returned.
-        watcher: a `tuning.Watcher` that is told of the trials.
+        encoder: the result of `encoder_source.resolve`.
+        watcher: a `search.Watcher`.
     """
     from graphloss.research.tuning.search import tune
     from graphloss.research.tuning.storage import open_storage
@@ -88,11 +88,11 @@ def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = No
             "complete": tuned.count("complete"),
             "pruned": tuned.count("pruned"),
             "fingerprint": corpus.fingerprint,
-            "asked": asked_of(grid, drawn(cell)),
+            "asked": requested_settings(grid, drawn(cell)),
             "rows": [asdict(row) for row in tuned.rows],
         },
     )
-    database.unlink(missing_ok=True)  # the file says it all, and who deletes it gets a new study
+    database.unlink(missing_ok=True)  # deleting the JSON file then starts a new study
     return dict(tuned.best)
 
 

@@ -1,8 +1,8 @@
-"""One file from its public home: resumed where it broke off, and compared with the size and SHA-256 that are known.
+"""Download of one public file: resumable, and compared with its known size and SHA-256.
 
-The bytes go into NAME.part, which stays after a failure, so that the next try asks only for the rest (an HTTP Range);
-what has the wrong size or hash is removed. The standard library's `urllib` does it: ranges, redirects, proxies and
-timeouts are all that is needed, and no other library has to be there.
+The bytes go into NAME.part, which is kept after a failure, so that the next attempt requests only the rest (an HTTP
+Range); a file of the wrong size or hash is removed. The standard library's `urllib` has all that is needed: ranges,
+redirects, proxies and timeouts.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from typing import NamedTuple
 from graphloss.errors import InputError
 
 BLOCK = 1 << 16  # bytes read at a time
-FINAL = 500  # an answer below this, bar the two that ask for patience, is not worth asking for again
-PATIENCE = (408, 429)
+FINAL = 500  # HTTP errors below this are not retried, except for these two
+RETRIED = (408, 429)
 
 OnBytes = Callable[[str, int, int | None], None]
-"""Told the name of a file, the bytes that are here, and the bytes it has (None: not known)."""
+"""Called with the name of a file, the bytes received, and its size (None: unknown)."""
 
 
 class Source(NamedTuple):
-    """A file in public: the name it is kept under, addresses of the same bytes in order, and what is known of it."""
+    """A public file: its local name, its addresses in order of preference, and its size and hash if known."""
 
     name: str
     urls: tuple[str, ...]
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """A file that is here; `compared` if its SHA-256 was known before and is the same."""
+    """A downloaded file; `compared` if its SHA-256 was known before and is the same."""
 
     path: Path
     url: str
@@ -45,7 +45,7 @@ class Fetched(NamedTuple):
 
 
 class _Failed(Exception):
-    """One address did not give the file; says why."""
+    """One address did not deliver the file; the message is the reason."""
 
 
 def fetch(
@@ -57,23 +57,23 @@ def fetch(
     pause: float = 1.0,
     timeout: float = 30.0,
 ) -> Fetched:
-    """Get a file into a folder, or take what an earlier call left there.
+    """Download a file into a folder, or reuse that of an earlier call.
 
     Args:
-        source: what to get; without `sha256`, any content of the right size is taken.
-        folder: made if it is not there.
+        source: the file; without `sha256`, any content of the right size is accepted.
+        folder: created if necessary.
         on_bytes: called after each block.
-        tries: of each address; each goes on where the one before broke off.
-        pause: seconds before the second try, doubled before each further one.
-        timeout: seconds without a byte after which a try has failed.
+        tries: attempts per address; each resumes the one before.
+        pause: seconds before the second attempt, doubled before each further one.
+        timeout: seconds without a byte after which an attempt has failed.
 
     Raises:
-        InputError: no address gave the file; says what happened at each, and what was kept.
+        InputError: no address delivered the file; with the reason for each, and the number of bytes kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / source.name, folder / f"{source.name}.part"
     if path.exists():
-        path.replace(part)  # whole, from a call that was killed later; compared like any other
+        path.replace(part)  # complete, from a call that was killed later; compared like any other
     problems = []
     for url in source.urls:
         try:
@@ -85,13 +85,13 @@ def fetch(
             continue
         part.replace(path)
         return Fetched(path, url, size, digest, source.sha256 is not None)
-    kept = f" The {part.stat().st_size:,} bytes that came are kept for the next try." if part.exists() else ""
+    kept = f" The {part.stat().st_size:,} bytes received are kept for the next try." if part.exists() else ""
     raise InputError(f"{source.name} could not be fetched. {'; '.join(problems)}.{kept}")
 
 
 @contextmanager
 def download_bar(*, quiet: bool = False) -> Iterator[OnBytes]:
-    """A bar a file on standard error, where a person looks at it; gives what `fetch` takes as `on_bytes`."""
+    """A progress bar per file on standard error, if it is a terminal; yields `on_bytes` for `fetch`."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -128,7 +128,7 @@ def _compare(part: Path, source: Source, size: int, digest: str) -> None:
 def _download(
     url: str, part: Path, source: Source, on_bytes: OnBytes, tries: int, pause: float, timeout: float
 ) -> None:
-    """Fill the part, in several tries."""
+    """Download into the part, in several attempts."""
     problem = ""
     for attempt in range(tries):
         if attempt:
@@ -137,28 +137,28 @@ def _download(
             return _attempt(url, part, source, on_bytes, timeout)
         except urllib.error.HTTPError as error:
             problem = f"the server answered {error.code} {error.reason}".strip()
-            if error.code < FINAL and error.code not in PATIENCE:
+            if error.code < FINAL and error.code not in RETRIED:
                 raise _Failed(problem) from None
         except urllib.error.URLError as error:
             problem = f"the server cannot be reached ({error.reason})"
         except TimeoutError:
-            problem = f"the server was silent for {timeout:g} seconds"
+            problem = f"the server sent nothing for {timeout:g} seconds"
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
     raise _Failed(f"{problem} (tried {tries} times)")
 
 
 def _attempt(url: str, part: Path, source: Source, on_bytes: OnBytes, timeout: float) -> None:
-    """Fill the part in one request, from where it ends if the server can.
+    """Download into the part in one request, resuming it if the server supports ranges.
 
     Raises:
-        OSError, http.client.HTTPException: the transfer failed; another try may succeed.
-        _Failed: this is not the file.
+        OSError, http.client.HTTPException: the transfer failed; another attempt may succeed.
+        _Failed: this is not the expected file.
     """
     here = part.stat().st_size if part.exists() else 0
     if here and here == source.size:
         return
-    headers = {"User-Agent": "graphloss"}  # some homes turn away the library's own name
+    headers = {"User-Agent": "graphloss"}  # some servers refuse the library's own name
     if here:
         headers["Range"] = f"bytes={here}-"
     try:
@@ -167,17 +167,17 @@ def _attempt(url: str, part: Path, source: Source, on_bytes: OnBytes, timeout: f
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not here:
             raise
         if error.headers.get("Content-Range") == f"bytes */{here}":
-            return  # all of it is here
+            return  # complete
         part.unlink()
-        raise ConnectionError("the server has fewer bytes than are here; they were removed") from None
+        raise ConnectionError("the server has fewer bytes than were received; they were removed") from None
     with answer:
         resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
             raise ConnectionError(f"the server answered {answer.status} {answer.reason}".strip())
         if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
             part.unlink(missing_ok=True)
-            raise ConnectionError("the server sent another range than it was asked for")
-        if not resumed:  # it knows no ranges: from the start
+            raise ConnectionError("the server sent another range than the requested one")
+        if not resumed:  # a server without ranges: from the start
             here = 0
         length = answer.headers.get("Content-Length")
         total = here + int(length) if length else None

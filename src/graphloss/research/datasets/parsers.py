@@ -1,6 +1,6 @@
-"""How the files of the known data sets become documents; of each, those of train (with validation) and those of test.
+"""Parsers of the files of the known data sets: documents of train (with validation) and of test.
 
-A reader changes nothing but the encoding, and the blanks at the ends of a line where a document is a line.
+A parser changes only the encoding and, where a document is a line, the blanks at its ends.
 """
 
 import csv
@@ -15,7 +15,7 @@ Document = tuple[str, str]
 """A text and its label."""
 
 Read = Callable[[dict[str, Path]], tuple[list[Document], list[Document]]]
-"""Makes documents of the files, given by name. Raises InputError where a file does not hold what it should."""
+"""Parses files, by name, into documents. Raises InputError if the contents of a file are not as expected."""
 
 # The categories of cardiovascular diseases in OHSUMED, by their MeSH names.
 DISEASES = {
@@ -46,7 +46,7 @@ DISEASES = {
 
 
 def read_reviews(paths: dict[str, Path]) -> tuple[list[Document], list[Document]]:
-    """A text a line in one file, its 1 or 0 on the same line of another."""
+    """One text per line in one file, its 1 or 0 on the same line of another."""
 
     def split(part: str) -> list[Document]:
         texts, signs = _lines(paths[f"text_{part}.txt"]), _lines(paths[f"label_{part}.txt"])
@@ -58,7 +58,7 @@ def read_reviews(paths: dict[str, Path]) -> tuple[list[Document], list[Document]
 
 
 def read_topics(paths: dict[str, Path]) -> tuple[list[Document], list[Document]]:
-    """A label, a tab and a text a line."""
+    """A label, a tab and a text per line."""
 
     def split(part: str) -> list[Document]:
         rows = [line.partition("\t") for line in _lines(paths[f"{part}.txt"])]
@@ -82,7 +82,7 @@ def read_intents(paths: dict[str, Path]) -> tuple[list[Document], list[Document]
 
 
 def read_newsgroups(paths: dict[str, Path]) -> tuple[list[Document], list[Document]]:
-    """A file a message, `20news-bydate-SPLIT/GROUP/NUMBER` in one archive, in Latin-1, headers and all."""
+    """One file per message, `20news-bydate-SPLIT/GROUP/NUMBER` in one archive, in Latin-1, with headers."""
     documents: dict[str, list[Document]] = {"20news-bydate-train": [], "20news-bydate-test": []}
     for split, group, _, text in members(paths["20news-bydate.tar.gz"]):
         documents.setdefault(split, []).append((text, group))
@@ -90,7 +90,7 @@ def read_newsgroups(paths: dict[str, Path]) -> tuple[list[Document], list[Docume
 
 
 def read_abstracts(paths: dict[str, Path]) -> tuple[list[Document], list[Document]]:
-    """A file an abstract, `…/SPLIT/CATEGORY/NUMBER` in one archive, again in each of its categories; some have one."""
+    """One file per abstract and category, `…/SPLIT/CATEGORY/NUMBER` in one archive; keeps those of one category."""
     found: dict[str, dict[str, list[Document]]] = {"training": {}, "test": {}}
     for split, category, number, text in members(paths["ohsumed-first-20000-docs.tar.gz"]):
         if category in DISEASES:
@@ -102,12 +102,12 @@ def read_abstracts(paths: dict[str, Path]) -> tuple[list[Document], list[Documen
 
 
 def members(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """The files of a tar archive as (folder of the folder, folder, name, text), in the order of their names.
+    """The files of a tar archive as (grandparent folder, folder, name, text), sorted by name.
 
-    Nothing is written to disk. An archive with an absolute path, a `..` or a link is refused whole.
+    Nothing is written to disk. An archive with an absolute path, a `..` or a link is refused as a whole.
 
     Raises:
-        InputError: this is no archive, or not one to be trusted.
+        InputError: this is not an archive, or not a safe one.
     """
     texts: dict[PurePosixPath, str] = {}
     try:
@@ -115,7 +115,7 @@ def members(path: Path) -> Iterator[tuple[str, str, str, str]]:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
-                    raise InputError(f"{path.name} holds {member.name!r}, a path or link that leads out of it.")
+                    raise InputError(f"{path.name} contains {member.name!r}, a path or link that leads out of it.")
                 file = archive.extractfile(member)
                 if file is not None and len(name.parts) >= 3 and not name.name.startswith("."):
                     texts[name] = file.read().decode("latin-1")
@@ -126,7 +126,7 @@ def members(path: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _text(path: Path) -> str:
-    """The content of a file in UTF-8, or else in Windows-1252, which older corpora are in."""
+    """The content of a file in UTF-8, or else in Windows-1252, as in older corpora."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8")
@@ -138,6 +138,6 @@ def _text(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines, without the blanks at their ends; a last line break ends the last line and begins none."""
+    """The stripped lines; a final line break does not begin another line."""
     lines = _text(path).split("\n")
     return [line.strip() for line in (lines if lines[-1].strip() else lines[:-1])]

@@ -1,8 +1,8 @@
-"""From public homes to a folder that can be named: fetch, read, divide, compare, write, and rename as the last step.
+"""From public sources to a data set in the cache: fetch, parse, divide, compare, write, and rename as the last step.
 
 cache/NAME/                train.parquet, validation.parquet, test.parquet: text and label, two columns of strings
-cache/NAME/prepared.json   where the files came from, their sizes and hashes, and what the documents were compared with
-cache/.downloads/NAME/     what is on its way: files, parts of files, and the folder until it is whole
+cache/NAME/prepared.json   sources of the files, their sizes and hashes, and the results of comparisons
+cache/.downloads/NAME/     unfinished: files, parts of files, and the folder until it is complete
 """
 
 import datetime
@@ -18,23 +18,23 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.research.datasets.fetch import Fetched, OnBytes, fetch
 from graphloss.research.datasets.parsers import Document
-from graphloss.research.datasets.registry import HOMES, Home, fingerprint
+from graphloss.research.datasets.registry import DATASETS, PublicDataset, fingerprint
 from graphloss.text.columns import did_you_mean
 from graphloss.text.selection import by_class
 from graphloss.text.sources import SPLITS, folder_files, named, roots
 
 RECORD = "prepared.json"
-SEED = 0  # of the validation documents; part of what a data set by name is
+SEED = 0  # of the validation documents; part of the definition of a data set
 
 
 class Prepared(NamedTuple):
-    """A data set that is here.
+    """A data set in the cache.
 
     Attributes:
-        name: as it is known.
-        folder: where its three files lie.
-        already: it was here before, and nothing was done.
-        documents: by split; empty if `already`.
+        name: its name.
+        folder: the folder of its three files.
+        already: it was prepared before, and nothing was done.
+        documents: number per split; empty if `already`.
         files: address, size, SHA-256 of each file, and whether that hash was known before; empty if `already`.
         same: the documents of train with validation, and of test, are those of the benchmark; None if `already`.
         warnings: sentences for the user.
@@ -49,9 +49,9 @@ class Prepared(NamedTuple):
     warnings: list[str]
 
     def line(self) -> str:
-        """What a person is told."""
+        """A summary for the user."""
         if self.already:
-            return f"{self.name} is already in {self.folder}; nothing was fetched (--force fetches it anew)"
+            return f"{self.name} is already in {self.folder}; nothing was fetched (--force fetches it again)"
         sizes = ", ".join(f"{size:,} {split}" for split, size in self.documents.items())
         return f"{self.name}: {sizes} documents in {self.folder}"
 
@@ -61,37 +61,37 @@ def prepare_corpus(
     *,
     force: bool = False,
     root: Path | None = None,
-    homes: Mapping[str, Home] = HOMES,
+    datasets: Mapping[str, PublicDataset] = DATASETS,
     on_bytes: OnBytes = lambda name, here, total: None,
-    **patience: Any,
+    **retries: Any,
 ) -> Prepared:
     """Make a known data set usable by its name.
 
     Args:
-        name: out of `homes`.
-        force: fetch and write it anew; only a folder that was written here is replaced.
-        root: folder that gets the data set's folder; the cache when None, and then one in `$GRAPHLOSS_DATA` is enough.
-        homes: where the data sets live.
-        on_bytes: told how far a file has come, see `fetch`.
-        **patience: `tries`, `pause` and `timeout` of `fetch`.
+        name: one of `datasets`.
+        force: fetch and write it again; only a folder written by this function is replaced.
+        root: parent of the data set's folder; None is the cache, unless `$GRAPHLOSS_DATA` has the data set.
+        datasets: the known data sets.
+        on_bytes: called during downloads, see `fetch`.
+        **retries: `tries`, `pause` and `timeout` of `fetch`.
 
     Raises:
-        InputError: no such name, no file from any address, a file that is not what it should be, a folder in the way;
-            says how to go on without the network.
+        InputError: the name is unknown, a file is unavailable or not as expected, or another folder is in the way; with
+            how to add the files by hand.
     """
-    check_names([name], homes)
+    check_names([name], datasets)
     folder = (root or roots()[-1]) / name
     there = named(name) if root is None else folder if folder.is_dir() and folder_files(folder) else None
     if there is not None and "train" in folder_files(there) and not force:
         return Prepared(name, str(there), True, {}, [], None, [])
     record = _record(folder)
     if folder.exists() and record is None and any(folder.iterdir()):
-        raise InputError(f"{folder} is there and was not written by this command. Move it away and try again.")
+        raise InputError(f"{folder} exists and was not written by this command. Move it away and try again.")
     downloads = folder.parent / ".downloads" / name
     if force:
         shutil.rmtree(downloads, ignore_errors=True)
     try:
-        done = _make(name, homes[name], folder, downloads, record or {}, on_bytes, patience)
+        done = _make(name, datasets[name], folder, downloads, record or {}, on_bytes, retries)
     except (InputError, OSError) as error:
         raise InputError(
             f"{name}: {str(error).rstrip('.')}. Try again later, or put train.parquet, validation.parquet and "
@@ -104,36 +104,38 @@ def prepare_corpus(
     return done
 
 
-def check_names(names: Sequence[str], homes: Mapping[str, Home] = HOMES) -> list[str]:
-    """The names that are meant, `all` being every one, each once.
+def check_names(names: Sequence[str], datasets: Mapping[str, PublicDataset] = DATASETS) -> list[str]:
+    """The requested names without repetitions; `all` is every data set.
 
     Raises:
-        InputError: a name is not known.
+        InputError: a name is unknown.
     """
+    available = [*datasets, "all"]
     for name in names:
-        if name not in homes and name != "all":
-            listed = ", ".join([*homes, "all"])
-            raise InputError(f"expected names out of {listed}, not {name!r}.{did_you_mean(name, [*homes, 'all'])}")
-    return list(dict.fromkeys(homes if "all" in names else names))
+        if name not in available:
+            raise InputError(
+                f"expected names out of {', '.join(available)}, not {name!r}.{did_you_mean(name, available)}"
+            )
+    return list(dict.fromkeys(datasets if "all" in names else names))
 
 
 def divide(labels: Sequence[str], total: int, *, even: bool = False, seed: int = SEED) -> list[int]:
-    """Choose the validation documents out of train: of each class its share, or of each class the same number.
+    """Draw validation documents from train: of each class its share, or of each class the same number.
 
-    A class of n documents out of N gives the whole part of n·total/N, but at least one if it has two; what is left goes
-    to the largest remainders. One document of a class always stays in train. The documents are chosen by the seed.
+    Of n documents of a class out of N, floor(n·total/N) are drawn, but at least one if n is at least 2; the rest goes
+    to the largest remainders. At least one document per class stays in train.
 
     Args:
         labels: of all documents of train.
-        total: documents to choose.
-        even: every class gives total/classes.
-        seed: chooses the documents.
+        total: number of documents to draw.
+        even: draw total/classes of every class.
+        seed: of the draw.
 
     Returns:
-        The chosen places, in order; `total` of them.
+        The indices of the `total` drawn documents, sorted.
 
     Raises:
-        ValueError: `total` is too small for one of each class, or so large that a class would have none in train.
+        ValueError: `total` is too small for one per class, or so large that a class would have none in train.
     """
     rng = np.random.default_rng([seed, 3])
     places = by_class(labels)
@@ -156,29 +158,29 @@ def divide(labels: Sequence[str], total: int, *, even: bool = False, seed: int =
 
 
 def _make(
-    name: str, home: Home, folder: Path, downloads: Path, record: dict[str, Any], on_bytes: OnBytes, patience: Any
+    name: str, data: PublicDataset, folder: Path, downloads: Path, record: Any, on_bytes: OnBytes, retries: Any
 ) -> Prepared:
     trusted = {file["name"]: file["sha256"] for file in record.get("files", [])}
     fetched = [
         fetch(
-            source._replace(sha256=source.sha256 or trusted.get(source.name)), downloads, on_bytes=on_bytes, **patience
+            source._replace(sha256=source.sha256 or trusted.get(source.name)), downloads, on_bytes=on_bytes, **retries
         )
-        for source in home.files
+        for source in data.files
     ]
     try:
-        train, test = home.read({file.path.name: file.path for file in fetched})
-        _check(home, train, test)
+        train, test = data.read({file.path.name: file.path for file in fetched})
+        _check(data, train, test)
     except InputError:
-        shutil.rmtree(downloads)  # whole, and yet not what it should be: it would be no better the next time
+        shutil.rmtree(downloads)  # complete but not as expected, so resuming would not help
         raise
-    chosen = set(divide([label for _, label in train], home.sizes[1], even=home.even))
+    chosen = set(divide([label for _, label in train], data.sizes[1], even=data.even))
     parts = {
-        "train": [document for place, document in enumerate(train) if place not in chosen],
-        "validation": [document for place, document in enumerate(train) if place in chosen],
+        "train": [document for row, document in enumerate(train) if row not in chosen],
+        "validation": [document for row, document in enumerate(train) if row in chosen],
         "test": test,
     }
-    same = {"train": fingerprint(train) == home.train, "test": fingerprint(test) == home.test}
-    warnings = _doubts(fetched, same)
+    same = {"train": fingerprint(train) == data.train, "test": fingerprint(test) == data.test}
+    warnings = _warnings(fetched, same)
     files = [
         {"name": file.path.name, "url": file.url, "size": file.size, "sha256": file.sha256, "compared": file.compared}
         for file in fetched
@@ -192,37 +194,36 @@ def _make(
         folder.replace(downloads / "before")
     whole.replace(folder)
     shutil.rmtree(downloads)
-    with suppress(OSError):  # others are on their way
+    with suppress(OSError):  # not empty: other downloads
         downloads.parent.rmdir()
     return Prepared(name, str(folder), False, documents, files, all(same.values()), warnings)
 
 
-def _check(home: Home, train: list[Document], test: list[Document]) -> None:
-    """Raise InputError unless there are as many documents and classes as the benchmark has."""
-    expected = (home.sizes[0] + home.sizes[1], home.sizes[2], home.classes, home.classes)
+def _check(data: PublicDataset, train: list[Document], test: list[Document]) -> None:
+    """Raise InputError unless the numbers of documents and classes are those of the benchmark."""
+    expected = (data.sizes[0] + data.sizes[1], data.sizes[2], data.classes, data.classes)
     found = (len(train), len(test), len({label for _, label in train}), len({label for _, label in test}))
     if found != expected:
         raise InputError(
-            "the files hold {:,} documents for train and {:,} for test, of {} and {} classes".format(*found)
+            "the files contain {:,} documents for train and {:,} for test, of {} and {} classes".format(*found)
             + "; expected {:,} and {:,}, of {} and {}. The files were removed.".format(*expected)
         )
 
 
-def _doubts(fetched: list[Fetched], same: dict[str, bool]) -> list[str]:
-    """What could not be compared, and what was and differs."""
-    doubts = []
+def _warnings(fetched: list[Fetched], same: dict[str, bool]) -> list[str]:
+    """Files without a known hash, and splits that differ from the benchmark."""
+    found = []
     if new := [file.path.name for file in fetched if not file.compared]:
-        outcome = "the documents are the ones expected" if all(same.values()) else "later downloads will be compared"
-        doubts = [
-            f"{', '.join(new)}: no SHA-256 was known to compare with, so the download is taken on trust and its hash "
-            f"kept in {RECORD}; {outcome}"
+        outcome = "the documents are the expected ones" if all(same.values()) else "later downloads will be compared"
+        found = [
+            f"{', '.join(new)}: no SHA-256 is known, so the download is trusted, its hash stored in {RECORD}; {outcome}"
         ]
     if differ := [split for split in same if not same[split]]:
-        doubts.append(
+        found.append(
             f"the documents of {' and '.join(differ)} are as many as expected, but not the same: results may differ "
             "from published ones"
         )
-    return doubts
+    return found
 
 
 def _write(whole: Path, parts: dict[str, list[Document]], record: dict[str, Any]) -> None:
@@ -239,10 +240,10 @@ def _write(whole: Path, parts: dict[str, list[Document]], record: dict[str, Any]
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """What this command wrote about the folder; None if it wrote nothing there."""
+    """The `prepared.json` of a folder; None without one."""
     try:
         return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder / RECORD} cannot be read: {error}. Remove it to fetch the data set anew.") from error
+        raise InputError(f"{folder / RECORD} cannot be read: {error}. Remove it to fetch the data again.") from error

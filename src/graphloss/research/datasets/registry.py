@@ -1,13 +1,13 @@
-"""Where the known data sets live in public.
+"""Public sources of the known data sets.
 
-A hash stands here only if it was published: by scikit-learn for 20 Newsgroups, by several users of the pinned commit
-for BANKING77. For the others the first download is trusted, its hash is kept, and the documents are compared instead:
-`train` and `test` of a `Home` are fingerprints of the documents that graphloss was measured on (of the first five, the
-benchmark of the G-Loss paper), whatever their order and spacing.
+Only published hashes are recorded: by scikit-learn for 20 Newsgroups, by several users of the pinned commit for
+BANKING77. For the others the first download is trusted and its hash is stored, and the documents are compared instead:
+`train` and `test` of a `PublicDataset` are fingerprints, independent of order and spacing, of the documents of our
+experiments (for the first five, the benchmark of the G-Loss paper).
 
-The reviews are in the split of Tang, Qu and Mei (2015) as TextGCN ships it, the Reuters topics in Cardoso-Cachopo's
-files with all terms; of Moschitti's first 20,000 abstracts of OHSUMED those with a single category are taken, as
-TextGCN does.
+The reviews have the split of Tang, Qu and Mei (2015) as in TextGCN, the Reuters topics come from Cardoso-Cachopo's
+files with all terms; of Moschitti's first 20,000 abstracts of OHSUMED those with a single category are used, as in
+TextGCN.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from graphloss.research.datasets.parsers import (
 )
 
 
-class Home(NamedTuple):
-    """A data set in public.
+class PublicDataset(NamedTuple):
+    """A public data set.
 
     Attributes:
-        files: what is fetched.
-        read: makes documents of it.
-        sizes: documents of train, validation and test.
-        classes: how many.
+        files: files to fetch.
+        read: parses them.
+        sizes: number of documents of train, validation and test.
+        classes: number of classes.
         train, test: `fingerprint` of the documents of train with validation, and of test.
-        even: validation takes the same number of every class, not the same share.
+        even: validation has the same number of documents of every class instead of the same share.
     """
 
     files: tuple[Source, ...]
@@ -48,7 +48,7 @@ class Home(NamedTuple):
 
 
 def fingerprint(documents: Sequence[Document]) -> str:
-    """SHA-256 of the documents as a set with repetitions: neither their order nor their spacing counts."""
+    """SHA-256 of the documents as a multiset, independent of their order and spacing."""
     lines = sorted(f"{label}\t{' '.join(text.split())}" for text, label in documents)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -58,8 +58,8 @@ TEXT_GCN = f"{GITHUB}/yao8839836/text_gcn/5fa0c35dbe09453a8f724c3f3eb8b6f172deb1
 FTCC = f"{GITHUB}/cyrilou242/ftcc/1b434a4b460c40dae6998afd710981d81cc453d8/data"
 POLYAI = f"{GITHUB}/PolyAI-LDN/task-specific-datasets/57ec275d8078af65b7731c2a98be812d844a6d6b/banking_data"
 
-HOMES = {
-    "mr": Home(
+DATASETS = {
+    "mr": PublicDataset(
         files=(
             Source("text_train.txt", (f"{TEXT_GCN}/text_train.txt",)),
             Source("label_train.txt", (f"{TEXT_GCN}/label_train.txt",), 21_324),
@@ -72,7 +72,7 @@ HOMES = {
         train="364432f6e38a400a863c613276024737fe7e518f4f3c56f257315c761afc5521",
         test="77019a4afcf0954948926727c0753b385b24cb8d9a8264305e978760a44615c6",
     ),
-    "r8": Home(
+    "r8": PublicDataset(
         files=(
             Source("train.txt", (f"{FTCC}/R8/train.txt",), 3_348_939),
             Source("test.txt", (f"{FTCC}/R8/test.txt",), 1_193_072),
@@ -83,7 +83,7 @@ HOMES = {
         train="033ac22c733de66c4fbfb3f011a0694d270ec274410c2f92fc39d09b9c9682fb",
         test="3cd92767174f3fe5bc108f43fcc5c4b970ef00bcdfeaeeb3646b81720f5ceb95",
     ),
-    "r52": Home(
+    "r52": PublicDataset(
         files=(
             Source("train.txt", (f"{FTCC}/R52/train.txt",)),
             Source("test.txt", (f"{FTCC}/R52/test.txt",), 1_519_916),
@@ -94,7 +94,7 @@ HOMES = {
         train="a56f14307c041751c668a9f9cc765af8f331534efbc5a16b1b237e6fd352dfc6",
         test="17feec4207c0164a6aa4823dd85885944dd56152de0728dbee690177c78555fe",
     ),
-    "ohsumed": Home(
+    "ohsumed": PublicDataset(
         files=(
             Source(
                 "ohsumed-first-20000-docs.tar.gz",
@@ -107,7 +107,7 @@ HOMES = {
         train="96609b32a3773887ada48456fabd493e08e91730504ee7f8641ace0adece48bf",
         test="4ec8cd6036e198c6697d55843bb19af9736c21aef2c1d9b9c2b1f873b54f0d23",
     ),
-    "20ng": Home(
+    "20ng": PublicDataset(
         files=(
             Source(
                 "20news-bydate.tar.gz",
@@ -124,7 +124,7 @@ HOMES = {
         train="93debb7523bbf5a53e68c3b3b81c75a9299fa469a209d256c173f456f4de8cb1",
         test="3e217c3ba9db68db562da44b5c546a5f839ddc09a4726d897ed69d95b251d14b",
     ),
-    "banking77": Home(
+    "banking77": PublicDataset(
         files=(
             Source(
                 "train.csv",

@@ -1,1 +1,1 @@
-"""Tuning: what is searched, which documents judge, the study that processes share, and the search itself."""
+"""Tuning: the search space, held-out documents, a study shared by processes, and the search."""
