@@ -65,8 +65,12 @@ class BaselineLoss(nn.Module):
             return self.compute(x, y, anchors) if bool(anchors.any()) else x.sum() * 0.0
 
     def find_anchors(self, same: Tensor) -> Tensor:
-        """(l,) boolean: the documents that have a term; `same` (l, l) is true for pairs of one class."""
-        raise NotImplementedError
+        """(l,) boolean: the documents that have a term, here those with a positive if there is a second class.
+
+        Args:
+            same: (l, l) boolean, true for pairs of one class.
+        """
+        return (same.sum(dim=1) > 1) & ~same.all(dim=1)
 
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """Mean of the terms, 0-d, of embeddings (l, d) with labels (l,) and at least one anchor (l,)."""
@@ -98,10 +102,6 @@ class SupCon(BaselineLoss):
         dot = distances.DotProductSimilarity(normalize_embeddings=False)  # of `unit` vectors: theirs explodes at zero
         self.total = losses.SupConLoss(temperature, distance=dot, reducer=reducers.SumReducer())
 
-    def find_anchors(self, same: Tensor) -> Tensor:
-        """Documents with a positive, if there is a second class."""
-        return _has_positive(same) & _has_negative(same)
-
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """The library's sum, to which only anchors contribute, over their number."""
         total: Tensor = self.total(unit(x), y)
@@ -128,7 +128,7 @@ class NCA(BaselineLoss):
 
     def find_anchors(self, same: Tensor) -> Tensor:
         """Documents with a positive."""
-        return _has_positive(same)
+        return same.sum(dim=1) > 1
 
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """G-Loss of labeled documents alone."""
@@ -160,10 +160,6 @@ class Triplet(BaselineLoss):
         self.margin = margin
         plain = distances.LpDistance(normalize_embeddings=False)
         self.each = losses.TripletMarginLoss(margin, distance=plain, reducer=reducers.DoNothingReducer())
-
-    def find_anchors(self, same: Tensor) -> Tensor:
-        """Documents with a positive, if there is a second class."""
-        return _has_positive(same) & _has_negative(same)
 
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """The library's terms, in chunks of anchors; several chunks are recomputed in the backward pass."""
@@ -211,14 +207,6 @@ class Cosine(BaselineLoss):
         same = (y[:, None] == y[None, :]).to(z.dtype)  # (l, l)
         error = (z @ z.T - same).square().fill_diagonal_(0.0)  # (l, l)
         return error.sum() / (len(y) * (len(y) - 1))
-
-
-def _has_positive(same: Tensor) -> Tensor:
-    return same.sum(dim=1) > 1
-
-
-def _has_negative(same: Tensor) -> Tensor:
-    return ~same.all(dim=1)
 
 
 def _checked_temperature(temperature: float) -> float:

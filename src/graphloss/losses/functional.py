@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphloss.losses.graph import MASKED, components, log_affinity, log_share, no_autocast, unit
-from graphloss.losses.memory_bank import Boundary, log_mass
+from graphloss.losses.memory_bank import Boundary, check_labels, log_mass
 from graphloss.losses.propagation import frequencies, loo_log_kernel, one_hot
 from graphloss.losses.sigma import LEAST_SIGMA
 from graphloss.losses.solvers import absorb, paper_walk
@@ -237,11 +237,7 @@ def _check_boundary(memory: Boundary, embeddings: Tensor, labels: Tensor) -> Non
     classes, _, dimensions = memory.embeddings.shape
     if dimensions != embeddings.shape[1]:
         raise ValueError(f"the memory has {dimensions} dimensions, the embeddings {embeddings.shape[1]}")
-    if labels.numel() and int(labels.max()) >= classes:
-        raise ValueError(
-            f"label {int(labels.max())} is out of range: this memory was built for {classes} classes "
-            f"(0 to {classes - 1})"
-        )
+    check_labels(labels, classes)
 
 
 def check_batch(embeddings: Any, labels: Any) -> Tensor:

@@ -227,11 +227,15 @@ class Memory(nn.Module):
                     f"{name} must be whole numbers, one per document of the batch, got {numbers.dtype} "
                     f"{tuple(numbers.shape)} for labels {tuple(labels.shape)}"
                 )
-        if labels.numel() and int(labels.max()) >= self.num_classes:
-            raise ValueError(
-                f"label {int(labels.max())} is out of range: this memory was built for {self.num_classes} classes "
-                f"(0 to {self.num_classes - 1})"
-            )
+        check_labels(labels, self.num_classes)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise ValueError if a label is not among the classes of a memory."""
+    if labels.numel() and (highest := int(labels.max())) >= classes:
+        raise ValueError(
+            f"label {highest} is out of range: this memory was built for {classes} classes (0 to {classes - 1})"
+        )
 
 
 def check_size(num_classes: int, each: int, dimensions: int) -> None:

@@ -166,7 +166,12 @@ def confusion(
 
 
 def embedding_map(
-    points: Sequence[tuple[float, float]], hover: Sequence[str], colors: Sequence[str], right: Sequence[bool]
+    points: Sequence[Sequence[float]],
+    hover: Sequence[str],
+    colors: Sequence[str],
+    right: Sequence[bool],
+    *,
+    small: bool = False,
 ) -> go.Figure:
     """Documents as dots: circles for correct predictions, crosses for wrong ones.
 
@@ -175,8 +180,10 @@ def embedding_map(
         hover: text of each document, from `hover_text`.
         colors: color of each document's class.
         right: whether each prediction is correct.
+        small: for a page with several maps.
     """
-    figure = new_figure(460, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    height, size, margin = (330, 6, 6) if small else (460, 7, 8)
+    figure = new_figure(height, hovermode="closest", margin=dict.fromkeys("lrtb", margin))
     figure.add_scatter(
         x=[x for x, _ in points],
         y=[y for _, y in points],
@@ -185,14 +192,14 @@ def embedding_map(
         hovertemplate="%{text}<extra></extra>",
         marker={
             "color": list(colors),
-            "size": [7 if good else 9 for good in right],
+            "size": [size if good else size + 2 for good in right],
             "symbol": ["circle" if good else "x" for good in right],
             "opacity": 0.85,
             "line": {"width": 0},
         },
     )
     figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, scaleanchor="x")
+    figure.update_yaxes(visible=False, scaleanchor=None if small else "x")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Figures of a comparison: learning curves, differences with their intervals, and embedding maps."""
+"""Figures of a comparison: learning curves, and differences with their intervals."""
 
 from __future__ import annotations
 
@@ -126,42 +126,4 @@ def differences(rows: Sequence[Mapping[str, Any]], score: str, colors: Mapping[A
     if ends and max(ends) > 8 * max(middle):  # wide intervals of two seeds would hide the dots
         figure.update_xaxes(range=[-8 * max(middle) or -1, 8 * max(middle) or 1])
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure
-
-
-def embedding_map(
-    points: Sequence[Sequence[float]],
-    truth: Sequence[int],
-    predicted: Sequence[int],
-    hover: Sequence[str],
-    *,
-    classes: int,
-) -> go.Figure:
-    """Documents as dots in the color of their class: circles for correct predictions, crosses for wrong ones.
-
-    Args:
-        points: two coordinates per document.
-        truth: true classes, for the colors.
-        predicted: predicted classes.
-        hover: escaped texts.
-        classes: C.
-    """
-    right = [t == p for t, p in zip(truth, predicted, strict=True)]
-    figure = new_figure(330, hovermode="closest", margin={"l": 6, "r": 6, "t": 6, "b": 6})
-    figure.add_scatter(
-        x=[x for x, _ in points],
-        y=[y for _, y in points],
-        mode="markers",
-        text=list(hover),
-        hovertemplate="%{text}<extra></extra>",
-        marker={
-            "color": [class_color(label, classes) for label in truth],
-            "size": [6 if good else 8 for good in right],
-            "symbol": ["circle" if good else "x" for good in right],
-            "opacity": 0.85,
-            "line": {"width": 0},
-        },
-    )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
     return figure

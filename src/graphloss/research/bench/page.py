@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphloss.report.figures import embedding_map
 from graphloss.report.sections import Page
 from graphloss.research.bench import figures, tables
 from graphloss.research.bench.grid import BASELINE, UNTOUCHED
@@ -144,7 +145,9 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
                 + f"<br>{html.escape(text[:64])}<br>{html.escape(text[64:])}"
                 for t, p, text in zip(truth, predicted, words["texts"], strict=True)
             ]
-            figure = figures.embedding_map(cell["map"]["points"], truth, predicted, hover, classes=len(classes))
+            colors = [figures.class_color(label, len(classes)) for label in truth]
+            right = [t == p for t, p in zip(truth, predicted, strict=True)]
+            figure = embedding_map(cell["map"]["points"], hover, colors, right, small=True)
             drawing = page.figure(figure, classes=[offset + label for label in truth])
             title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
             score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
