@@ -170,26 +170,26 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
 
 
 def _texts(info: Mapping[str, Any]) -> str:
-    """Which texts the folder holds."""
+    """The texts in the folder."""
     if info.get("data", {}).get("no_texts"):
-        return "The folder holds no text of the data (`--no-texts`); its embeddings and weights still derive from them."
+        return "The folder contains no texts of the data (`--no-texts`), but embeddings and weights computed from them."
     return (
-        "The folder holds readable texts: the labeled training documents\n(`support.parquet`) and those that "
-        "were scored (`predictions.parquet`, `report.html`). Pass it on only where they may go;\n`--no-texts` leaves "
-        "them out."
+        "The folder contains readable texts: the labeled training documents (`support.parquet`) and the scored\n"
+        "documents (`predictions.parquet`, `report.html`). Share it only with people who may read them; `--no-texts`\n"
+        "leaves them out."
     )
 
 
 def _origin(encoder: str, base: Mapping[str, Any]) -> str:
-    """Base model, languages and license, as far as they are known."""
-    said = [
+    """Base model, languages and license, as far as known."""
+    lines = [
         f"{BASE[key]}: {_inline(', '.join([value] if isinstance(value, str) else value))}"
         for key, value in base.items()
     ]
     missing = [name.lower() for key, name in BASE.items() if key not in base]
     if missing:
-        said.append(f"Not known here: {', '.join(missing)}; see where `{_inline(encoder)}` comes from")
-    return "\n".join(f"- {line}" for line in said)
+        lines.append(f"Unknown: {', '.join(missing)}; see the source of `{_inline(encoder)}`")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -87,7 +87,7 @@ def render(
         part = f"{described['lines']:,} lines" if described["lines"] else "None"
         page.section(
             "Descriptions",
-            f"What was said of each class. {part} took part as documents: {Gate.of(described)}.",
+            f"The descriptions of each class. {part} were used as labeled documents: {Gate.of(described)}.",
             tables.descriptions(described["texts"]),
         )
     page.section("Settings and environment", "", tables.details(info))

@@ -94,9 +94,9 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     text = "".join(line for _, line in file_lines(path))
     try:
         found = pairs(text, path.suffix)
-    except Exception as error:  # each library has errors of its own
-        kind, said = path.suffix[1:].upper() or "a settings file", " ".join(str(error).split())
-        raise InputError(f"{path}: not readable as {kind}: {said}") from error
+    except Exception as error:  # each library has its own errors
+        kind, reason = path.suffix[1:].upper() or "a settings file", " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as {kind}: {reason}") from error
     if not isinstance(found, list) or not all(isinstance(pair, tuple) for pair in found):
         raise InputError(f"{path}: expected names and values, for example `epochs = 5`, got {type(found).__name__}")
     values: dict[str, Any] = {}
