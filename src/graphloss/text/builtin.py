@@ -58,9 +58,9 @@ def descriptions() -> dict[str, list[str]]:
 
     found = {}
     for info in pkgutil.iter_modules(scipy.__path__):
-        if info.ispkg and not info.name.startswith("_") and (package := _package(info.name)) is not None:
-            if title := _TITLE.search(package.__doc__ or ""):
-                found[info.name] = [title[1]]
+        package = _package(info.name) if info.ispkg and not info.name.startswith("_") else None
+        if title := _TITLE.search(package.__doc__ or "" if package else ""):
+            found[info.name] = [title[1]]
     return found
 
 

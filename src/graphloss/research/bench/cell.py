@@ -111,13 +111,13 @@ def _result(task: Task) -> dict[str, Any]:
     truth = np.array(judged.labels)  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)
     if task.cell.loss == UNTOUCHED:
-        known = documents.labeled()
-        support = encode(encoder, known.texts)
+        known = corpus.described() + documents.labeled()  # a line about a class is one more labeled document
+        support, known_labels = encode(encoder, known.texts), known.labels
         head, default, told = None, None, {"curve": start_of_curve(encoder, support, known, validation, classes)}
     else:
         predictor, told = _train(task, encoder, documents, validation)
         support, head, default = predictor.support, predictor.head, predictor.probabilities
-    known_labels = documents.labeled().labels
+        known_labels = predictor.support_labels.tolist()  # of lines, where descriptions take part, and documents
     z = encode(encoder, judged.texts)  # (m, d)
     probe = linear_probe(support, known_labels, len(classes)).probabilities(z).numpy()
     answers = {
@@ -135,7 +135,7 @@ def _result(task: Task) -> dict[str, Any]:
         "sizes": {
             "classes": len(classes),
             "train": len(documents),
-            "labeled": len(known_labels),
+            "labeled": documents.known,
             "validation": len(validation),
         },
         "scores": {
@@ -161,7 +161,7 @@ def _train(task: Task, encoder: Any, documents: Documents, validation: Documents
 
     clock = PROCESSOR if encoder.device.type == "cpu" else WALL
     writing = writing_clock(clock)
-    checked = check_settings(task.settings, documents, validation, task.corpus.label_names)
+    checked = check_settings(task.settings, documents, validation, task.corpus.label_names, task.corpus.described())
     ready, sizes = preflight(checked, encoder), checked.sizes
     fitted = fit(encoder, ready, folder=task.folder, callbacks=[writing, *task.callbacks])
     told = {

@@ -170,8 +170,8 @@ def ask(
             )
         if name not in (known := [*names(DataSettings), *names(TrainSettings)]):
             raise InputError(unknown(name, known))
-    for name in ("model", "unlabeled"):
-        if given.get(name):
+    for name in ("model", "unlabeled", "describe"):
+        if given.get(name) and given[name] != "off":
             given[name] = place_of(given[name])
     data = {name: value for name, value in given.items() if name in names(DataSettings)}
     make(DataSettings, data)

@@ -267,7 +267,8 @@ def _check_trainings(asked: Grid, drawn: Mapping[Draw, Corpus], source: str) -> 
         for cell in asked.cells():
             if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != draw:
                 continue
-            checked = check_settings(asked.settings_of(cell), corpus.train, corpus.validation, corpus.label_names)
+            given = (corpus.train, corpus.validation, corpus.label_names, corpus.described())
+            checked = check_settings(asked.settings_of(cell), *given)
             encoder = encoder or load(source, max_length=checked.settings.max_length)
             trial = found[draw].trial if draw in found else None  # the losses do not change what a batch holds
             ready = preflight(checked, encoder, trial=trial)
