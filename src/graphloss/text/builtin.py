@@ -59,7 +59,7 @@ def descriptions() -> dict[str, list[str]]:
     found = {}
     for info in pkgutil.iter_modules(scipy.__path__):
         package = _package(info.name) if info.ispkg and not info.name.startswith("_") else None
-        if package is not None and (title := _TITLE.search(package.__doc__ or "")):
+        if title := _TITLE.search(package.__doc__ or "" if package else ""):
             found[info.name] = [title[1]]
     return found
 

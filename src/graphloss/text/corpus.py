@@ -117,8 +117,8 @@ def load_corpus(
     warnings += _repeated(train, held, test)
     descriptions = described
     if describe is None:
-        names = names_as_descriptions(label_names, train.known)
-        descriptions = builtin.descriptions() if source == "builtin" else names
+        own = source == "builtin"
+        descriptions = builtin.descriptions() if own else names_as_descriptions(label_names, train.known)
     fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
