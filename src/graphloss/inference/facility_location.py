@@ -10,8 +10,7 @@ labeled texts, S the chosen ones, w (n,) weights::
 F is monotone and submodular, so that the greedy order, the largest gain next, has at least the part 1 - 1/e of the best
 F at every length (Nemhauser, Wolsey, Fisher 1978): one may stop anywhere. A gain only falls while S grows, so that an
 old one is an upper bound, and only the texts at the head of the queue are computed anew (Minoux 1978). Nothing of n
-times n is held. In a pile of more than `EXACT_TEXTS` the sums run over `SAMPLE` drawn at random; any text can be
-chosen.
+times n is held. In a pile of more than `EXACT_TEXTS` the sums run over `SAMPLE` drawn at random; any can be chosen.
 """
 
 from __future__ import annotations
