@@ -92,7 +92,8 @@ def locate(source: str) -> Files:
         there = sorted(entry.name for entry in folder.iterdir())
         raise InputError(
             f"{folder} has no train file. Expected train.csv (or {', '.join(SUFFIXES[1:])}), and validation and test "
-            f"beside it if there are any; there {'is ' + ', '.join(there[:20]) if there else 'is nothing'}."
+            "beside it if there are any, or a folder of texts for each class; "
+            f"there {'is ' + ', '.join(there[:20]) if there else 'is nothing'}."
         )
     return Files(folder.resolve().name, files, False)
 
@@ -109,6 +110,8 @@ def folder_files(folder: Path) -> dict[str, list[Path]]:
         if path.is_file() and path.suffix.lower() in SUFFIXES and stem in SPLIT_NAMES:
             files.setdefault(SPLIT_NAMES[stem], []).append(path)
     for split, paths in files.items():
+        tables = [path for path in paths if path.suffix.lower() != ".txt"]
+        paths = files[split] = tables or paths  # texts beside a table are not its documents
         if len({(re.sub(r"-\d+-of-\d+$", "", path.stem), path.suffix) for path in paths}) > 1:
             listed = ", ".join(path.name for path in paths)
             raise InputError(f"{folder}: {listed} all claim to be the {split} split. Keep one of them.")
@@ -144,6 +147,37 @@ def from_hub(name: str) -> Any:
             f"hub:{name} cannot be loaded: {reason}. Check the name, written OWNER/NAME or OWNER/NAME:CONFIGURATION, "
             "and the network; offline, only data sets downloaded before can be read."
         ) from error
+
+
+def own_folder(source: str) -> Path | None:
+    """The folder that a source is, if it holds no files of splits: folders by class, or what `datasets` has saved."""
+    if goes_by_name(source) or not typed(source).is_dir() or folder_files(typed(source)):
+        return None
+    from graphloss.text.folders import class_folders
+
+    return typed(source) if _saved(typed(source)) or class_folders(typed(source)) else None
+
+
+def _saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def from_disk(folder: Path) -> Any:
+    """What `save_to_disk` of the `datasets` library wrote, as a mapping of splits; None if the folder is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if not _saved(folder):
+        return None
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # of many types, by what is wrong
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder}: cannot be read as a data set of the datasets library ({reason}).") from error
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
 def list_corpora() -> list[Entry]:
