@@ -46,8 +46,8 @@ def audit(
     if source is not None:
         recorded = info.get("data", {})
         how = reading(recorded, no_header=no_header, named=text is not None)
-        columns = {"text": text or recorded.get("text"), "label": label or recorded.get("label")}
-        documents = load_split(source, "train", **columns, how=how)
+        text, label = text or recorded.get("text"), label or recorded.get("label")
+        documents = load_split(source, "train", text=text, label=label, how=how)
         screen.say(f"{source}: {documents.columns}")
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text import builtin
+from graphloss.text.class_warnings import class_warnings
 from graphloss.text.columns import Columns, Reading
 from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.documents import Documents
@@ -104,6 +105,7 @@ def load_corpus(
     train = parts["train"]
     warnings = [warning for part in parts.values() for warning in part.warnings]
     label_names = _classes(train, source, described, add=add_classes)
+    warnings += class_warnings(label_names, train.names)
     for split in ("validation", "test"):
         if split in parts:
             _check_labels(parts[split], label_names, f"{source}: the {split} split")

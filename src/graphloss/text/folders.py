@@ -1,19 +1,50 @@
-"""A folder per class with a file a text, beneath folders of splits where there are any."""
+"""Folders that are data: a folder per class with a file a text, or what the `datasets` library has saved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.system import typed
 from graphloss.text.documents import Documents
-from graphloss.text.encodings import file_lines
 from graphloss.text.formats import check_size
-from graphloss.text.sources import SPLIT_NAMES
+from graphloss.text.parsing.encodings import file_lines
+from graphloss.text.sources import SPLIT_NAMES, folder_files, goes_by_name
 
 TEXT_SUFFIXES = ("", ".txt", ".text", ".md")
 UNLABELED = ("unsup", "unlabeled", "unlabelled")
 """Names of folders of texts without a label."""
+
+
+def own_folder(source: str) -> Path | None:
+    """The folder that a source is, if it holds no files of splits: folders by class, or what `datasets` has saved."""
+    if goes_by_name(source) or not typed(source).is_dir() or folder_files(typed(source)):
+        return None
+    return typed(source) if _saved(typed(source)) or class_folders(typed(source)) else None
+
+
+def _saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def from_disk(folder: Path) -> Any:
+    """What `save_to_disk` of the `datasets` library wrote, as a mapping of splits; None if the folder is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if not _saved(folder):
+        return None
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # of many types, by what is wrong
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder}: cannot be read as a data set of the datasets library ({reason}).") from error
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
 def text_files(folder: Path) -> list[Path]:

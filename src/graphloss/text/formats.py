@@ -12,12 +12,12 @@ from typing import Any
 
 from graphloss import system
 from graphloss.errors import InputError
-from graphloss.text.columns import did_you_mean
+from graphloss.text.columns import did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
-from graphloss.text.encodings import file_lines, foreign
-from graphloss.text.json_rows import objects
-from graphloss.text.text_lines import cells as line_cells
-from graphloss.text.text_lines import columns_of, shape_of
+from graphloss.text.parsing.encodings import file_lines, foreign
+from graphloss.text.parsing.json_rows import objects
+from graphloss.text.parsing.text_lines import cells as line_cells
+from graphloss.text.parsing.text_lines import columns_of, shape_of
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 """Endings of the files that hold a table, in lower case."""
@@ -106,7 +106,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
     if suffix == ".txt":
         return columns_of(shape_of(line for _, line in file_lines(path)))
     # JSON says its columns row by row, and a label may be missing in the first one.
-    columns = list(dict.fromkeys(key for _, row in objects(path) for key in row))
+    columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
     if not columns:
         raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')
     return columns
@@ -147,7 +147,7 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
         for line, row in line_cells(file_lines(path), shape, path):
             yield line, tuple(row[column] for column in columns)
     else:
-        for line, row in objects(path):
+        for line, row in objects(path, is_name):
             yield line, tuple(row.get(column) for column in columns)
 
 

@@ -149,37 +149,6 @@ def from_hub(name: str) -> Any:
         ) from error
 
 
-def own_folder(source: str) -> Path | None:
-    """The folder that a source is, if it holds no files of splits: folders by class, or what `datasets` has saved."""
-    if goes_by_name(source) or not typed(source).is_dir() or folder_files(typed(source)):
-        return None
-    from graphloss.text.folders import class_folders
-
-    return typed(source) if _saved(typed(source)) or class_folders(typed(source)) else None
-
-
-def _saved(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-
-
-def from_disk(folder: Path) -> Any:
-    """What `save_to_disk` of the `datasets` library wrote, as a mapping of splits; None if the folder is none.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    if not _saved(folder):
-        return None
-    import datasets
-
-    try:
-        loaded = datasets.load_from_disk(str(folder))
-    except Exception as error:  # of many types, by what is wrong
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder}: cannot be read as a data set of the datasets library ({reason}).") from error
-    return loaded if isinstance(loaded, dict) else {"train": loaded}
-
-
 def list_corpora() -> list[Entry]:
     """The corpora that go by a name: the built-in one, the known ones, and whatever else lies in the roots."""
     entries = [Entry("builtin", True, "docstrings of the installed SciPy", {})]

@@ -10,10 +10,10 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column
 from graphloss.text.documents import Documents
-from graphloss.text.folders import class_folders, read_class_folders
+from graphloss.text.folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess import SAMPLE, guess_column
-from graphloss.text.sources import SPLITS, from_disk, from_hub, locate, own_folder, split_of
+from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
 LABELED_LINES = (
     "Expected lines like label<TAB>text or __label__NAME text, a table, or descriptions of the classes beside it: "

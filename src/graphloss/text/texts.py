@@ -8,12 +8,12 @@ from pathlib import Path
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
-from graphloss.text.encodings import CHUNK, lines
-from graphloss.text.folders import TEXT_SUFFIXES, class_folders, read_text, text_files
+from graphloss.text.folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
 from graphloss.text.formats import check_file, column_names, rows
 from graphloss.text.guess import guess_column
-from graphloss.text.json_rows import parse_object
-from graphloss.text.sources import folder_files, from_disk, split_of
+from graphloss.text.parsing.encodings import CHUNK, lines
+from graphloss.text.parsing.json_rows import parse_object
+from graphloss.text.sources import folder_files, split_of
 
 
 def read_texts(

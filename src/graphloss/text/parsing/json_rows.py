@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.text.columns import is_name
-from graphloss.text.encodings import file_lines
+from graphloss.text.parsing.encodings import file_lines
 
 EXPECTED = 'Expected one object a line, or one list of objects, like {"text": "…", "label": "…"}'
 
@@ -47,8 +46,12 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     return _as_object(parse(line, where), where)
 
 
-def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(path: Path, is_text: Callable[[str], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file with their number: of the line in JSON Lines, else of the entry.
+
+    Args:
+        path: the file.
+        is_text: whether a name may be that of a column of texts, and is no class.
 
     Raises:
         InputError: it is no JSON, or of no shape that is known.
@@ -65,7 +68,7 @@ def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield place, _row(line, f"{path}, line {place}")
         return
     text = first + "".join(line for _, line in rest)
-    yield from enumerate(_rows(_values(text, path), path), 1)
+    yield from enumerate(_rows(_values(text, path), path, is_text), 1)
 
 
 def _complete(line: str) -> bool:
@@ -93,7 +96,7 @@ def _values(text: str, path: Path) -> list[Any]:
     return found
 
 
-def _rows(values: list[Any], path: Path) -> Iterable[dict[str, Any]]:
+def _rows(values: list[Any], path: Path, is_text: Callable[[str], bool]) -> Iterable[dict[str, Any]]:
     if len(values) > 1:
         return [_row_of(value, f"{path}, entry {place}") for place, value in enumerate(values, 1)]
     value = values[0]
@@ -107,11 +110,11 @@ def _rows(values: list[Any], path: Path) -> Iterable[dict[str, Any]]:
                 f"{path}: holds several lists of documents ({', '.join(of_rows)}); give each its own file."
             )
         if of_rows:
-            return _rows([lists[of_rows[0]]], path)
+            return _rows([lists[of_rows[0]]], path, is_text)
         if lists and len(lists) == len(value):
-            return _by_columns(lists, path) if any(map(is_name, lists)) else _by_label(lists)
+            return _by_columns(lists, path) if any(map(is_text, lists)) else _by_label(lists)
         if value and all(isinstance(inner, dict) for inner in value.values()):
-            named = any(map(is_name, value))
+            named = any(map(is_text, value))
             return _by_columns({k: list(v.values()) for k, v in value.items()}, path) if named else value.values()
         return [value]
     if not isinstance(value, list):
