@@ -129,7 +129,9 @@ def load_corpus(
     warnings += _repeated(train, held, test)
     descriptions = described
     if describe is None:
-        descriptions = builtin.descriptions() if source == "builtin" else names_as_descriptions(label_names, train.known)
+        descriptions = (
+            builtin.descriptions() if source == "builtin" else names_as_descriptions(label_names, train.known)
+        )
     fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
