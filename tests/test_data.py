@@ -245,9 +245,13 @@ def test_the_cells_have_a_say_in_a_guess(tmp_path, header, cells, said):
         ("a.jsonl", b'{"text": "u", "label": "x"}\n{"text"\n', r"a\.jsonl, line 2: not JSON"),
         ("a.jsonl", b'{"text": "u", "label": "x"}\n7\n', r"line 2: expected an object"),
         ("a.json", b"[1]", r"entry 1: expected an object"),
-        ("a.json", b"[{", r"a\.json: not JSON"),
+        ("a.json", b"[{", r"a\.json, line 1: not JSON"),
         ("a.jsonl", b'{"text": ["u"], "label": "x"}\n', r"line 1: expected a text, not list.*--text"),
-        ("a.jsonl", b'{"text": "u", "label": ["x"]}\n', r"line 1: expected one label a document, not list.*--label"),
+        (
+            "a.jsonl",
+            b'{"text": "u", "label": ["x", "y"]}\n',
+            r"line 1: expected one label a document, not list.*--label",
+        ),
         (
             "a.jsonl",
             b'{"text": "u"}\n{"text": "v \\ud83d w", "label": "x"}\n',

@@ -21,6 +21,7 @@ from graphloss.inference.gate import UNCHECKED
 from graphloss.inference.model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import SelfTrainingSummary
+from graphloss.text.class_warnings import class_warnings
 from graphloss.text.descriptions import check_descriptions, match_classes, names_as_descriptions
 from graphloss.training.fitted import Fitted
 from graphloss.training.settings import DataSettings, TrainSettings, names
@@ -150,7 +151,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             texts: n documents.
-            labels: n labels; None where a document has none.
+            labels: n labels, of one kind that can be keys of a dictionary; texts lose surrounding blanks. None, NaN, NA
+                and blanks say that a document has none.
             unlabeled: further documents without a label, as those of `texts` whose label is None; blank ones are left
                 out.
             descriptions: class -> a line about it or several, as a person would describe it; None takes the label names
@@ -176,6 +178,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         texts, labels = inputs.checked(texts, labels)
         share = make(DataSettings, {"validation": self.validation}).validation
         described = check_descriptions(descriptions) if descriptions else {}
+        described = {name.strip() if type(name) is str else name: lines for name, lines in described.items()}
         given = {label for label in labels if label is not None}
         match_classes(described, list(given), known_from="the training texts", add=add_classes)
         known = inputs.sorted_labels(given | set(described) if add_classes or not given else given)
@@ -184,10 +187,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
         unlabeled = inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
         unlabeled = [text for text in unlabeled if text.strip()]
-        label_names = [str(label) for label in known]
+        label_names = inputs.label_names(known)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
         train += Documents(unlabeled, [-1] * len(unlabeled))
-        lines = names_as_descriptions(known, train.known) if descriptions is None else described
+        by_name = names_as_descriptions(label_names, train.known) if descriptions is None else {}
+        lines = described or {known[label_names.index(name)]: own for name, own in by_name.items()}
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:
@@ -198,7 +202,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         else:
             train, held = inputs.held_out(train, share, settings.seed)
         checked = check_settings(settings, train, held, label_names, described_by)
-        for line in checked.warnings:
+        odd = class_warnings(label_names, [label_names[index[label]] for label in labels if label is not None])
+        for line in [*odd, *checked.warnings]:
             warnings.warn(line, UserWarning, stacklevel=2)
         encoder = load(source, max_length=self.max_length)
         ready = preflight(checked, encoder)
@@ -298,7 +303,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """Write a folder that `from_pretrained`, `graphloss predict` and `graphloss evaluate` read.
 
         Raises:
-            InputError: the folder holds something already.
+            InputError: the folder holds something already, or a label is neither text nor number.
         """
         model, path = self._model(), Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -352,7 +357,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return self.fitted_.best_epoch
 
     def _take(self, fitted: Fitted) -> None:
-        self.fitted_, self.classes_ = fitted, np.array(fitted.model.labels)
+        self.fitted_, self.classes_ = fitted, inputs.label_array(fitted.model.labels)
 
     def _model(self) -> FittedModel:
         if not hasattr(self, "fitted_"):

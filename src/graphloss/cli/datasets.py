@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from graphloss.cli.options import AsJson, Label, Quiet, Text, output, print_json
+from graphloss.cli.options import AsJson, KeepNa, Label, NoHeader, Quiet, Text, output, print_json
 from graphloss.errors import InputError
 
 
@@ -28,6 +28,8 @@ def show_data(
     *,
     text: Text = None,
     label: Label = None,
+    no_header: NoHeader = False,
+    keep_na: KeepNa = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what is in a data set: splits, classes, lengths."""
@@ -38,7 +40,7 @@ def show_data(
     from graphloss.text.description import describe
     from graphloss.training.progress import Screen
 
-    corpus = load_corpus(source, text=text, label=label)
+    corpus = load_corpus(source, text=text, label=label, no_header=no_header, keep_na=keep_na)
     for line in corpus.warnings:
         Screen().warn(line)
     shown = describe(corpus)

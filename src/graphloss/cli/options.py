@@ -61,6 +61,11 @@ Label = Annotated[
     typer.Option("--label", help="Column of the labels (default: that of the run, or guessed).", metavar="COLUMN"),
 ]
 
+NoHeader = Annotated[
+    bool, typer.Option("--no-header", help="The first line of CSV or TSV is a document; columns are called 1, 2, ...")
+]
+KeepNa = Annotated[bool, typer.Option("--keep-na", help="Labels as NA, null, None or nan are names of classes.")]
+
 
 class Command(TyperCommand):
     """A command whose reader may go before its last line, as in `graphloss predict … | head`."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from graphloss.cli.options import AsJson, Label, Predictor, Quiet, Run, Text, output, place, print_json
+from graphloss.cli.options import AsJson, Label, NoHeader, Predictor, Quiet, Run, Text, output, place, print_json
 from graphloss.errors import InputError
 from graphloss.system import existing_run, typed
 from graphloss.terminal import one_line, printable, sentence
@@ -25,6 +25,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of the data.", metavar="train|validation|test")] = "test",
     text: Text = None,
     label: Label = None,
+    no_header: NoHeader = False,
     predictor: Predictor = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -36,7 +37,14 @@ def evaluate(
     from graphloss.training.progress import Screen
 
     scores = score_run(
-        run, source, split=split, text=text, label=label, predictor=predictor, screen=Screen(quiet=quiet)
+        run,
+        source,
+        split=split,
+        text=text,
+        label=label,
+        no_header=no_header,
+        predictor=predictor,
+        screen=Screen(quiet=quiet),
     )
     if as_json and distributed.first():
         print_json(scores)
@@ -55,6 +63,7 @@ def predict(
         str | None, typer.Option("--input", help="File of texts, or - for standard input.", metavar="FILE|-")
     ] = None,
     text: Text = None,
+    no_header: NoHeader = False,
     column: Annotated[str | None, typer.Option("--column", hidden=True)] = None,
     predictor: Predictor = None,
     explain: Annotated[
@@ -72,7 +81,9 @@ def predict(
         raise InputError(f"--column is now --text: name the column of the texts with --text {column!r}")
     texts = _texts(run, items or [], source, text)
     screen = Screen(quiet=quiet)
-    with closing(predict.predict(run, texts, text=text, predictor=predictor, explain=explain, screen=screen)) as rows:
+    with closing(
+        predict.predict(run, texts, text=text, no_header=no_header, predictor=predictor, explain=explain, screen=screen)
+    ) as rows:
         for row in rows:
             if as_json:
                 print_json(row)
@@ -128,6 +139,7 @@ def audit(
     ] = None,
     text: Text = None,
     label: Label = None,
+    no_header: NoHeader = False,
     out: Annotated[
         Path | None, typer.Option(help="CSV file to write them all into.", metavar="FILE.csv", callback=place)
     ] = None,
@@ -142,7 +154,7 @@ def audit(
 
     audit.check_out(out)
     screen = Screen(quiet=quiet)
-    rows = audit.audit(run, data, text=text, label=label, screen=screen)
+    rows = audit.audit(run, data, text=text, label=label, no_header=no_header, screen=screen)
     if out is not None:
         audit.write_csv(out, rows)
         screen.say(f"{out}: {len(rows):,} labels that are contradicted")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from graphloss.text.columns import whole
 from graphloss.text.documents import Documents
 from graphloss.text.selection import hold_out
 
-LABELS = (str, bool, int, float, np.bool_, np.integer, np.floating)
-"""What a label may be: `graphloss.json` keeps the classes."""
+KEPT = (str, bool, int, float)
+"""What a label in `graphloss.json` is, exactly; others are for this process alone."""
 
 
 def texts_only(texts: Sequence[str], of: str = "") -> list[str]:
@@ -29,12 +30,13 @@ def texts_only(texts: Sequence[str], of: str = "") -> list[str]:
 
 
 def checked(texts: Sequence[str], labels: Sequence[Any], of: str = "") -> tuple[list[str], list[Any]]:
-    """Lists of the same length, of texts that are not empty; NaN labels become None. `of` names the argument."""
+    """Lists of the same length, of texts that are not empty; missing labels become None. `of` names the argument."""
     texts, where = texts_only(texts, of), f"{of}: " if of else ""
     listed = _listed(labels, f"{where}expected one label a text")
     labels = [_label(label, f"{where}label {row}") for row, label in enumerate(listed)]
     if len(texts) != len(labels):
         raise InputError(f"{where}expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+    _check_kinds(labels, where)
     for row, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"{where}text {row}: expected a text that is not empty, got {text!r}")
@@ -52,37 +54,99 @@ def labeled_pairs(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str
 
 def _listed(values: Sequence[Any], expected: str) -> list[Any]:
     """A list of the values, and not of the letters of one text, or of the names of a table's columns."""
-    if isinstance(values, str):
+    if isinstance(values, str | bytes):
         raise InputError(f"{expected}, got one text: {values[:40]!r}; put it in a list")
+    kind = type(values).__name__
     if isinstance(values, Mapping) or hasattr(type(values), "columns"):  # the type's: a Series may have a row so named
-        kind = type(values).__name__
         raise InputError(f"{expected}, got a {kind}, which holds several columns; give one of them, as df['text']")
-    return list(values)
+    if isinstance(values, Set):
+        raise InputError(f"{expected}, got a {kind}, which has no order and nothing twice; give a list")
+    if hasattr(values, "__next__"):
+        raise InputError(f"{expected}, got a {kind}, which can be read once; give a list of what it yields")
+    try:
+        return list(values)
+    except TypeError as error:
+        raise InputError(f"{expected}, got {kind}; give a list") from error
 
 
 def _label(label: Any, where: str) -> Any:
-    """A label that is a text or a number; None for None, NaN, and pandas' NA, whose comparison is not true or false."""
-    if label is None or type(label).__name__ == "NAType":
+    """A label, a text without surrounding blanks; None for what says that there is none: blanks, None, NaN, NA, NaT."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return None
-    if not isinstance(label, LABELS):
+    try:
+        hash(label)
+    except TypeError as error:
         raise InputError(
-            f"{where}: expected one text or number, or None where there is none, got {type(label).__name__}; "
-            "give names, or numbers of classes (argmax(1) of one-hot rows)"
-        )
-    if isinstance(label, str):
-        return whole(label, where)
-    if label in (math.inf, -math.inf):
+            f"{where}: expected one label, a text or number or whatever can be the key of a dictionary, or None where "
+            f"there is none, got {type(label).__name__}; give names, or numbers of classes (argmax(1) of one-hot rows)"
+        ) from error
+    if type(label) in (str, np.str_):
+        return whole(str(label), where).strip() or None
+    if isinstance(label, float | np.floating) and label in (math.inf, -math.inf):
         raise InputError(f"{where}: expected a text or a finite number, got {label}; give None where there is none")
     return None if label != label else label
 
 
+def _check_kinds(labels: list[Any], where: str) -> None:
+    """Refuse labels that are equal in Python and not the same: True is 1."""
+    first: dict[Any, bool] = {}
+    for label in labels:
+        truth = isinstance(label, bool | np.bool_)
+        if first.setdefault(label, truth) != truth:
+            raise InputError(f"{where}labels {bool(label)} and {int(label)} are equal; expected labels of one kind")
+
+
 def sorted_labels(labels: set[Any]) -> list[Any]:
-    """The distinct labels in order; they must be of one kind."""
+    """The distinct labels in order, those of one kind that has no order by how they are written.
+
+    Raises:
+        InputError: they are of several kinds that have no order together.
+    """
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and issubclass(*kinds, Set):  # its < means "is part of"
+        return sorted(labels, key=lambda label: sorted(map(repr, label)))
     try:
         return sorted(labels)
     except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
-        raise InputError(f"expected labels of one kind, got {kinds}; make them all texts, for example") from error
+        if len(kinds) == 1:
+            return sorted(labels, key=repr)
+        listed = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise InputError(f"expected labels of one kind, got {listed}; make them all texts, for example") from error
+
+
+def label_names(labels: Sequence[Any]) -> list[str]:
+    """A name for each of the distinct labels, for people: the label itself, or the value of an enumeration's member."""
+    found = [str(label.value if isinstance(label, Enum) else label) for label in labels]
+    return found if len(set(found)) == len(found) else [f"{label!r} ({place})" for place, label in enumerate(labels)]
+
+
+def label_array(labels: Sequence[Any]) -> np.ndarray:
+    """The labels as an array (C,), of objects where numpy's own kinds would change one of them."""
+    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    if all(type(label) in KEPT for label in plain):
+        found = np.array(labels)
+        if all(type(a) is type(b) and a == b for a, b in zip(found.tolist(), plain, strict=True)):
+            return found
+    found = np.empty(len(labels), dtype=object)
+    for place, label in enumerate(labels):
+        found[place] = label
+    return found
+
+
+def kept_labels(labels: Sequence[Any]) -> list[Any]:
+    """The labels as JSON keeps them.
+
+    Raises:
+        InputError: one of them would come back as something else.
+    """
+    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    for label in plain:
+        if type(label) not in KEPT:
+            raise InputError(
+                f"label {label!r}: a folder keeps labels that are texts or numbers, and {type(label).__name__} would "
+                "come back as something else; fit on a text or number for each class"
+            )
+    return plain
 
 
 def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Documents]:

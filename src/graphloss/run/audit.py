@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.report.page import write_report
-from graphloss.run.evaluate import reread
+from graphloss.run.evaluate import reading, reread
 from graphloss.system import whole
 from graphloss.text.corpus import load_split
 from graphloss.text.delimited import OURS, disarm
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def audit(
-    folder: Path, source: str | None, *, text: str | None, label: str | None, screen: Screen
+    folder: Path, source: str | None, *, text: str | None, label: str | None, screen: Screen, no_header: bool = False
 ) -> list[dict[str, Any]]:
     """Labels that similar documents contradict, the surest first.
 
@@ -34,6 +34,7 @@ def audit(
         text: the column of the texts in `source`; that of the training when None.
         label: the column of the labels in `source`; that of the training when None.
         screen: where progress is shown.
+        no_header: the first line of CSV or TSV is a document.
 
     Returns:
         What `FittedModel.audit` returns.
@@ -44,7 +45,9 @@ def audit(
     info = storage.read_info(folder)
     if source is not None:
         recorded = info.get("data", {})
-        documents = load_split(source, "train", text=text or recorded.get("text"), label=label or recorded.get("label"))
+        how = reading(recorded, no_header=no_header, named=text is not None)
+        text, label = text or recorded.get("text"), label or recorded.get("label")
+        documents = load_split(source, "train", text=text, label=label, how=how)
         screen.say(f"{source}: {documents.columns}")
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")

@@ -12,6 +12,7 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.run.start import FILES
 from graphloss.system import typed
+from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
 from graphloss.text.documents import Documents
 from graphloss.text.sources import find_again, is_lost, place_of
@@ -28,6 +29,7 @@ def evaluate(
     text: str | None,
     label: str | None,
     screen: Screen,
+    no_header: bool = False,
     predictor: str | None = None,
 ) -> dict[str, Any]:
     """Score a finished run on a split of a corpus; by default on the corpus that it was trained on.
@@ -46,7 +48,7 @@ def evaluate(
 
     def checked() -> tuple[str, Documents]:  # by the first process alone, so that what is wrong is said once
         check_predictor(predictor)
-        return _scored(folder, source, split=split, text=text, label=label, screen=screen)
+        return _scored(folder, source, split=split, text=text, label=label, no_header=no_header, screen=screen)
 
     source, documents = distributed.on_first(checked)
     label_names = [_name(label) for label in storage.read_info(folder)["labels"]]
@@ -58,7 +60,14 @@ def evaluate(
 
 
 def _scored(
-    folder: Path, source: str | None, *, split: str, text: str | None, label: str | None, screen: Screen
+    folder: Path,
+    source: str | None,
+    *,
+    split: str,
+    text: str | None,
+    label: str | None,
+    no_header: bool,
+    screen: Screen,
 ) -> tuple[str, Documents]:
     """The name and the documents of what a run is to be scored on."""
     info = storage.read_info(folder)
@@ -92,12 +101,19 @@ def _scored(
             )
     else:
         repeated = own and text is None and label is None
-        documents = load_split(source, split, **columns, label_names=label_names, own=repeated)
+        how = reading(recorded, no_header=no_header, named=text is not None)
+        documents = load_split(source, split, **columns, label_names=label_names, how=how, own=repeated)
     if said := str(documents.columns):
         screen.say(f"{source}: {said}")
     for line in documents.warnings:
         screen.warn(line)
     return source, documents
+
+
+def reading(recorded: dict[str, Any], *, no_header: bool, named: bool) -> Reading:
+    """How a table is read: as the training read its own, but with a header where a column is `named`."""
+    bare = no_header or (not named and recorded.get("no_header", False))
+    return Reading(not bare, recorded.get("keep_na", False))
 
 
 def reread(folder: Path, info: dict[str, Any], source: str, **columns: str | None) -> Corpus:

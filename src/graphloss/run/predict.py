@@ -30,6 +30,7 @@ def predict(
     source: str | list[str],
     *,
     text: str | None = None,
+    no_header: bool = False,
     predictor: str | None = None,
     explain: bool = False,
     screen: Screen | None = None,
@@ -42,6 +43,7 @@ def predict(
         folder: a finished run.
         source: a file, "-" for standard input, or the texts themselves.
         text: the column of the texts in a file; that of the training when None, or guessed where none is recorded.
+        no_header: the first line of CSV or TSV is a text, as it is where the training had it so and `text` is None.
         predictor: what classifies, instead of what the run was trained with.
         explain: say also which training documents carried the answer.
         screen: where it is said which column was taken.
@@ -56,7 +58,9 @@ def predict(
             the run to explain by.
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * distributed.world())
-    distributed.on_first(lambda: _begin(folder, source, waiting, text, screen, predictor=predictor, explain=explain))
+    distributed.on_first(
+        lambda: _begin(folder, source, waiting, text, screen, no_header=no_header, predictor=predictor, explain=explain)
+    )
     _, model = distributed.on_all(lambda: storage.read_model(folder))
     while batch := distributed.on_first(lambda: _arrived(waiting)):
         z = model.encode([text for _, text in batch], shared=True)
@@ -95,17 +99,19 @@ def _begin(
     text: str | None,
     screen: Screen | None,
     *,
+    no_header: bool,
     predictor: str | None,
     explain: bool,
 ) -> None:
     """Check everything, and let texts come into the queue."""
-    recorded = storage.read_info(folder).get("data", {}).get("text")
+    recorded = storage.read_info(folder).get("data", {})
     check_predictor(predictor)
     if explain and not (folder / storage.TEXTS).exists():
         raise InputError(f"{folder}: keeps no training texts ({storage.TEXTS}) to explain by; train anew")
     texts = read_texts(
         source,
-        text=text or recorded,
+        text=text or recorded.get("text"),
+        header=not (no_header or (text is None and recorded.get("no_header", False))),
         on_columns=lambda columns: screen.say(f"{_name(source)}: {columns}") if screen else None,
     )
     first = next(texts, None)  # a file that cannot be read is said before a model is loaded

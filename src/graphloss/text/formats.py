@@ -1,7 +1,8 @@
 """A file of texts: which columns it has, and its rows one after another.
 
-CSV, TSV, JSON Lines, JSON and Parquet look the same from outside: `column_names` and then `rows`, which reads on as it
-is asked for more, so that a file larger than memory can be predicted on. Every complaint names the file and the line.
+CSV, TSV, JSON Lines, JSON, Parquet and `.txt` look the same from outside: `column_names` and then `rows`, which reads
+on as it is asked for more, so that a file larger than memory can be predicted on. Every complaint names the file and
+the line.
 """
 
 import json
@@ -11,11 +12,14 @@ from typing import Any
 
 from graphloss import system
 from graphloss.errors import InputError
-from graphloss.text.columns import did_you_mean
+from graphloss.text.columns import did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
-from graphloss.text.encodings import file_lines, foreign
+from graphloss.text.parsing.encodings import file_lines, foreign
+from graphloss.text.parsing.json_rows import objects
+from graphloss.text.parsing.text_lines import cells as line_cells
+from graphloss.text.parsing.text_lines import columns_of, shape_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 """Endings of the files that hold a table, in lower case."""
 
 IN_MEMORY, LISTED = 3, 5
@@ -81,8 +85,12 @@ def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
         )
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(path: Path, *, header: bool = True) -> list[str]:
     """The names of a table's columns, in the file's order.
+
+    Args:
+        path: the file.
+        header: the first line of CSV or TSV names the columns; else they are called 1, 2, and so on.
 
     Raises:
         InputError: the file cannot be read as what its ending says it is, or holds no row at all.
@@ -91,23 +99,26 @@ def column_names(path: Path) -> list[str]:
     if suffix == ".parquet":
         return list(_parquet(path).schema_arrow.names)
     if suffix in (".csv", ".tsv"):
-        header = next(_delimited(path), None)
-        if header is None:
+        first = next(_delimited(path), None)
+        if first is None:
             raise InputError(f"{path} is empty: its first line should name the columns, for example text,label.")
-        return header[1]
+        return first[1] if header else [str(place) for place in range(1, len(first[1]) + 1)]
+    if suffix == ".txt":
+        return columns_of(shape_of(line for _, line in file_lines(path)))
     # JSON says its columns row by row, and a label may be missing in the first one.
-    columns = list(dict.fromkeys(key for _, row in _objects(path) for key in row))
+    columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
     if not columns:
         raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')
     return columns
 
 
-def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """The cells of some columns, row by row, each row with its line in the file (in Parquet: its number, from 1).
 
     Args:
         path: the file.
         columns: names out of `column_names(path)`.
+        header: see `column_names`.
 
     Yields:
         The line, and one cell a column: text from CSV and TSV, whatever was stored from the other formats.
@@ -119,18 +130,24 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, .
     if suffix == ".parquet":
         yield from _parquet_rows(path, columns)
     elif suffix in (".csv", ".tsv"):
-        lines = _delimited(path)
-        _, header = next(lines)
-        places = [header.index(column) for column in columns]
+        names, lines = column_names(path, header=header), _delimited(path)
+        if header:
+            next(lines)
+        places = [names.index(column) for column in columns]
         for line, cells in lines:
-            if len(cells) != len(header):
+            if len(cells) != len(names):
                 raise InputError(
-                    f"{path}, line {line}: {len(cells)} cells, and the first line names {len(header)} columns. "
-                    "A text that holds the delimiter has to stand in double quotes."
+                    f"{path}, line {line}: {len(cells)} cells, and the first line {'names' if header else 'has'} "
+                    f"{len(names)}{' columns' if header else ''}. A text that holds the delimiter has to stand in "
+                    "double quotes."
                 )
             yield line, tuple(cells[place] for place in places)
+    elif suffix == ".txt":
+        shape = shape_of(line for _, line in file_lines(path))
+        for line, row in line_cells(file_lines(path), shape, path):
+            yield line, tuple(row[column] for column in columns)
     else:
-        for line, row in _objects(path):
+        for line, row in objects(path, is_name):
             yield line, tuple(row.get(column) for column in columns)
 
 
@@ -145,43 +162,9 @@ def class_names(path: Path, column: str) -> list[str] | None:
         return None
 
 
-def parse_object(line: str, where: str) -> dict[str, Any]:
-    """One line of JSON Lines.
-
-    Raises:
-        InputError: it is no JSON, or JSON but no object.
-    """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # the latter: nested too deep
-        raise InputError(f"{where}: not JSON ({error}). Expected one object a line, or one list of objects.") from error
-    return _as_object(row, where)
-
-
-def _as_object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise InputError(f'{where}: expected an object like {{"text": "…", "label": "…"}}, not {type(row).__name__}.')
-    return row
-
-
 def _delimited(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Lines of cells, the header first, blank lines left out."""
     return cells_of(lambda: (line for _, line in file_lines(path)), path, tabs=path.suffix.lower() == ".tsv")
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON Lines file, or of a file that is one list of objects."""
-    lines = ((number, line) for number, line in file_lines(path) if line.strip())
-    for number, line in lines:
-        if not line.lstrip().startswith("["):
-            yield number, parse_object(line, f"{path}, line {number}")
-            continue
-        try:
-            listed = json.loads(line + "".join(rest for _, rest in lines))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not JSON ({error}).") from error
-        for place, row in enumerate(listed, 1):
-            yield place, _as_object(row, f"{path}, entry {place}")
 
 
 def _parquet(path: Path) -> Any:

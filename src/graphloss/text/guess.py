@@ -107,6 +107,8 @@ def guess_column(
     Raises:
         InputError: no column or several could be meant.
     """
+    if all(column.isdecimal() for column in columns):
+        return _by_cells(look(columns, rows), kind, where, taken, remedy)
     if len(columns) <= 2 or len(set(columns)) < len(columns):
         return choose_column(columns, kind, None, where, taken=taken, remedy=remedy)
     cells = look(columns, rows)
@@ -119,3 +121,21 @@ def guess_column(
     return check_guess(
         kind, choose_column(columns, kind, None, where, taken=taken, remedy=remedy), cells, where, taken=taken
     )
+
+
+def _by_cells(cells: dict[str, Cells], kind: str, where: object, taken: str | None, remedy: str | None) -> str:
+    """The column of the texts or labels where columns have numbers for names."""
+    others = {name: found for name, found in cells.items() if name != taken}
+    best = max(others, key=lambda name: others[name].text_score, default=None)
+    likely = [name for name, found in others.items() if found.like_labels]
+    if kind == "label":
+        likely = likely or list(others)
+        best = likely[0] if len(likely) == 1 else None
+    elif best and any(CLEARLY * found.text_score > others[best].text_score for n, found in others.items() if n != best):
+        best = None
+    if best is None:
+        remedy = remedy or f"Name it with --{kind} NUMBER."
+        raise InputError(
+            f"{where} has no names of columns, and no one of {len(cells)} is clearly the {kind}s. {remedy}"
+        )
+    return best

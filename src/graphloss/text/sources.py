@@ -92,7 +92,8 @@ def locate(source: str) -> Files:
         there = sorted(entry.name for entry in folder.iterdir())
         raise InputError(
             f"{folder} has no train file. Expected train.csv (or {', '.join(SUFFIXES[1:])}), and validation and test "
-            f"beside it if there are any; there {'is ' + ', '.join(there[:20]) if there else 'is nothing'}."
+            "beside it if there are any, or a folder of texts for each class; "
+            f"there {'is ' + ', '.join(there[:20]) if there else 'is nothing'}."
         )
     return Files(folder.resolve().name, files, False)
 
@@ -109,6 +110,8 @@ def folder_files(folder: Path) -> dict[str, list[Path]]:
         if path.is_file() and path.suffix.lower() in SUFFIXES and stem in SPLIT_NAMES:
             files.setdefault(SPLIT_NAMES[stem], []).append(path)
     for split, paths in files.items():
+        tables = [path for path in paths if path.suffix.lower() != ".txt"]
+        paths = files[split] = tables or paths  # texts beside a table are not its documents
         if len({(re.sub(r"-\d+-of-\d+$", "", path.stem), path.suffix) for path in paths}) > 1:
             listed = ", ".join(path.name for path in paths)
             raise InputError(f"{folder}: {listed} all claim to be the {split} split. Keep one of them.")

@@ -1,5 +1,6 @@
 """The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -7,22 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.text.columns import Columns, as_label, as_text, choose_column
+from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column
 from graphloss.text.documents import Documents
+from graphloss.text.folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess import SAMPLE, guess_column
 from graphloss.text.sources import SPLITS, from_hub, locate, split_of
 
+LABELED_LINES = (
+    "Expected lines like label<TAB>text or __label__NAME text, a table, or descriptions of the classes beside it: "
+    "--describe FILE."
+)
+
 
 def read_splits(
-    source: str, text: str | None, label: str | None, *, only: str | None = None, own: bool = False
+    source: str,
+    text: str | None,
+    label: str | None,
+    how: Reading = Reading(),  # noqa: B008 (immutable)
+    *,
+    only: str | None = None,
+    own: bool = False,
 ) -> tuple[str, dict[str, Documents]]:
     """Read the splits of a source.
 
     Args:
-        source: a file, a folder, a name, `builtin` or `hub:NAME`.
+        source: a file, a folder (of files by split, of folders by class, or saved by `datasets`), a name, `builtin` or
+            `hub:NAME`.
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
+        how: of tables.
         only: read this split and no other, unlabeled documents and all; a single file is any split.
         own: with `only`, the columns are those of the source's own train split, which another split may lack.
 
@@ -37,10 +52,18 @@ def read_splits(
         from graphloss.text.builtin import docstrings
 
         return "builtin", {split: Documents.named(texts, labels) for split, (texts, labels) in docstrings().items()}
+    given = Columns(text, label)
     if source.startswith("hub:"):
-        name, parts = _read_hub(source.removeprefix("hub:"), text, label, only, own)
+        name = source.removeprefix("hub:").partition(":")[0].rpartition("/")[2]
+        parts = _read_loaded(source, from_hub(source.removeprefix("hub:")), given, how, only, own)
+    elif folder := own_folder(source):
+        name = folder.resolve().name
+        if (loaded := from_disk(folder)) is not None:
+            parts = _read_loaded(source, loaded, given, how, only, own)
+        else:
+            parts = _read_class_folders(folder, only)
     else:
-        name, parts = _read_files(source, text, label, only, own)
+        name, parts = _read_files(source, given, how, only, own)
     return name, parts if only else _judgeable(parts, source)
 
 
@@ -52,14 +75,25 @@ def labeled_only(part: Documents, where: str) -> Documents:
     return replace(kept, warnings=part.warnings + more)
 
 
+def _read_class_folders(folder: Path, only: str | None) -> dict[str, Documents]:
+    found = class_folders(folder)
+    if only and len(found) == 1:
+        found = {only: found["train"]}
+    return {
+        split: _without_blanks(read_class_folders(classes), f"{folder}, {split} split")
+        for split, classes in found.items()
+        if split == (only or split)
+    }
+
+
 def _read_files(
-    source: str, text: str | None, label: str | None, only: str | None, own: bool
+    source: str, given: Columns, how: Reading, only: str | None, own: bool
 ) -> tuple[str, dict[str, Documents]]:
     name, files, single = locate(source)
     if single and only:
         files = {only: files["train"]}
     parts: dict[str, Documents] = {}
-    found = Columns(text, label) if own else None  # the columns of the first file hold for the others
+    found = given if own else None  # the columns of the first file hold for the others
     for split in SPLITS:
         if split not in files or split != (only or split):
             continue
@@ -67,17 +101,19 @@ def _read_files(
         for path in files[split]:
             check_file(path)
             check_room(path)
-            columns = column_names(path)
+            columns = column_names(path, header=how.header)
+            if path.suffix.lower() == ".txt" and "label" not in columns:
+                raise InputError(f"{path}: a text a line, and no label. {LABELED_LINES}")
             taken, said = pick_columns(
                 columns,
                 path,
-                Columns(text, label),
+                given,
                 found,
-                partial(_cells, path, columns),
+                partial(_cells, path, columns, how),
                 required=bool(only) or split == "train",
             )
-            pieces.append(read_table(path, taken))
-            warnings += said
+            pieces.append(read_table(path, taken, how))
+            warnings += said + pieces[-1].warnings
             found = found or taken
         texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.names]
         part = Documents.named(texts, labels, warnings=warnings, columns=pieces[0].columns)
@@ -118,61 +154,74 @@ def pick_columns(
                 raise
             taken[kind] = None
             if before is not None:
-                warnings.append(f"{where} has no column {before!r}: its documents count as unlabeled")
+                there = ", ".join(map(repr, columns))
+                warnings.append(f"{where} has no column {before!r}, but {there}: its documents count as unlabeled")
         if taken[kind] is not None and before not in (None, taken[kind]):
             warnings.append(f"{where} has no column {before!r}: its {kind}s are taken from {taken[kind]!r}")
     return Columns(taken["text"], taken["label"], tuple(kind for kind in guessed if taken[kind])), warnings
 
 
-def _cells(path: Path, columns: Sequence[str]) -> Iterable[Sequence[Any]]:
-    return (cells for _, cells in rows(path, columns))
+def _cells(path: Path, columns: Sequence[str], how: Reading) -> Iterable[Sequence[Any]]:
+    return (cells for _, cells in rows(path, columns, header=how.header))
 
 
-def read_table(path: Path, taken: Columns) -> Documents:
+def read_table(path: Path, taken: Columns, how: Reading = Reading()) -> Documents:  # noqa: B008 (immutable)
     """All documents of a file, blank ones too; without a column of labels, all are unlabeled."""
     assert taken.text is not None
     if taken.label is None:
-        texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [taken.text])]
+        texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [taken.text], header=how.header)]
         return Documents.named(texts, [None] * len(texts), columns=taken)
-    name = partial(as_label, names=class_names(path, taken.label), delimited=path.suffix.lower() in (".csv", ".tsv"))
+    names = class_names(path, taken.label)
+    name = partial(as_label, names=names, delimited=path.suffix.lower() in (".csv", ".tsv"))
     texts, labels = [], []
-    for line, (document, kind) in rows(path, [taken.text, taken.label]):
+    for line, (document, kind) in rows(path, [taken.text, taken.label], header=how.header):
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
-    return Documents.named(texts, labels, columns=taken)
+    labels, said = _without_marks(labels, path, keep=how.keep_na or names is not None)
+    return Documents.named(texts, labels, columns=taken, warnings=said)
 
 
-def _read_hub(
-    name: str, text: str | None, label: str | None, only: str | None, own: bool
-) -> tuple[str, dict[str, Documents]]:
-    loaded = from_hub(name)
+def _without_marks(labels: list[str | None], where: object, *, keep: bool) -> tuple[list[str | None], list[str]]:
+    """The labels without the marks of missing ones, and a warning that counts these."""
+    marks = Counter(label for label in labels if label is not None and label.casefold() in MISSING)
+    if keep or not marks:
+        return labels, []
+    listed = ", ".join(f"{mark!r} ({count:,})" for mark, count in sorted(marks.items()))
+    said = f"{where}: the labels {listed} mark unlabeled documents; if they name a class, give --keep-na"
+    return [None if label in marks else label for label in labels], [said]
+
+
+def _read_loaded(
+    source: str, loaded: Any, given: Columns, how: Reading, only: str | None, own: bool
+) -> dict[str, Documents]:
+    """The splits of what the `datasets` library has loaded."""
     parts: dict[str, Documents] = {}
-    found = Columns(text, label) if own else None  # the columns of the first split hold for the others
+    found = given if own else None  # the columns of the first split hold for the others
+    if only and len(loaded) == 1 and source.partition(":")[0] != "hub":
+        loaded = {only: next(iter(loaded.values()))}
     for split in SPLITS:
         theirs = split_of(split, list(loaded))
         if theirs is None or split != (only or split):
             continue
-        where, table = f"hub:{name}, {theirs} split", loaded[theirs]
+        where, table = f"{source}, {theirs} split", loaded[theirs]
         required = bool(only) or split == "train"
-        taken, said = pick_columns(
-            table.column_names, where, Columns(text, label), found, partial(_sample, table), required=required
-        )
-        part = _read_hub_table(table, taken, where)
-        parts[split] = _without_blanks(replace(part, warnings=said, columns=taken), where)
+        taken, said = pick_columns(table.column_names, where, given, found, partial(_sample, table), required=required)
+        part = _read_loaded_table(table, taken, where, how)
+        parts[split] = _without_blanks(replace(part, warnings=said + part.warnings, columns=taken), where)
         found = found or taken
     if not only and "train" not in parts:
-        raise InputError(f"hub:{name} has no train split, only {', '.join(loaded)}.")
-    return name.partition(":")[0].rpartition("/")[2], parts
+        raise InputError(f"{source} has no train split, only {', '.join(loaded)}.")
+    return parts
 
 
 def _sample(table: Any) -> Iterable[Sequence[Any]]:
-    """The cells of the first rows of a split of the Hub."""
+    """The cells of the first rows of a loaded split."""
     cells = table[:SAMPLE]
     return zip(*(cells[column] for column in table.column_names), strict=True)
 
 
-def _read_hub_table(table: Any, taken: Columns, where: str) -> Documents:
-    """All documents of a split of the Hub, as `_read_file` those of a file."""
+def _read_loaded_table(table: Any, taken: Columns, where: str, how: Reading) -> Documents:
+    """All documents of a loaded split, as `read_table` those of a file."""
     text, label = taken.text, taken.label
     columns = table.select_columns([text] if label is None else [text, label])
     check_size(where, columns.data.nbytes)
@@ -181,9 +230,9 @@ def _read_hub_table(table: Any, taken: Columns, where: str) -> Documents:
     if label is None:
         return Documents.named(texts, [None] * len(texts))
     names = getattr(table.features[label], "names", None)
-    return Documents.named(
-        texts, [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
-    )
+    labels = [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
+    labels, said = _without_marks(labels, where, keep=how.keep_na or names is not None)
+    return Documents.named(texts, labels, warnings=said)
 
 
 def _judgeable(parts: dict[str, Documents], source: str) -> dict[str, Documents]:
@@ -196,7 +245,8 @@ def _judgeable(parts: dict[str, Documents], source: str) -> dict[str, Documents]
         if part:
             done[split] = part
         else:
-            done["train"].warnings.append(f"{source}: the {split} split has no labels, so it is not used")
+            reasons = parts[split].warnings
+            done["train"].warnings.extend([*reasons, f"{source}: the {split} split has no labels, so it is not used"])
     return done
 
 

@@ -12,7 +12,6 @@ from graphloss.errors import InputError
 from graphloss.system import typed, whole
 from graphloss.text.columns import Columns
 from graphloss.text.delimited import disarm
-from graphloss.text.encodings import file_lines
 from graphloss.text.formats import check_file, check_room, column_names, rows
 from graphloss.text.splits import pick_columns, read_table
 
@@ -44,16 +43,12 @@ def read_whole(
         InputError: it cannot be read, or has no such column.
     """
     path = typed(file)
-    if path.suffix.lower() == ".txt" and path.is_file():
-        check_room(path)
-        texts = [line.rstrip("\r\n") for _, line in file_lines(path)]
-        return Table(["text"], [(each,) for each in texts], texts, [None] * len(texts), Columns("text"))
     check_file(path)
     check_room(path)
     columns = list(dict.fromkeys(column_names(path)))
     cells = [row for _, row in rows(path, columns)]
     before = [name if name in columns else None for name in ((like or {}).get(kind) for kind in ("text", "label"))]
-    given = Columns(text or before[0], label or before[1])
+    given = Columns(text or before[0] or (columns[0] if columns == ["text"] else None), label or before[1])
     taken, _ = pick_columns(columns, path, given, None, lambda: cells, required=label is not None)
     documents = read_table(path, taken)
     return Table(columns, cells, documents.texts, documents.names, taken)

@@ -8,24 +8,30 @@ from pathlib import Path
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
-from graphloss.text.encodings import CHUNK, file_lines, lines
-from graphloss.text.formats import check_file, column_names, parse_object, rows
+from graphloss.text.folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
+from graphloss.text.formats import check_file, column_names, rows
 from graphloss.text.guess import guess_column
+from graphloss.text.parsing.encodings import CHUNK, lines
+from graphloss.text.parsing.json_rows import parse_object
+from graphloss.text.sources import folder_files, split_of
 
 
 def read_texts(
     source: str | Path | Iterable[str],
     *,
     text: str | None = None,
+    header: bool = True,
     remedy: str | None = None,
     on_columns: Callable[[Columns], None] = lambda columns: None,
 ) -> Iterator[tuple[int, str]]:
     """Texts one after another, read as they are asked for; blank ones are left out.
 
     Args:
-        source: a table (see `graphloss.text.formats`), a `.txt` file with a text a line, "-" for standard input, or
-            texts. On standard input, lines are JSON objects if the first one begins with "{", and texts otherwise.
+        source: a table (see `graphloss.text.formats`), a `.txt` file, a folder of texts or of a data set, "-" for
+            standard input, or texts. On standard input, lines are JSON objects if the first one begins with "{", and
+            texts otherwise.
         text: the column of the texts; guessed when None.
+        header: the first line of CSV or TSV names the columns.
         remedy: a sentence for the message that no column can be told to hold them, see `columns.choose_column`.
         on_columns: told which column holds them, where the source has columns.
 
@@ -39,19 +45,64 @@ def read_texts(
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
     elif str(source) == "-":
         found = _from_standard_input(text, remedy, on_columns)
-    elif (path := typed(source)).suffix.lower() == ".txt" and path.is_file():
-        found = (line.rstrip("\r\n") for _, line in file_lines(path))
+    elif (path := typed(source)).is_dir():
+        found = _from_folder(path, text, header, remedy, on_columns)
     else:
         check_file(path)
-        columns = column_names(path)
-        one = text is None and len(columns) == 1
-        if one or text is not None:
-            column = columns[0] if one else choose_column(columns, "text", text, path, remedy=remedy)
+        columns = column_names(path, header=header)
+        plain = path.suffix.lower() == ".txt" and len(columns) == 1  # a text a line, whatever columns others have
+        column = columns[0] if plain else text
+        if column is None and len(columns) == 1:
+            column = _only(columns[0], path)
+        elif column is None:
+            sample = (cells for _, cells in rows(path, columns, header=header))
+            column = guess_column(columns, "text", path, sample, remedy=remedy)
         else:
-            column = guess_column(columns, "text", path, (cells for _, cells in rows(path, columns)), remedy=remedy)
-        on_columns(Columns(column, guessed=() if text else ("text",)))
-        found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column]))
+            column = choose_column(columns, "text", column, path, remedy=remedy)
+        if not plain:
+            on_columns(Columns(column, guessed=() if text else ("text",)))
+        found = (as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [column], header=header))
     return ((number, document) for number, document in enumerate(found, 1) if document.strip())
+
+
+def _only(column: str, path: Path) -> str:
+    """The only column of a table, if its name is not the first text."""
+    if len(column.split()) > 3 and path.suffix.lower() in (".csv", ".tsv"):
+        raise InputError(
+            f"{path}: its first line, {column[:40]!r}, should name the column of the texts and looks like a text. Give "
+            "--no-header if it is one, or name the column with --text."
+        )
+    return column
+
+
+def _from_folder(
+    path: Path, text: str | None, header: bool, remedy: str | None, on_columns: Callable[[Columns], None]
+) -> Iterator[str]:
+    """The texts of a folder: of its test split or only split, or of its files, a text each."""
+    if files := folder_files(path):
+        for file in files[_split(list(files), path)]:
+            yield from (document for _, document in read_texts(file, text=text, header=header, on_columns=on_columns))
+    elif (loaded := from_disk(path)) is not None:
+        table = loaded[_split(list(loaded), path)]
+        column = choose_column(table.column_names, "text", text, path, remedy=remedy)
+        on_columns(Columns(column, guessed=() if text else ("text",)))
+        yield from (as_text(cell, f"{path}, row {row}") for row, cell in enumerate(table[column], 1))
+    else:
+        classes = class_folders(path)
+        for folder in classes[_split(list(classes), path)] if classes else [path]:
+            for file in text_files(folder):
+                if file.suffix.lower() not in TEXT_SUFFIXES:
+                    raise InputError(f"{file}: expected a text a file in a folder of texts; give this file alone")
+                yield read_text(file)
+
+
+def _split(names: list[str], path: Path) -> str:
+    """The split to classify: the test documents, or all where there is one split alone."""
+    if (test := split_of("test", names)) is not None or len(names) == 1:
+        return test or names[0]
+    raise InputError(
+        f"{path}: holds the splits {', '.join(names)}, and nobody knows which is meant; give one file of it"
+    )
 
 
 def _from_standard_input(text: str | None, remedy: str | None, on_columns: Callable[[Columns], None]) -> Iterator[str]:

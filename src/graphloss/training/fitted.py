@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from graphloss.inference.gate import Gate
+from graphloss.inference.inputs import kept_labels
 from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.text.sources import name_to_keep
@@ -44,7 +43,7 @@ class Fitted:
         model, predictor, base = self.model, self.model.predictor, name_to_keep(settings.model, run)
         read = model.encoder.max_seq_length or math.inf
         return {
-            "labels": [label.item() if isinstance(label, np.generic) else label for label in model.labels],
+            "labels": kept_labels(model.labels),
             "settings": asdict(settings) | {"model": base},
             "encoder": {
                 "name": Path(base).name if base and base.startswith("..") else base or "all-MiniLM-L6-v2",

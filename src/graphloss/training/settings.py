@@ -64,6 +64,12 @@ class DataSettings:
     validation: float = setting(
         0.1, "Share of train used for validation if the data has no validation split.", least=0, most=0.9
     )
+    no_header: bool = setting(
+        False, "The first line of CSV or TSV is a document; the columns are then called 1, 2, and so on."
+    )
+    keep_na: bool = setting(
+        False, "Labels as NA, null, None or nan are names of classes (default: they mark unlabeled documents)."
+    )
     no_texts: bool = setting(
         False, "Keep no text in the run folder: none for `predict --explain` and `audit`, none in the report."
     )

@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 from graphloss.errors import InputError
 from graphloss.inference.predictors import PREDICTORS
-from graphloss.text.encodings import file_lines
-from graphloss.text.mappings import pairs
+from graphloss.text.parsing.encodings import file_lines
+from graphloss.text.parsing.mappings import pairs
 from graphloss.training.settings import DataSettings, TrainSettings, names
 
 LARGEST = 100_000

@@ -1,0 +1,57 @@
+"""What is odd about the names of classes: two that a person takes for one, or numbers that were measured."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+LOOK_ALIKES = str.maketrans(
+    "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01",  # Cyrillic, Greek and digits
+    "aeopcyxijsdhqwkmthbaeikvoptuxhbol",
+)
+SHOWN = 5
+MEASURED = 10
+"""Different numbers from which on labels may be measured ones."""
+
+
+def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[str]:
+    """Sentences for the user about the names of the classes, and all labels that were given."""
+    return [*_alike(names), *_measured([label for label in labels if label is not None])]
+
+
+def look(name: str) -> str:
+    """What a person sees of a name: without case, blanks, marks of no width and Unicode's other forms of a letter."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    shown = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Cc"))
+    return re.sub(r"[\s_]+", "", shown.translate(LOOK_ALIKES))
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(look(name), []).append(name)
+    found = [" and ".join(map(ascii, group)) for group in groups.values() if len(group) > 1]
+    if not found:
+        return []
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return [
+        "classes that differ by case, blanks, Unicode form or look-alike letters alone: "
+        f"{'; '.join(found[:SHOWN])}{more}; if they are one, give them one name"
+    ]
+
+
+def _measured(labels: Sequence[str]) -> list[str]:
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return []
+    different = len(set(numbers))
+    broken = any(number != round(number) for number in numbers if math.isfinite(number))
+    if different < MEASURED or not (broken or different > len(labels) / 2):
+        return []
+    return [
+        f"the labels look like measured numbers ({different:,} different ones from {min(numbers):g} to "
+        f"{max(numbers):g}), and each is a class of its own; is another column meant (--label)?"
+    ]

@@ -1,0 +1,1 @@
+"""Bytes become lines, and lines become values: encodings, JSON, settings, labeled lines."""
