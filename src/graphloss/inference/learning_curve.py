@@ -1,0 +1,79 @@
+"""A learning curve: what about so many more labels will bring.
+
+Letters: n labels of C classes, e_n the error, one minus macro-F1, of cross-fitted predictions on them; m more labels::
+
+    e_(n+m) = e_n (1 + m / n)^-c          an inverse power law (Hestness et al. 2017)
+    2^-c = 1 - 1 / (3 log2(2 + n / C))    its exponent: twice the labels take a sixth of the error off at two a class
+    gain = e_n - e_(n+m),  give or take SPREAD / sqrt(n), for four cases in five
+
+The exponent was fitted on ten data sets; one fitted on nested subsets of the labels themselves forecasts no better
+(docs/research/suggestions.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphloss.inference.linear_probe import cross_fitted
+from graphloss.inference.metrics import macro_f1
+
+FEWEST, MOST = 16, 1000  # labels of a forecast; labels that the error is measured on
+SPREAD = 0.35
+LITTLE = 0.01
+"""A gain by twice the labels that is not worth them."""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The curve through a number of labels.
+
+    Attributes:
+        labels: n.
+        classes: C, those that have a label.
+        error: e_n, from 0 to 1.
+    """
+
+    labels: int
+    classes: int
+    error: float
+
+    def error_at(self, labels: int) -> float:
+        """The error with so many labels."""
+        exponent = -math.log2(1.0 - 1.0 / (3.0 * math.log2(2.0 + self.labels / self.classes)))
+        return self.error * (labels / self.labels) ** -exponent
+
+    def gain(self, more: int) -> tuple[float, float, float]:
+        """What `more` labels add to macro-F1: the forecast, and the least and the most in four cases of five."""
+        gain, spread = self.error - self.error_at(self.labels + more), SPREAD / math.sqrt(self.labels)
+        return gain, gain - spread, gain + spread
+
+    def sentence(self, more: int) -> str:
+        """The forecast in words, and whether to stop."""
+        gain, least, most = (round(100 * part) for part in self.gain(more))
+        stop = ", so look at wrong labels and at the worst classes first" if self.gain(self.labels)[0] < LITTLE else ""
+        return f"{more:,} more labels: about {gain:+d} points of macro-F1 ({least:+d} to {most:+d}){stop}"
+
+
+def learning_curve(z: Tensor, labels: Tensor, *, seed: int = 0) -> LearningCurve | None:
+    """The curve through all labels there are; None where there are fewer than `FEWEST`, or of one class.
+
+    Args:
+        z: (n, d) embeddings by an encoder that has not seen the labels.
+        labels: (n,) classes; documents of -1 are left out.
+        seed: of the folds, and of the `MOST` labels that the error is measured on where there are more.
+    """
+    known = labels >= 0
+    z, labels = z[known], labels[known]
+    n, classes = len(labels), len(labels.unique())
+    if n < FEWEST or classes < 2:
+        return None
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:MOST].sort().values
+    names, y = np.unique(labels[rows].numpy(), return_inverse=True)
+    p = cross_fitted(z[rows], torch.from_numpy(y), len(names), seed=seed)
+    measured = LearningCurve(len(rows), classes, 1.0 - macro_f1(y, p.argmax(dim=1).numpy()))
+    return LearningCurve(n, classes, measured.error_at(n))
