@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from graphloss import TextClassifier
 from graphloss.errors import InputError
 from graphloss.inference import facility_location
 from graphloss.inference.facility_location import directions, greedy_cover
+from graphloss.inference.learning_curve import LearningCurve, learning_curve
 from graphloss.inference.suggestion import Labeled, Opinion, rows_to_label
 from graphloss.text.delimited import disarm
 from graphloss.text.tables import read_whole, write_table
@@ -120,30 +123,31 @@ class TestCommand:
         """Suggest, label, add more, train on what was written, suggest with the run."""
         out, run = tmp_path / "labels.csv", tmp_path / "run"
         words = ("suggest", texts_file, "--model", tiny_encoder, "-q")
-        code, said, error = call(*words, "-n", 20, "--out", out, "--json")
+        code, said, error = call(*words, "-n", 28, "--out", out, "--json")
         assert code == 0, error
         listed = [json.loads(line) for line in said.splitlines()]
         rows = list(csv.DictReader(out.open()))
-        assert len(rows) == len(listed) == 20 and list(rows[0]) == ["key", "text", "note", "label", "row", "reason"]
+        assert len(rows) == len(listed) == 28 and list(rows[0]) == ["key", "text", "note", "label", "row", "reason"]
         for row, each in zip(rows, listed, strict=True):
             assert row["key"] == f"id{int(row['row']) - 1}" and row["label"] == "" and row["reason"] == each["reason"]
             assert row["text"] == disarm(each["text"]) and each["row"] == int(row["row"]) != 4
         label_of = dict(zip(toy.texts, toy.labels, strict=True)) | {"'=SUM(A1) goal striker referee": "football"}
-        for row in rows[:16]:
+        for row in rows[:26]:
             row["label"] = label_of[row["text"]]
         write_table(out, list(rows[0]), [list(row.values()) for row in rows])
         assert call(*words, "-n", 4, "--out", out)[0] == 2  # nothing labeled is overwritten
         code, _, error = call(*words, "-n", 4, "--out", out, "--add")
         assert code == 0, error
         more = list(csv.DictReader(out.open()))
-        assert len(more) == 24 and [row["label"] for row in more[:20]] == [row["label"] for row in rows]
-        assert len({row["row"] for row in more}) == 24 and {row["label"] for row in more[20:]} == {""}
-        assert all(row["guess"] in toy.names for row in more[20:])
-        train = ("train", out, "--out", run, "--model", tiny_encoder, "--epochs", 1, "-q", "--validation", 0.3)
+        assert len(more) == 32 and [row["label"] for row in more[:28]] == [row["label"] for row in rows]
+        assert len({row["row"] for row in more}) == 32 and {row["label"] for row in more[28:]} == {""}
+        assert all(row["guess"] in toy.names for row in more[28:])
+        train = ("train", out, "--out", run, "--model", tiny_encoder, "--epochs", 1, "--validation", 0.3)
         code, _, error = call(*train)
-        assert code == 0, error
-        code, said, error = call("suggest", run, texts_file, "-n", 5, "--json", "-q")
+        assert code == 0 and re.search(r"forecast +\d+ more labels: about [+-]\d+ points of macro-F1 \(", error), error
+        code, said, error = call("suggest", run, texts_file, "-n", 5, "--json")
         found = [json.loads(line) for line in said.splitlines()]
+        assert "forecast for this run: 5 more labels" in error
         assert code == 0 and len(found) == 5 and all(each["guess"] in toy.names for each in found)
         assert not {str(each["row"]) for each in found} & {row["row"] for row in more if row["label"]}
 
@@ -237,3 +241,33 @@ class TestTables:
             {"text": "ü", "n": None},
         ]
         assert read_whole(path).rows == [("=1", 2), ("ü", None)] and read_whole(path).labels == [None, None]
+
+
+class TestLearningCurve:
+    def test_is_an_inverse_power_law_through_the_error(self) -> None:
+        curve = LearningCurve(40, 10, 0.5)
+        c = -math.log2(1 - 1 / (3 * math.log2(6)))
+        for more in (10, 40, 400):
+            gain, least, most = curve.gain(more)
+            assert gain == pytest.approx(0.5 - 0.5 * (1 + more / 40) ** -c) and most - least == pytest.approx(
+                0.7 / 40**0.5
+            )
+        assert curve.gain(40)[0] == pytest.approx(0.5 / (3 * math.log2(6))) and curve.error_at(40) == 0.5
+        assert curve.sentence(40) == "40 more labels: about +6 points of macro-F1 (+1 to +12)"
+        assert "stop" not in curve.sentence(8) and "look at wrong labels" in LearningCurve(400, 4, 0.05).sentence(32)
+
+    def test_the_error_is_that_of_labels_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        z, groups = pile((40, 30, 20, 10), noise=0.2)
+        noise = torch.randint(4, (100,), generator=torch.Generator().manual_seed(0))
+        found, chance = learning_curve(z, groups), learning_curve(z, noise)
+        assert found is not None and chance is not None and found.error < 0.05 and 0.6 < chance.error < 0.9
+        assert (found.labels, found.classes) == (100, 4)
+        some = learning_curve(z, torch.where(torch.arange(100) % 2 == 0, groups, -1))
+        assert some is not None and some.labels == 50
+        monkeypatch.setattr("graphloss.inference.learning_curve.MOST", 60)
+        fewer = learning_curve(z, noise)
+        assert fewer is not None and fewer.labels == 100 and fewer.error < 0.9
+
+    @pytest.mark.parametrize("labels", [[0, 1] * 7, [0] * 20, [], [-1] * 30])
+    def test_too_few_labels_or_classes_have_no_forecast(self, labels: list[int]) -> None:
+        assert learning_curve(torch.randn(len(labels), 4), torch.tensor(labels, dtype=torch.long)) is None

@@ -72,8 +72,12 @@ def suggest(
 
         found = suggest_texts(texts, count, labels=labels, descriptions=lines, model=model, progress=screen.draws)
     else:
+        from graphloss.inference.learning_curve import LearningCurve
+
         _, fitted = storage.read_model(run)
         found = fitted.suggest(texts, count, labels, descriptions=lines, progress=screen.draws)
+        if curve := info.get("learning_curve"):
+            screen.say(f"forecast for this run: {LearningCurve(**curve).sentence(len(found))}")
     found = [each | {"row": rows[each["row"]] + 1} for each in found]
     if len(found) < count:
         screen.warn(f"{len(found):,} texts, not {count:,}: all others are near-duplicates of these or of labeled ones")

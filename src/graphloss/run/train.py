@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     import torch
 
     from graphloss.inference.descriptions import cross_fitted
+    from graphloss.inference.learning_curve import learning_curve
     from graphloss.inference.linear_probe import linear_probe
     from graphloss.inference.metrics import intervals
     from graphloss.report.card import model_card
@@ -204,6 +205,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
     if not distributed.first():
         return begun | {"run": str(folder)}
+    curve = learning_curve(start, torch.tensor(known.labels, dtype=torch.long))
     classes = len(corpus.label_names)
     if name == CROSS_FITTED:
         labels, own = torch.from_numpy(truth), encode(model.encoder, lines.texts)
@@ -226,6 +228,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
                 "seconds": fitted.seconds,
                 "coverage": fitted.history[-1].get("coverage") if fitted.history else None,
             },
+            "learning_curve": curve and asdict(curve),
             "least_sure": _least_sure(corpus, model, screen) if name == UNVERIFIED else [],
         }
     )
