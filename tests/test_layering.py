@@ -46,7 +46,7 @@ RANK = {wing: rank for rank, wing in enumerate(WINGS)}
 
 # One third-party library, one door.
 DOORS = {
-    "typer": {"cli.application", "cli.datasets", "cli.learning", "cli.options", "cli.using"},
+    "typer": {"cli.application", "cli.datasets", "cli.labeling", "cli.learning", "cli.options", "cli.using"},
     "plotly": {
         "report.figures",
         "report.sections",
@@ -54,6 +54,8 @@ DOORS = {
     },
     "optuna": {"research.tuning.sampler", "research.tuning.storage", "research.tuning.study"},
     "jinja2": {"report.sections"},
+    "starlette": {"run.label_server"},
+    "uvicorn": {"run.label_server"},
     "filelock": {"system"},
     "psutil": {"system"},
     "faiss": {"inference.nearest_neighbors"},

@@ -75,11 +75,11 @@ def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
             if not part.is_dir():
                 part.chmod(mode)
         for part in parts:
-            _flush(part)
+            flush(part)
         if path.is_dir():
             _remove(path)
         hidden.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # writing itself says no name
         raise
@@ -100,7 +100,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file or folder to the disk; Windows cannot flush folders."""
     if path.is_dir() and os.name == "nt":
         return

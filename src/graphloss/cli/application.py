@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from graphloss import __version__, distributed
-from graphloss.cli import datasets, learning, using
+from graphloss.cli import datasets, labeling, learning, using
 from graphloss.cli.options import ColumnsOnce, Command
 from graphloss.errors import InputError
 from graphloss.terminal import printable
@@ -37,6 +37,7 @@ app.command(cls=ColumnsOnce)(using.evaluate)
 app.command(cls=ColumnsOnce)(using.predict)
 app.command(cls=ColumnsOnce)(using.suggest)
 app.command(cls=ColumnsOnce)(using.audit)
+app.command(cls=ColumnsOnce)(labeling.label)
 app.command(cls=ColumnsOnce)(learning.bench)
 app.command(cls=Command)(using.report)
 app.command(cls=Command)(using.verify)

@@ -1,0 +1,75 @@
+"""The answers of a labeling session on disk, one JSON line each, flushed before the next text is shown.
+
+The first line says which texts they are about. A kill can tear the last line and no other; its answer was not
+confirmed to anybody, and it is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from graphloss.errors import InputError
+from graphloss.system import flush
+
+
+class Journal:
+    """A file that only grows; `entries` has all that is in it.
+
+    Args:
+        path: of the file, which is made if it is not there.
+        about: what the answers are about; a file about anything else is refused.
+
+    Raises:
+        InputError: the file is about other texts, or a line before the last is damaged.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path, self.entries = path, list[dict[str, Any]]()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        written = path.read_bytes()
+        self._size = written.rfind(b"\n") + 1
+        os.ftruncate(self._file, self._size)
+        for line in written[: self._size].splitlines():
+            try:
+                self.entries.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise self.damaged(len(self.entries), "not an answer") from error
+        if not self.entries:
+            self.append(about)
+            flush(path.parent)
+        elif self.entries[0] != about:
+            raise InputError(
+                f"{path}: holds answers about other texts than these ({self.entries[0].get('texts')} of them; here "
+                f"are {about.get('texts')}); give the file that it was begun with, or another --out"
+            )
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add an entry; when this returns it is on the disk.
+
+        Raises:
+            OSError: it could not be written, and nothing of it stays.
+        """
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        try:
+            if os.write(self._file, line) < len(line):
+                raise OSError(None, "a line was written in part", str(self.path))
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
+        self.entries.append(entry)
+
+    def damaged(self, place: int, what: str) -> InputError:
+        """The error of an entry that cannot be, by its place in `entries`."""
+        return InputError(
+            f"{self.path}, line {place + 1}: {what}; remove the line, or put the file back as it was written"
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)

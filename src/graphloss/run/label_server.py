@@ -1,0 +1,187 @@
+"""The page for labeling over HTTP, on this machine alone: the one door to starlette and uvicorn.
+
+Nothing listens but on the loopback address, and nothing is answered without the token of the page's address and a host
+name of this machine: no other user, no other page of the browser and no rebound name gets a text or gives an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from graphloss.errors import InputError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from graphloss.run.labeling import Desk
+
+HOST = "127.0.0.1"
+LARGEST = 10_000
+"""Bytes of an answer."""
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket on the loopback address, and the token without which nothing is answered."""
+
+    socket: socket.socket
+    token: str
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.socket.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Of the page."""
+        return f"http://{HOST}:{self.port}/{self.token}/"
+
+
+@contextlib.contextmanager
+def listening(port: int) -> Iterator[Listener]:
+    """Listen on the loopback address; nothing is answered yet.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        InputError: the port is occupied or not for this user, or the libraries of the extra are not installed.
+    """
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"the page needs {' and '.join(missing)}; install: pip install 'graphloss[serve]'")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"--port {port}: cannot be used ({reason}); give another, or leave --port out for a free one"
+            ) from error
+        yield Listener(listener, secrets.token_urlsafe(24))
+
+
+def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = lambda address: None) -> None:
+    """Answer until the process is interrupted (SIGINT or SIGTERM).
+
+    Args:
+        desk: what is asked.
+        listener: of `listening`.
+        on_address: told the address of the page.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        application(desk, listener.token, listener.port),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    on_address(listener.address)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener.socket])
+
+
+def application(desk: Desk, token: str, port: int) -> Starlette:
+    """The page and what it asks for, as an ASGI application.
+
+    Args:
+        desk: what is asked; its methods are called in threads.
+        token: the first part of every path.
+        port: that a request's `Host` has to name, beside this machine.
+    """
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.routing import Route
+
+    html = (files("graphloss.run") / "assets" / "label.html").read_text(encoding="utf-8")
+
+    def page(request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        policy = {"Content-Security-Policy": POLICY.format(nonce=nonce)}
+        return HTMLResponse(html.replace("{nonce}", nonce), headers=HEADERS | policy)
+
+    def state(request: Request) -> Response:
+        return JSONResponse(desk.state(), headers=HEADERS)
+
+    def points(request: Request) -> Response:
+        return JSONResponse(desk.points(), headers=HEADERS)
+
+    async def answer(request: Request) -> Response:
+        try:
+            length = int(request.headers.get("content-length", "-1"))
+            if not 0 <= length <= LARGEST or request.headers.get("content-type") != "application/json":
+                raise ValueError
+            asked = json.loads(await request.body())
+            turn, kind, label = int(asked["turn"]), str(asked["answer"]), asked.get("label")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return JSONResponse({"error": "not an answer"}, 400, headers=HEADERS)
+        try:
+            found = await run_in_threadpool(desk.answer, turn, kind, label)
+        except InputError as error:
+            return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
+        except OSError as error:
+            said = f"not kept, for the journal cannot be written ({error.strerror}); make room and answer again"
+            return JSONResponse({"error": said}, 507, headers=HEADERS)
+        if found is None:
+            return JSONResponse(await run_in_threadpool(desk.state), 409, headers=HEADERS)
+        return JSONResponse(found, headers=HEADERS)
+
+    routes = [
+        Route(f"/{token}/", page),
+        Route(f"/{token}/state", state),
+        Route(f"/{token}/map", points),
+        Route(f"/{token}/answer", answer, methods=["POST"]),
+    ]
+    guard = Middleware(Guard, token=token, hosts=(f"{HOST}:{port}", f"localhost:{port}"))
+    return Starlette(routes=routes, middleware=[guard])
+
+
+class Guard:
+    """ASGI middleware: refuse what does not come from the page, with 403."""
+
+    def __init__(self, app: Any, token: str, hosts: tuple[str, ...]) -> None:
+        self.app, self.token, self.hosts = app, token, hosts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        from starlette.requests import Request
+        from starlette.responses import PlainTextResponse
+
+        given = Request(scope).url.path.split("/")[1]
+        host = Request(scope).headers.get("host", "")
+        if host in self.hosts and secrets.compare_digest(given.encode(), self.token.encode()):
+            await self.app(scope, receive, send)
+        else:
+            said = "Open the address that `graphloss label` has printed; without its token nothing is shown.\n"
+            await PlainTextResponse(said, 403, headers=HEADERS)(scope, receive, send)
