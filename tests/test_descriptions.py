@@ -28,6 +28,7 @@ from graphloss.losses.graph import unit
 from graphloss.text.corpus import load_corpus
 from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.selection import deal
+from graphloss.training.preflight import check_settings
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -301,11 +302,33 @@ def test_other_descriptions_are_another_corpus(tmp_path: Path) -> None:
     assert len(set(found)) == 2
 
 
-@pytest.mark.parametrize("command", ["tune", "bench"])
-def test_what_trains_on_labels_alone_says_so(command: str, call: Call, tmp_path: Path) -> None:
-    (tmp_path / "few.csv").write_text("text,label\na goal,football\na song,music\n")
-    (tmp_path / "s.toml").write_text("describe = 'classes.toml'\n")
-    code, _, said = call(command, tmp_path / "few.csv", "--config", tmp_path / "s.toml", "--out", tmp_path / "out")
-    assert code == 2 and "describe: belongs to `graphloss train`" in said
-    code, _, said = call(command, tmp_path / "few.csv", "--describe", "classes.toml")
-    assert code == 2 and "No such option" in said
+def test_trials_and_comparisons_take_descriptions(
+    tiny_encoder: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"a {a} and a {b},{c}\n" for c, w in WORDS.items() for a in w for b in w if a != b)
+    (tmp_path / "few.csv").write_text("text,label\n" + rows)
+    (tmp_path / "d.toml").write_text('football = "the ball in the match"\nmusic = "a song in a concert"\n')
+    seen: list[tuple[list[str], bool]] = []
+
+    def noted(settings: Any, documents: Any, validation: Any, names: Any, descriptions: Any = None) -> Any:
+        seen.append((descriptions.texts, settings.loss == "ce"))
+        return check_settings(settings, documents, validation, names, descriptions)
+
+    for module in ("research.bench.cell", "research.tuning.cross_validation"):
+        monkeypatch.setattr("graphloss.training.preflight.check_settings", noted)
+        monkeypatch.setattr(f"graphloss.{module}.check_settings", noted, raising=False)
+    quick = ["--describe", tmp_path / "d.toml", "--model", tiny_encoder, "--max-length", 16, "--epochs", 1]
+    code, _, told = call("tune", tmp_path / "few.csv", "--trials", 1, "--out", tmp_path / "tune", *quick)
+    assert code == 0, told
+    tuned = len(seen)
+    given = ["--seeds", 1, "--losses", "ce,gloss", "--validation", 0.3]
+    code, _, told = call("bench", tmp_path / "few.csv", "--out", tmp_path / "bench", *given, *quick)
+    assert code == 0, told
+    assert tuned >= 2 and {ce for _, ce in seen[tuned:]} == {True, False}
+    assert all(lines == ["the ball in the match", "a song in a concert"] for lines, _ in seen)
+    (tmp_path / "d.toml").write_text('football = "other words"\n')
+    code, _, told = call("bench", "--out", tmp_path / "bench")
+    assert code == 2 and "have changed" in told
+
+
+WORDS = {"football": ("goal", "match", "ball", "league"), "music": ("song", "tune", "concert", "drum")}

@@ -11,7 +11,7 @@ import typer
 from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, print_json, settings_of, with_settings
 from graphloss.errors import InputError
 
-TRAIN_ALONE = ("describe", "add_classes", "no_texts")
+TRAIN_ALONE = ("no_texts",)
 """Settings of the data that trials and comparisons would leave out in silence."""
 
 

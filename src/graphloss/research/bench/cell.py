@@ -112,18 +112,20 @@ def _result(task: Task) -> dict[str, Any]:
     truth = np.array(scored.labels)  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)
     if task.cell.loss == UNTOUCHED:
-        support = encode(encoder, labeled.texts)
+        labeled = corpus.described() + labeled  # a line about a class is one more labeled document
+        support, known = encode(encoder, labeled.texts), labeled.labels
         head, default, training = None, None, {"curve": start_of_curve(encoder, support, labeled, validation, classes)}
     else:
         predictor, training = _train(task, encoder)
         support, head, default = predictor.support, predictor.head, predictor.probabilities
+        known = predictor.support_labels.tolist()  # of lines, where descriptions take part, and documents
     z = encode(encoder, scored.texts)  # (m, d)
-    probe = linear_probe(support, labeled.labels, len(classes)).probabilities(z).numpy()
+    probe = linear_probe(support, known, len(classes)).probabilities(z).numpy()
     probabilities = {
         "head": probe if head is None else head(z).numpy(),
         "default": probe if default is None else default(z).numpy(),
         "probe": probe,
-        "knn": neighbors(support.numpy(), labeled.labels, z.numpy(), len(classes)),
+        "knn": neighbors(support.numpy(), known, z.numpy(), len(classes)),
     }
     scores = {who: score(truth, p, None, classes) for who, p in probabilities.items()}
     whole = score(truth, probabilities["head"], z.numpy(), classes)
@@ -135,7 +137,7 @@ def _result(task: Task) -> dict[str, Any]:
         "sizes": {
             "classes": len(classes),
             "train": len(corpus.train),
-            "labeled": len(labeled),
+            "labeled": corpus.train.known,
             "validation": len(validation),
         },
         "scores": {who: {"accuracy": s.accuracy, "macro_f1": s.macro_f1, "ece": s.ece} for who, s in scores.items()},
@@ -159,7 +161,7 @@ def _train(task: Task, encoder: Any) -> tuple[Predictor, dict[str, Any]]:
 
     clock, corpus = PROCESSOR if encoder.device.type == "cpu" else WALL, task.corpus
     writing = writing_clock(clock)
-    checked = check_settings(task.settings, corpus.train, corpus.validation, corpus.label_names)
+    checked = check_settings(task.settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())
     ready, sizes = preflight(checked, encoder), checked.sizes
     fitted = fit(encoder, ready, folder=task.folder, callbacks=[writing, *task.callbacks])
     return fitted.model.predictor, {

@@ -171,8 +171,8 @@ def make_grid(
             )
         if name not in (available := [*names(DataSettings), *names(TrainSettings)]):
             raise InputError(unknown(name, available))
-    for name in ("model", "unlabeled"):
-        if specified.get(name):
+    for name in ("model", "unlabeled", "describe"):
+        if specified.get(name) and specified[name] != "off":
             specified[name] = place_of(specified[name])
     data = {name: value for name, value in specified.items() if name in names(DataSettings)}
     make(DataSettings, data)

@@ -265,7 +265,8 @@ def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str)
         for cell in requested.cells():
             if cell.loss == UNTOUCHED or cell.seed or (cell.source, cell.shots) != draw:
                 continue
-            checked = check_settings(requested.settings_of(cell), corpus.train, corpus.validation, corpus.label_names)
+            documents = (corpus.train, corpus.validation, corpus.label_names, corpus.described())
+            checked = check_settings(requested.settings_of(cell), *documents)
             encoder = encoder or load(source, max_length=checked.settings.max_length)
             trial = found[draw].trial if draw in found else None  # activations do not depend on the loss
             ready = preflight(checked, encoder, trial=trial)

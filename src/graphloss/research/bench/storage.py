@@ -158,7 +158,8 @@ def read_cell(folder: Path, grid: Grid, cell: Cell, tuned: Mapping[str, Any] | N
 
 def requested_settings(grid: Grid, cell: Cell, tuned: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings that a cell's result depends on, by name, ready for JSON."""
-    return asdict(grid.settings_of(cell, tuned)) | dict(grid.data) | {"test_documents": grid.test_documents}
+    data = {"describe": None} | dict(grid.data)
+    return asdict(grid.settings_of(cell, tuned)) | data | {"test_documents": grid.test_documents}
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:

@@ -73,6 +73,7 @@ def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = No
         _space(grid, cell),
         encoder_source=encoder,
         trials=grid.tune,
+        descriptions=corpus.described(),
         storage=open_storage(f"sqlite:///{database}"),
         study_name=cell.study,
         watcher=watcher,

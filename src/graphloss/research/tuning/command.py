@@ -84,7 +84,7 @@ def tune_corpus(
     for line in corpus.warnings:
         screen.warn(line)
     train, validation = corpus.train, corpus.validation  # the test documents are not used
-    checked = check_settings(settings, train, validation, corpus.label_names)
+    checked = check_settings(settings, train, validation, corpus.label_names, corpus.described())
     for line in checked.warnings:
         screen.warn(line)
     preflight(checked, load(encoder_source, max_length=settings.max_length))
@@ -122,6 +122,7 @@ def tune_corpus(
                 space,
                 encoder_source=encoder_source,
                 trials=trials,
+                descriptions=corpus.described(),
                 timeout=timeout,
                 storage=opened,
                 study_name=name,

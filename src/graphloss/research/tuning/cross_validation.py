@@ -27,6 +27,7 @@ import torch
 from transformers import TrainerCallback
 
 from graphloss.research.tuning.folds import Fold, as_metric
+from graphloss.text.documents import Documents
 from graphloss.text.encoder import load
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
@@ -67,6 +68,7 @@ def try_settings(
     *,
     encoder_source: str,
     objective: str,
+    descriptions: Documents | None = None,
     report: Callable[[int, int, float], bool] = lambda fold, evaluation, reached: False,
 ) -> float | None:
     """Train on each fold, one model in memory at a time, and score the settings.
@@ -77,6 +79,7 @@ def try_settings(
         label_names: names of the C classes.
         encoder_source: the result of `encoder_source.resolve`; loaded again for every fold.
         objective: the result of `folds.objective_for`.
+        descriptions: lines about classes, in every training.
         report: called after every evaluation with fold and evaluation, from 0, and the score so far; true ends all.
 
     Returns:
@@ -90,7 +93,7 @@ def try_settings(
         curves.append(Curve(len(fold.held_out)))
         watch = _Watch(curves, objective, partial(report, number))
         with TemporaryDirectory(prefix="graphloss-") as folder, suppress(_Stop):
-            checked = check_settings(settings, fold.train, fold.held_out, label_names)
+            checked = check_settings(settings, fold.train, fold.held_out, label_names, descriptions)
             encoder = load(encoder_source, max_length=settings.max_length)
             fit(encoder, preflight(checked, encoder), folder=Path(folder), callbacks=[watch])
         del encoder

@@ -79,6 +79,7 @@ def tune(
     *,
     encoder_source: str,
     trials: int,
+    descriptions: Documents | None = None,
     timeout: float | None = None,
     storage: Any = None,
     study_name: str = "graphloss",
@@ -97,6 +98,7 @@ def tune(
         space: the searched settings, for example `space.space_for(loss, mode)`.
         encoder_source: the result of `encoder_source.resolve`.
         trials: number of complete and pruned trials of the study, over all processes.
+        descriptions: lines about classes, in every training.
         timeout: seconds after which this process begins no further trial; it runs at least one.
         storage: the result of `storage.open_storage`; None keeps the study in memory.
         study_name: name of the study in the storage.
@@ -118,7 +120,7 @@ def tune(
         storage,
         study_name,
         seed=settings.seed,
-        identity=_identity(train, validation, label_names, settings, space, objective),
+        identity=_identity(train, validation, label_names, settings, space, objective, descriptions),
         start=start_of(space, settings),
     )
 
@@ -130,7 +132,15 @@ def tune(
             watcher.evaluated(fold, evaluation, reached)
             return trial.report(fold * FOLD_STEPS + evaluation, reached)
 
-        return _score(_updated(settings, values), folds, label_names, encoder_source, objective, report)
+        return _score(
+            _updated(settings, values),
+            folds,
+            label_names,
+            encoder_source=encoder_source,
+            objective=objective,
+            descriptions=descriptions,
+            report=report,
+        )
 
     failed: list[Row] = []
     for ran in itertools.count():
@@ -157,18 +167,14 @@ def tune(
     return tuned
 
 
-def _score(
-    settings: TrainSettings, folds: list[Fold], label_names: list[str], encoder_source: str, objective: str, report: Any
-) -> float | None:
+def _score(settings: TrainSettings, folds: list[Fold], label_names: list[str], **how: Any) -> float | None:
     """Score settings; a failed training, by NaN or out of memory, fails the trial and not the study."""
     import torch
 
     from graphloss.research.tuning.cross_validation import try_settings
 
     try:
-        return try_settings(
-            settings, folds, label_names, encoder_source=encoder_source, objective=objective, report=report
-        )
+        return try_settings(settings, folds, label_names, **how)
     except (ArithmeticError, RuntimeError, ValueError, torch.OutOfMemoryError) as error:
         if isinstance(error, InputError):
             raise
@@ -205,9 +211,11 @@ def _identity(
     settings: TrainSettings,
     space: Space,
     objective: str,
+    descriptions: Documents | None,
 ) -> dict[str, Any]:
     """What all trials of a study share; the encoder by its name, since its path differs between machines."""
     parts = [label_names, train.texts, train.labels, validation.texts, validation.labels]
+    parts += [descriptions.texts, descriptions.labels] if descriptions else []
     fixed = {name: value for name, value in asdict(settings).items() if name not in space}
     return {
         "data": hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
