@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
@@ -21,6 +22,7 @@ from graphloss.inference.descriptions import (
     cross_fitted,
     directions,
     gate,
+    hits_over_chance,
     informed_probe,
 )
 from graphloss.inference.linear_probe import FOLDS, soft_probe
@@ -154,6 +156,30 @@ class TestGate:
         found = gate(z[y != 3], y[y != 3], lines, classes, 4)
         w = class_weights(found, y[y != 3], 4)
         assert w[:3].tolist() == pytest.approx([found.weight] * 3) and w[3].item() == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(
+        ("right", "checked", "classes"), [(0, 7, 7), (2, 64, 64), (5, 8, 8), (40, 64, 64), (3, 900, 9)]
+    )
+    def test_hits_are_the_literal_integral(self, right: int, checked: int, classes: int) -> None:
+        def likelihood(rate: float) -> float:
+            return rate**right * (1 - rate) ** (checked - right)
+
+        chance = 1 / classes
+        mean = quad(likelihood, chance, 1, epsabs=0, limit=200)[0] / (1 - chance)
+        found = hits_over_chance(right, checked, classes)
+        assert found == pytest.approx(math.log(mean / likelihood(chance)), rel=1e-6)
+        assert (found > 0) == (right / checked > 0.1 and right > 1)
+
+    def test_lines_beside_related_classes_do_not_pass(self) -> None:
+        """Each line off by one, as of a column that slipped: nearer to its texts than most, nearest to hardly any."""
+        generator = torch.Generator().manual_seed(0)
+        axes = torch.randn(31, 64, generator=generator)
+        centers = axes[:30] + 0.9 * axes[1:]  # each class shares something with the next one
+        z = unit(centers + 0.8 * torch.randn(30, 64, generator=generator))
+        y = torch.arange(30)
+        assert gate(z, y, centers, y, 30).weight > 0.99
+        slipped = gate(z, y, centers, y.roll(1), 30)
+        assert slipped.over_chance > 2 and slipped.weight < 0.05 and slipped.unlabeled_weight < 0.05
 
     def test_a_label_of_few_classes_checks_nothing(self) -> None:
         z, y, lines, classes = topics(1, classes=4, noise=0.1)

@@ -11,9 +11,13 @@ is described by lines, embedded::
              m_ic(v) = x_i . (sum_{j in c, j != i} x_j + v e_c) / (n_c - [y_i = c] + v)
              over the labeled i whose class has another label and the classes c with a label: what descriptions add to
              the class means of the other documents
-    gate     w_c = 1 / (1 + exp(-2 min(A, B))),  without B where no class has two labels, and for a class without any
+    hits     H = log integral over h in [1/C', 1] of h^r (1 - h)^(l - r) C' / (C' - 1)  -  log of the same at h = 1/C'
+             the nearest description is right for r of the l labels; only with more than `FEW_CLASSES` classes
+    gate     w_c = 1 / (1 + exp(-2 min(A, B, H))),  without B where no class has two labels, and for a class without any
 
-A is the log Bayes factor (Kass and Raftery 1995) of a model without free parameters, B its left-out counterpart. One
+A is the log Bayes factor (Kass and Raftery 1995) of a model without free parameters, B its left-out counterpart, H
+that of hits by more than chance: descriptions off by a line, each beside a related class, are near the texts of their
+class by A and hit hardly any. One
 label raises A by at most log C': two labels of two classes cannot tell good descriptions from swapped ones. Without
 any label nothing contradicts the descriptions, and w = 1.
 
@@ -27,9 +31,11 @@ import math
 
 import numpy as np
 import torch
+from scipy.special import betaln
+from scipy.stats import beta
 from torch import Tensor
 
-from graphloss.inference.gate import Gate
+from graphloss.inference.gate import FEW_CLASSES, Gate
 from graphloss.inference.linear_probe import FOLDS, Probe, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import one_hot
@@ -98,7 +104,16 @@ def gate(embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, num
         labels_alone = with_lines - without
         odds = min(chance, labels_alone)
     right = int((cosine.argmax(dim=1) == y).sum())
-    return Gate(_sigmoid(CAUTION * odds), _sigmoid(CAUTION * chance), chance, labels_alone, right, len(y), c)
+    hits = hits_over_chance(right, len(y), c) if c > FEW_CLASSES else math.inf
+    alone = _sigmoid(CAUTION * min(chance, hits))
+    return Gate(_sigmoid(CAUTION * min(odds, hits)), alone, chance, labels_alone, right, len(y), c)
+
+
+def hits_over_chance(right: int, checked: int, classes: int) -> float:
+    """H, in nats, where the nearest description is right for so many of the labels checked."""
+    a, b, chance = right + 1, checked - right + 1, 1 / classes
+    mean = betaln(a, b) + beta.logsf(chance, a, b) - math.log1p(-chance)  # over rates of hits from chance to 1
+    return float(mean - right * math.log(chance) - (checked - right) * math.log1p(-chance))
 
 
 def class_weights(found: Gate, labels: Tensor, num_classes: int) -> Tensor:
