@@ -342,9 +342,13 @@ def informed_head(
     counts = [list(y_of.values()).count(c) for c in range(num_classes)]
     sure = sum(1.0 if n > 1 else weight if c in classes else 0.0 for c, n in enumerate(counts)) / num_classes
     ew, eb = (1 - sure / 2) * a + sure / 2 * i_weight, (1 - sure / 2) * a_bias + sure / 2 * i_bias
+    one, two = [int(c) for c in (pile @ a.T + a_bias).argmax(1)], [int(c) for c in f.argmax(1)]
+    same = sum(i == j for i, j in zip(one, two, strict=True)) / len(one)
+    chance = sum(one.count(c) * two.count(c) for c in range(num_classes)) / len(one) ** 2
+    follow = (1 - sure) * min(1.0, max(0.0, (same - chance) / (1 - chance)) / 0.5)
     hw, hb = ew, eb
-    for _ in range(1 if sure == 1 else 3):
-        logits = pile @ (sure * ew + (1 - sure) * hw).T + sure * eb + (1 - sure) * hb
+    for _ in range(3):
+        logits = pile @ ((1 - follow) * ew + follow * hw).T + (1 - follow) * eb + follow * hb
         t = torch.softmax(f.clamp_min(1e-6).log() + logits, 1)
         certain = 1 + (t * t.clamp_min(1e-300).log()).sum(1) / torch.tensor(float(num_classes)).log()
         targets, weights = torch.cat([one_hot, t]), torch.cat([v, certain])

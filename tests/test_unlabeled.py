@@ -7,6 +7,7 @@ import oracles
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
 
 from graphloss.inference import informed_head as un
 from graphloss.inference import linear_probe as lp
@@ -245,3 +246,14 @@ def test_how_far_a_direction_is_confirmed() -> None:
     assert un.confirmation(torch.tensor([0, 1]), torch.tensor([0, 1]), w) == pytest.approx(0.3)
     assert un.confirmation(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), w) == pytest.approx((1 + 0.2 + 0) / 3)
     assert un.confirmation(none, torch.tensor([0, 1]), torch.ones(2)) == 1.0
+
+
+def test_agreement_is_cohens_kappa() -> None:
+    g = torch.Generator().manual_seed(0)
+    one = torch.randint(4, (200,), generator=g)
+    other = torch.where(torch.rand(200, generator=g) < 0.6, one, torch.randint(4, (200,), generator=g))
+    expected = cohen_kappa_score(one, other)
+    assert un.cohen_kappa(one, other, 4) == pytest.approx(expected, abs=1e-6) and 0.2 < expected < 0.9
+    same = torch.zeros(5, dtype=torch.long)
+    assert un.cohen_kappa(same, same, 4) == 0.0  # one class: all agreement is chance
+    assert un.cohen_kappa(torch.tensor([0, 1]), torch.tensor([1, 0]), 2) == 0.0  # worse than chance

@@ -10,13 +10,15 @@ Letters: z (n, d) unit embeddings, U the m unlabeled documents among them, C cla
     4. pseudo-labels  E = (1 - b/2) A + b/2 I,  T proportional to F softmax(E),  weights 1 - H(T) / log C
                       H: soft probe on labels, lines and T with inverse regularization max(1, C / CLASSES_PER_UNIT)
                       b = mean over the classes with a label or a line of  max(w_c, [c has two labels])
-    5. passes         while b < 1, `PASSES` times in all: T proportional to F softmax(b E + (1 - b) H), and H anew
+    5. passes         while a > 0, `PASSES` times in all: T proportional to F softmax((1 - a) E + a H), and H anew
+                      a = (1 - b) min(1, kappa / FULL_AGREEMENT),  kappa of A and F, Cohen's, on U
     6. few texts      head = (1 - t) fallback + t H,  t = m / (m + TRUST_DOCUMENTS)
 
 Step 2 is information maximization (Krause, Perona, Gomes 2010; Boudiaf et al. 2020) with a prior on the classes, 3
 label spreading (Zhou et al. 2003), 4 a product of experts (Hinton 2002) with the weights of Iscen et al. 2019.
 Regression and information know a direction, the graph knows clusters. b says how far anything but a single label
-confirms the direction: information maximization amplifies a wrong one, which the graph corrects pass by pass.
+confirms the direction: information maximization amplifies a wrong one, which the graph corrects pass by pass, where it
+agrees with the regression beyond chance; where it does not, the classes are no clusters, and passes amplify noise.
 docs/research/few_label_head.md has the figures behind each number.
 """
 
@@ -48,6 +50,9 @@ CLASSES_PER_UNIT = 10
 
 PASSES = 3
 """Fits of the head where its direction is unconfirmed."""
+
+FULL_AGREEMENT = 0.5
+"""Kappa of regression and graph from which on the passes follow the graph all the way."""
 
 TRUST_DOCUMENTS = 200
 """Unlabeled documents that give the refitted head half of the weight."""
@@ -107,9 +112,11 @@ def informed_head(
     if confirmed > 0:
         informed = maximize_information(regression, z, y, weights, unlabeled, prior)
         expert = interpolate(regression, informed, confirmed / 2)
+    agreement = cohen_kappa(regression.logits(unlabeled).argmax(dim=1), flow.argmax(dim=1), num_classes)
+    follow = (1.0 - confirmed) * min(1.0, agreement / FULL_AGREEMENT)  # a
     head = expert
-    for _ in range(1 if confirmed == 1 else PASSES):
-        pseudo = pool(flow, interpolate(head, expert, confirmed).logits(unlabeled))  # (m, C)
+    for _ in range(PASSES if follow > 0 else 1):
+        pseudo = pool(flow, interpolate(expert, head, follow).logits(unlabeled))  # (m, C)
         head = soft_probe(
             everything,
             pseudo,
@@ -131,6 +138,13 @@ def confirmation(labels: Tensor, classes: Tensor, weight: Tensor) -> float:
     labeled, described = (torch.bincount(each.long(), minlength=len(weight)) for each in (labels, classes))
     found = torch.maximum((labeled > 1).float(), torch.where(described > 0, weight, 0.0))
     return found[labeled + described > 0].mean().item()
+
+
+def cohen_kappa(one: Tensor, other: Tensor, num_classes: int) -> float:
+    """Cohen's kappa of two classifications (m,); 0 where it is negative or one class has all."""
+    shares = [torch.bincount(each, minlength=num_classes) / len(each) for each in (one, other)]
+    same, chance = (one == other).float().mean(), shares[0] @ shares[1]
+    return max(0.0, ((same - chance) / (1.0 - chance)).item()) if chance < 1 else 0.0
 
 
 def information(
