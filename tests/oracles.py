@@ -340,7 +340,9 @@ def informed_head(
     f = f / f.sum(1, keepdim=True)
 
     counts = [list(y_of.values()).count(c) for c in range(num_classes)]
-    sure = sum(1.0 if n > 1 else weight if c in classes else 0.0 for c, n in enumerate(counts)) / num_classes
+    sure = (
+        sum(1.0 if n > 1 else min(1.0, 2 * weight) if c in classes else 0.0 for c, n in enumerate(counts)) / num_classes
+    )
     ew, eb = (1 - sure / 2) * a + sure / 2 * i_weight, (1 - sure / 2) * a_bias + sure / 2 * i_bias
     one, two = [int(c) for c in (pile @ a.T + a_bias).argmax(1)], [int(c) for c in f.argmax(1)]
     same = sum(i == j for i, j in zip(one, two, strict=True)) / len(one)

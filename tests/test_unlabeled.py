@@ -120,7 +120,8 @@ def right(head: Probe, z: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> 
 
 class TestInformedHead:
     @pytest.mark.parametrize(
-        ("shots", "weight", "lines"), [(1, 0.0, False), (1, 0.6, True), (2, 0.0, False), (0, 1.0, True), (2, 0.3, True)]
+        ("shots", "weight", "lines"),
+        [(1, 0.0, False), (1, 0.2, True), (1, 0.6, True), (2, 0.0, False), (0, 1.0, True), (2, 0.3, True)],
     )
     @pytest.mark.parametrize("sizes", [[40, 30, 20], [40, 25]])
     def test_the_literal_steps(self, shots: int, weight: float, lines: bool, sizes: list[int]) -> None:
@@ -243,8 +244,8 @@ class TestInformedHead:
 def test_how_far_a_direction_is_confirmed() -> None:
     none, w = torch.zeros(0, dtype=torch.long), torch.tensor([0.4, 0.2, 0.0, 0.0])
     assert un.confirmation(torch.tensor([0, 1]), none, w) == 0.0
-    assert un.confirmation(torch.tensor([0, 1]), torch.tensor([0, 1]), w) == pytest.approx(0.3)
-    assert un.confirmation(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), w) == pytest.approx((1 + 0.2 + 0) / 3)
+    assert un.confirmation(torch.tensor([0, 1]), torch.tensor([0, 1]), w) == pytest.approx((0.8 + 0.4) / 2)
+    assert un.confirmation(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), w) == pytest.approx((1 + 0.4 + 0) / 3)
     assert un.confirmation(none, torch.tensor([0, 1]), torch.ones(2)) == 1.0
 
 

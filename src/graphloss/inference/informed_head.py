@@ -9,7 +9,7 @@ Letters: z (n, d) unit embeddings, U the m unlabeled documents among them, C cla
     3. graph          F: spread labels and lines over the corpus graph, class mass on U scaled to q, rows to one
     4. pseudo-labels  E = (1 - b/2) A + b/2 I,  T proportional to F softmax(E),  weights 1 - H(T) / log C
                       H: soft probe on labels, lines and T with inverse regularization max(1, C / CLASSES_PER_UNIT)
-                      b = mean over the classes with a label or a line of  max(w_c, [c has two labels])
+                      b = mean over the classes with a label or a line of  max(min(1, 2 w_c), [c has two labels])
     5. passes         while a > 0, `PASSES` times in all: T proportional to F softmax((1 - a) E + a H), and H anew
                       a = (1 - b) min(1, kappa / FULL_AGREEMENT),  kappa of A and F, Cohen's, on U
     6. few texts      head = (1 - t) fallback + t H,  t = m / (m + TRUST_DOCUMENTS)
@@ -136,7 +136,8 @@ def trust(documents: int) -> float:
 def confirmation(labels: Tensor, classes: Tensor, weight: Tensor) -> float:
     """b, of labels (l,), classes of lines (k,) and weights (C,)."""
     labeled, described = (torch.bincount(each.long(), minlength=len(weight)) for each in (labels, classes))
-    found = torch.maximum((labeled > 1).float(), torch.where(described > 0, weight, 0.0))
+    informed = torch.where(described > 0, 2.0 * weight, 0.0)  # fully where they inform more likely than not
+    found = torch.maximum((labeled > 1).float(), informed).clamp_max(1.0)
     return found[labeled + described > 0].mean().item()
 
 
