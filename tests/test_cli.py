@@ -582,13 +582,26 @@ def test_audit_of_other_data_lists_the_wrong_labels(
     code, out, said = call("audit", run, "--data", data, "--json", "--out", tmp_path / "found.csv")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and set(wrong) <= {row["text"] for row in rows[:6]} and "found.csv" in said
-    assert all(list(row) == ["text", "label", "proposed", "score", "evidence"] for row in rows)
+    assert all(list(row) == ["row", "text", "label", "proposed", "score", "evidence"] for row in rows)
     assert all(each["label"] == row["proposed"] for row in rows for each in row["evidence"])
     with (tmp_path / "found.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
     assert [row["text"] for row in table] == [row["text"] for row in rows]
     assert float(table[0]["score"]) == rows[0]["score"] and rows[0]["evidence"][0]["text"] in table[0]["evidence"]
     assert not (run / "audit.jsonl").exists()
+    original = data.read_text()
+    lines = list(csv.DictReader(original.splitlines()))
+    for row in table:
+        assert all(row[name] == cell for name, cell in lines[int(row["row"]) - 1].items())
+    assert call("audit", run, "--data", data, "--apply", data)[0] == 2 and data.read_text() == original
+    copy = tmp_path / "corrected.csv"
+    assert call("audit", run, "--data", data, "--apply", copy, "-q")[0] == 0 and data.read_text() == original
+    corrected, changed = list(csv.DictReader(copy.open(newline=""))), {int(row["row"]): row for row in table}
+    assert len(corrected) == len(lines) and len(changed) == len(table)
+    for number, (new, old) in enumerate(zip(corrected, lines, strict=True), 1):
+        proposed = changed[number]["proposed"] if number in changed else old["label"]
+        assert new["text"] == old["text"] and new["label"] == proposed and int(new["row"]) == number
+        assert new["former"] == (old["label"] if number in changed else "")
     code, out, said = call("audit", run, "--data", data, "--limit", 2)
     assert code == 0 and len([line for line in out.splitlines() if " -> " in line]) == 2 and "--json" in said
 
@@ -638,8 +651,9 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--out", "found.json"], "ends in .csv"),
+        (["--out", "found.json"], "ends in .csv or .jsonl"),
         (["--out", "no/folder/found.csv"], "cannot be written"),
+        (["--apply", "copy.xlsx"], "--apply copy.xlsx: expected a name that ends in .csv or .jsonl"),
         (["--data", "missing.csv"], "missing.csv"),
     ],
 )

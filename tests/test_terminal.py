@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_damage import make_run
 
-from graphloss.run.audit import write_csv
+from graphloss.run.audit import write_list
 from graphloss.terminal import OBEYED, one_line, printable, sentence
 from graphloss.text import formats
 from graphloss.text.delimited import disarm
@@ -163,6 +163,7 @@ def test_no_cell_is_a_formula_and_each_is_read_back(pairs: list[tuple[str, str]]
         {
             "text": text,
             "label": label,
+            "row": None,
             "proposed": text,
             "score": 0.9,
             "evidence": [{"share": 1, "label": label, "text": text}],
@@ -171,7 +172,7 @@ def test_no_cell_is_a_formula_and_each_is_read_back(pairs: list[tuple[str, str]]
     ]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "audit.csv"
-        write_csv(file, rows)
+        write_list(file, rows, None)
         with file.open(newline="", encoding="utf-8") as stream:
             cells = [cell for row in csv.reader(stream) for cell in row]
         found = [row for _, row in formats.rows(file, ["text", "label"])]

@@ -141,7 +141,14 @@ def audit(
     label: Label = None,
     no_header: NoHeader = False,
     out: Annotated[
-        Path | None, typer.Option(help="CSV file to write them all into.", metavar="FILE.csv", callback=place)
+        Path | None,
+        typer.Option(help="File to write them all into.", metavar="FILE.csv|FILE.jsonl", callback=place),
+    ] = None,
+    apply_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--apply", help="New file: a copy of the data with the proposed labels.", metavar="FILE", callback=place
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many to show in the terminal.", min=1)] = 20,
     as_json: AsJson = False,
@@ -152,12 +159,8 @@ def audit(
     from graphloss.run import audit
     from graphloss.training.progress import Screen
 
-    audit.check_out(out)
     screen = Screen(quiet=quiet)
-    rows = audit.audit(run, data, text=text, label=label, no_header=no_header, screen=screen)
-    if out is not None:
-        audit.write_csv(out, rows)
-        screen.say(f"{out}: {len(rows):,} labels that are contradicted")
+    rows = audit.audit(run, data, text=text, label=label, no_header=no_header, screen=screen, out=out, apply=apply_to)
     for row in rows if as_json else rows[:limit]:
         if as_json:
             print_json(row)

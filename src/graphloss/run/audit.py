@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,26 @@ from graphloss.errors import InputError
 from graphloss.inference import storage
 from graphloss.report.page import write_report
 from graphloss.run.evaluate import reading, reread
-from graphloss.system import whole
+from graphloss.text.columns import AUDITED, CORRECTED, Reading
 from graphloss.text.corpus import load_split
-from graphloss.text.delimited import OURS, disarm
 from graphloss.text.documents import Documents
 from graphloss.text.sources import find_again
+from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
 
 
 def audit(
-    folder: Path, source: str | None, *, text: str | None, label: str | None, screen: Screen, no_header: bool = False
+    folder: Path,
+    source: str | None,
+    *,
+    text: str | None,
+    label: str | None,
+    screen: Screen,
+    no_header: bool = False,
+    out: Path | None = None,
+    apply: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Labels that similar documents contradict, the surest first.
 
@@ -35,18 +42,28 @@ def audit(
         label: the column of the labels in `source`; that of the training when None.
         screen: where progress is shown.
         no_header: the first line of CSV or TSV is a document.
+        out: a new table of these documents, with all columns of their file and `AUDITED`.
+        apply: a copy of their file in which they have the proposed labels; none of ours is overwritten by it.
 
     Returns:
-        What `FittedModel.audit` returns.
+        What `FittedModel.audit` returns, each with `row`, its number in the file from 1; None where that is not known.
 
     Raises:
         InputError: the run or the data cannot be used, or neither the run nor its data holds the training texts.
     """
+    for option, path in (("--out", out), ("--apply", apply)):
+        if path is not None:
+            check_writable(path, option=option)
+    if apply is not None and apply.exists():
+        raise InputError(f"--apply {apply}: is there already; give the name of a new file, which gets a copy")
     info = storage.read_info(folder)
+    recorded = info.get("data", {})
+    how = reading(recorded, no_header=no_header, named=text is not None)
+    text, label = text or recorded.get("text"), label or recorded.get("label")
+    table = _table(source or find_again(recorded.get("source"), folder), text, label, how)
+    if apply is not None and table is None:
+        raise InputError("--apply: these documents are not those of one file, which could be copied; give --data FILE")
     if source is not None:
-        recorded = info.get("data", {})
-        how = reading(recorded, no_header=no_header, named=text is not None)
-        text, label = text or recorded.get("text"), label or recorded.get("label")
         documents = load_split(source, "train", text=text, label=label, how=how)
         screen.say(f"{source}: {documents.columns}")
         if len(set(documents.labels)) < 2:
@@ -62,6 +79,7 @@ def audit(
         for line in documents.warnings:
             screen.warn(line)
         rows = model.audit(documents.texts, documents.names, progress=screen.draws)
+    rows = _numbered(rows, table)
     labels = model.support_labels() if documents is None else documents.names
     judged = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
     if not judged:
@@ -75,39 +93,53 @@ def audit(
                 screen.say(f"{write_report(folder)}: the report, now with this list")
         except OSError as error:  # the run is somebody else's, on a disk that is read: the answer is not lost for that
             screen.warn(f"{folder}: cannot be written ({error.strerror}), so that the run does not keep this list")
+    if out is not None:
+        write_list(out, rows, table)
+        screen.say(f"{out}: {len(rows):,} labels that are contradicted")
+    if apply is not None and table is not None:
+        _write_corrected(apply, rows, table)
+        screen.say(f"{apply}: a copy with {len(rows):,} labels changed, the former ones in the last column")
     return rows
 
 
-def check_out(path: Path | None) -> None:
-    """Refuse, before any work, a file that cannot be written.
-
-    Raises:
-        InputError: it is no CSV file, its folder is not there, or nothing may be written there.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() != ".csv":
-        raise InputError(f"--out {path}: expected a name that ends in .csv; --json prints JSON lines")
-    new = not path.exists()
-    try:
-        with path.open("a"):
-            pass
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"--out {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
-        ) from error
+def _table(source: str | None, text: str | None, label: str | None, how: Reading) -> Table | None:
+    """The file of a source with all its columns; None where it is no single file, or not there."""
+    if source is None or not Path(source).is_file():
+        return None
+    return read_whole(source, text=text, label=label, how=how)
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One contradicted label a line; the documents that say so stand in one cell, a line each; no cell is a formula."""
-    with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(OURS)
-        for row in rows:
-            said = "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in row["evidence"])
-            table.writerow([disarm(str(cell)) for cell in (*(row[name] for name in OURS[:-1]), said)])
+def _numbered(rows: list[dict[str, Any]], table: Table | None) -> list[dict[str, Any]]:
+    """The rows with their number in the file, found by text and label; equal ones in their order."""
+    places: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for number, key in enumerate(zip(table.texts, table.labels, strict=True) if table else (), 1):
+        places[key].append(number)
+    found = (places[row["text"], str(row["label"])] for row in rows)
+    return [{"row": at.pop(0) if at else None, **row} for at, row in zip(found, rows, strict=True)]
+
+
+def write_list(out: Path, rows: list[dict[str, Any]], table: Table | None) -> None:
+    """One contradicted label a line; the documents that say so stand in one cell, a line each."""
+    columns = table.columns if table else ["text", "label"]
+    text, label = (table.taken.text, table.taken.label) if table else columns
+    lines = []
+    for row in rows:
+        known = {text: row["text"], label: row["label"]}
+        own = table.rows[row["row"] - 1] if table and row["row"] else [known.get(name) for name in columns]
+        evidence = "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in row["evidence"])
+        lines.append([*own, row["row"], row["proposed"], row["score"], evidence])
+    write_table(out, [*columns, *(unused(name, columns) for name in AUDITED)], lines)
+
+
+def _write_corrected(path: Path, rows: list[dict[str, Any]], table: Table) -> None:
+    """The whole file with the proposed labels, and in a last column the former ones of the rows that have another."""
+    label = table.columns.index(str(table.taken.label))
+    lines = [[*cells, number, None] for number, cells in enumerate(table.rows, 1)]
+    for row in rows:
+        if row["row"]:
+            cells = lines[row["row"] - 1]
+            cells[label], cells[-1] = row["proposed"], cells[label]
+    write_table(path, [*table.columns, *(unused(name, table.columns) for name in CORRECTED)], lines)
 
 
 def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:

@@ -13,14 +13,14 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from graphloss.errors import InputError
-from graphloss.text.columns import SUGGESTED
+from graphloss.text.columns import AUDITED, CORRECTED, SUGGESTED
 
 DELIMITERS = (",", ";", "\t", "|")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
-OURS = ("text", "label", "proposed", "score", "evidence")
-"""Header of a table that `audit` writes; `suggest` writes some that end in `SUGGESTED`. Their cells are disarmed."""
+OURS = (SUGGESTED[:2], SUGGESTED, AUDITED, CORRECTED)
+"""Ends of the headers of tables that we write, whose cells are disarmed; see `disarm`."""
 FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|'*[\t\r\n]")
 
 Lines = Callable[[], Iterable[str]]
@@ -32,7 +32,7 @@ def disarm(cell: str) -> str:
 
 
 def _is_ours(header: list[str]) -> bool:
-    return tuple(header) == OURS or any(tuple(header[-few:]) == SUGGESTED[:few] for few in (2, len(SUGGESTED)))
+    return any(tuple(header[-len(added) :]) == added for added in OURS)
 
 
 def _armed(cell: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from graphloss.errors import InputError
 from graphloss.system import typed, whole
-from graphloss.text.columns import Columns
+from graphloss.text.columns import Columns, Reading
 from graphloss.text.delimited import disarm
 from graphloss.text.formats import check_file, check_room, column_names, rows
 from graphloss.text.splits import pick_columns, read_table
@@ -29,7 +29,12 @@ class Table(NamedTuple):
 
 
 def read_whole(
-    file: str | Path, *, text: str | None = None, label: str | None = None, like: Mapping[str, str | None] | None = None
+    file: str | Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    like: Mapping[str, str | None] | None = None,
+    how: Reading = Reading(),  # noqa: B008 (immutable)
 ) -> Table:
     """Read a table, or a `.txt` file with a text a line; a table without a column of labels is unlabeled.
 
@@ -38,6 +43,7 @@ def read_whole(
         text: the column of the texts; when None that of `like` if it is there, or guessed.
         label: the column of the labels, as `text`.
         like: the columns `text` and `label` of another table.
+        how: the table is read.
 
     Raises:
         InputError: it cannot be read, or has no such column.
@@ -45,23 +51,23 @@ def read_whole(
     path = typed(file)
     check_file(path)
     check_room(path)
-    columns = list(dict.fromkeys(column_names(path)))
-    cells = [row for _, row in rows(path, columns)]
+    columns = list(dict.fromkeys(column_names(path, header=how.header)))
+    cells = [row for _, row in rows(path, columns, header=how.header)]
     before = [name if name in columns else None for name in ((like or {}).get(kind) for kind in ("text", "label"))]
     given = Columns(text or before[0] or (columns[0] if columns == ["text"] else None), label or before[1])
     taken, _ = pick_columns(columns, path, given, None, lambda: cells, required=label is not None)
-    documents = read_table(path, taken)
+    documents = read_table(path, taken, how)
     return Table(columns, cells, documents.texts, documents.names, taken)
 
 
-def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN) -> None:
+def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str = "--out") -> None:
     """Refuse, before any work, a file that cannot be written.
 
     Raises:
         InputError: its ending is not in `suffixes`, its folder is not there, or nothing may be written there.
     """
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"--out {path}: expected a name that ends in {' or '.join(suffixes)}")
+        raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
     new = not path.exists()
     try:
         with path.open("a"):
@@ -70,7 +76,7 @@ def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN) -> None:
             path.unlink()
     except OSError as error:
         raise InputError(
-            f"--out {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
+            f"{option} {path}: cannot be written ({error.strerror}); give a file in a folder that is there"
         ) from error
 
 
