@@ -53,6 +53,8 @@ def label(
 
             webbrowser.open(address)
 
+    if review is not None and pile is None and (text is not None or label is not None):
+        raise InputError("--text and --label name columns of a file, and none was given; leave them out, or give it")
     if review is not None and (describe is not None or model is not None):
         raise InputError("--review: the run has its own encoder and classes; leave --describe and --model out")
     page.label(

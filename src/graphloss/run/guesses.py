@@ -14,12 +14,16 @@ from torch import Tensor
 
 from graphloss.inference.descriptions import class_weights, gate, informed_probe
 from graphloss.inference.informed_head import informed_head
+from graphloss.inference.learning_curve import learning_curve
 from graphloss.inference.suggestion import Opinion, rows_to_label
 from graphloss.report.predictions import flat_map
 from graphloss.text.descriptions import names_as_descriptions
 
 GUESSES = 3
 """Classes that are named as guesses."""
+
+FORECAST = 32
+"""Labels more of which a forecast is made."""
 
 MAPPED = 2000
 """Texts of the map; the others are shown where the most similar one of these is."""
@@ -66,10 +70,14 @@ class Guesses:
         descriptions = self.descriptions or names_as_descriptions(classes, labeled)
         described = [(name, line) for name, own in descriptions.items() for line in own]
         lines = self.encode([line for _, line in described])
-        p = class_probabilities(self.z, labels, lines, [name for name, _ in described], classes)
+        index: dict[str | None, int] = {name: place for place, name in enumerate(classes)} | {None: -1}
+        y = torch.tensor([index[name] for name in labels], dtype=torch.long)
+        p = class_probabilities(self.z, y, lines, torch.tensor([index[name] for name, _ in described]), len(classes))
         found = rows_to_label(self.z, labels, count, opinion=None if p is None else Opinion(p, classes))
         reasons = {each["row"]: each["reason"] for each in found}
         self._learned = _Learned(labels, list(classes), p, reasons, described, lines)
+        curve = learning_curve(self.z, y)
+        self.forecast = "" if curve is None else curve.sentence(FORECAST)
         self.rounds += 1
         return list(reasons)
 
@@ -164,26 +172,22 @@ class Suspects:
         return {"points": []}
 
 
-def class_probabilities(
-    z: Tensor, labels: Sequence[str | None], lines: Tensor, of_lines: Sequence[str], classes: Sequence[str]
-) -> Tensor | None:
+def class_probabilities(z: Tensor, y: Tensor, lines: Tensor, of_lines: Tensor, num_classes: int) -> Tensor | None:
     """Probabilities (n, C) of the texts of a pile by the head that `train` would fit on these embeddings.
 
     None where fewer than two classes have a label or a line.
 
     Args:
         z: (n, d).
-        labels: n labels, None for unlabeled.
-        lines: (k, d).
-        of_lines: classes of the lines.
-        classes: C names.
+        y: (n,) classes, -1 for unlabeled.
+        lines: (k, d); k may be 0.
+        of_lines: (k,) classes of the lines.
+        num_classes: C.
     """
-    if len({*labels, *of_lines} - {None}) < 2:
+    of_lines = of_lines.long()
+    if len(torch.cat([y[y >= 0], of_lines]).unique()) < 2:
         return None
-    index: dict[str | None, int] = {name: place for place, name in enumerate(classes)} | {None: -1}
-    y = torch.tensor([index[name] for name in labels], dtype=torch.long)
-    c, described = len(classes), torch.tensor([index[name] for name in of_lines], dtype=torch.long)
-    weight = class_weights(gate(z, y, lines, described, c), y, c)
+    weight = class_weights(gate(z, y, lines, of_lines, num_classes), y, num_classes)
     if (y >= 0).all():
-        return informed_probe(z, y, lines, described, c, weight=weight).probabilities(z)
-    return informed_head(z, y, lines, described, c, weight=weight)[0].probabilities(z)
+        return informed_probe(z, y, lines, of_lines, num_classes, weight=weight).probabilities(z)
+    return informed_head(z, y, lines, of_lines, num_classes, weight=weight)[0].probabilities(z)

@@ -29,7 +29,7 @@ class Journal:
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path, self.entries = path, list[dict[str, Any]]()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         written = path.read_bytes()
         self._size = written.rfind(b"\n") + 1
         os.ftruncate(self._file, self._size)

@@ -89,7 +89,7 @@ def label(
             about = {"title": Path(pile or run or "").name, "out": str(out), "review": run is not None}
             firsts = {name: own[0] for name, own in lines.items()}
             desk = Desk(session, advisor, partial(_write, out, table, session), about, firsts)
-            desk.learn()
+            desk.begin()
             try:
                 label_server.serve(desk, listener, on_address)
             finally:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = la
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the file is written
     on_address(listener.address)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener.socket])
@@ -178,9 +180,8 @@ class Guard:
         from starlette.requests import Request
         from starlette.responses import PlainTextResponse
 
-        given = Request(scope).url.path.split("/")[1]
-        host = Request(scope).headers.get("host", "")
-        if host in self.hosts and secrets.compare_digest(given.encode(), self.token.encode()):
+        given, host = scope["path"].split("/")[1:2], Request(scope).headers.get("host", "")
+        if host in self.hosts and given and secrets.compare_digest(given[0].encode(), self.token.encode()):
             await self.app(scope, receive, send)
         else:
             said = "Open the address that `graphloss label` has printed; without its token nothing is shown.\n"

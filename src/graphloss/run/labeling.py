@@ -68,7 +68,7 @@ class Session:
             if kind not in KINDS or not right or (kind != "undo" and row not in range(len(texts))):
                 raise journal.damaged(place, "not an answer about these texts")
             self._take(entry)
-        self.current = self._next()
+        self.current = self.next_row()
 
     @property
     def turn(self) -> int:
@@ -113,7 +113,13 @@ class Session:
             entry = {"row": self.current} | entry | ({"label": self._name(label)} if kind == "label" else {})
         self.journal.append(entry)
         back = self._take(entry)
-        self.current = self._next() if back is None else back
+        self.current = self.next_row() if back is None else back
+
+    def next_row(self) -> int | None:
+        """The row that an answer would lead to; None where every text is answered."""
+        new = (row for rows in (self.proposed, self.order) for row in rows if row not in self.answers)
+        put_off = (each["row"] for each in self.stack if each["answer"] == "skip" and each is self.answers[each["row"]])
+        return next(new, next(put_off, None))
 
     def due(self) -> bool:
         """Whether a model should learn: a batch is full, or there is a second class for the first time."""
@@ -147,11 +153,6 @@ class Session:
         del self.answers[row]
         self.answers.update((row, each) for each in self.stack if each["row"] == row)  # the last one stays
         return row
-
-    def _next(self) -> int | None:
-        new = (row for rows in (self.proposed, self.order) for row in rows if row not in self.answers)
-        put_off = (each["row"] for each in self.stack if each["answer"] == "skip" and each is self.answers[each["row"]])
-        return next(new, next(put_off, None))
 
 
 class Desk:
@@ -227,6 +228,11 @@ class Desk:
             labels, classes, current = self.session.labels(), self.session.classes, self.session.current
         return self.advisor.points(labels, classes, current)
 
+    def begin(self) -> None:
+        """Learn from what is labeled, before anything is shown."""
+        self.learn()
+        self.session.current = self.session.next_row()
+
     def learn(self) -> None:
         """Write the file, learn from all that is labeled, and propose texts."""
         with self._lock:
@@ -248,9 +254,11 @@ class Desk:
             self._problem = f"{self.about['out']} cannot be written ({error.strerror}); the journal has every answer"
 
     def _learn_in_turn(self) -> None:
-        while True:
-            self.learn()
-            with self._lock:
-                if not self.session.due():
-                    self._learning = False
-                    return
+        try:
+            due = True
+            while due:
+                self.learn()
+                with self._lock:
+                    self._learning = due = self.session.due()
+        finally:
+            self._learning = False
