@@ -103,7 +103,7 @@ def sorted_labels(labels: set[Any]) -> list[Any]:
         InputError: they are of several kinds that have no order together.
     """
     kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and issubclass(*kinds, Set):  # its < means "is part of"
+    if kinds and all(issubclass(kind, Set) for kind in kinds):  # its < means "is part of"
         return sorted(labels, key=lambda label: sorted(map(repr, label)))
     try:
         return sorted(labels)

@@ -34,6 +34,8 @@ LEAST_TEMPERATURE = 1e-3
 
 CHUNK = 2**21
 """Triplets computed at once, about 100 MB: a whole batch up to 128 documents."""
+LARGEST = 1e15
+"""Of an embedding's entries in `Triplet`, which does not scale them."""
 
 
 class BaselineLoss(nn.Module):
@@ -62,7 +64,7 @@ class BaselineLoss(nn.Module):
             x, y = working(embeddings)[labeled], labels[labeled]  # (l, d), (l,)
             anchors = self.find_anchors(y[:, None] == y[None, :])  # (l,)
             self.coverage = anchors.to(x.dtype).mean() if len(anchors) else x.new_zeros(())
-            return self.compute(x, y, anchors) if bool(anchors.any()) else x.sum() * 0.0
+            return self.compute(x, y, anchors) if bool(anchors.any()) else (x * 0.0).sum()
 
     def find_anchors(self, same: Tensor) -> Tensor:
         """(l,) boolean: the documents that have a term, here those with a positive if there is a second class.
@@ -163,6 +165,11 @@ class Triplet(BaselineLoss):
 
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """The library's terms, in chunks of anchors; several chunks are recomputed in the backward pass."""
+        if bool(x.isfinite().all()) and (largest := float(x.detach().abs().max())) > LARGEST:
+            raise ValueError(
+                f"embeddings must be at most {LARGEST:g} in size, for their squared distances to be numbers, got "
+                f"{largest:g}; scale them, or let the encoder normalize them"
+            )
         chunks = anchors.nonzero()[:, 0].split(max(CHUNK // len(y) ** 2, 1))  # (a,) each
         run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else self._recomputed_terms
         total, count = x.new_zeros(()), torch.zeros_like(anchors.sum())

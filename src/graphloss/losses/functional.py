@@ -323,7 +323,7 @@ def _classes(labels: Tensor, num_classes: int | None, class_weights: Tensor | No
 
 def _zero_result(z: Tensor, is_labeled: Tensor) -> GLossResult:
     """Zero with a live gradient, for a batch without anchors."""
-    zero = z.sum() * 0.0
+    zero = (z * 0.0).sum()
     return GLossResult(zero, zero.detach(), torch.zeros_like(is_labeled), z.new_zeros(z.shape[0]))
 
 

@@ -32,7 +32,11 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, m: Tensor, b: Tensor) -> Tensor:
-        factor = torch.linalg.cholesky(m)  # (n, n)
+        factor, failed = torch.linalg.cholesky_ex(m)  # (n, n)
+        if bool(failed):
+            if bool(m.isfinite().all()):
+                torch.linalg.cholesky(m)  # raises and says where
+            factor = torch.full_like(m, float("nan"))  # what is no number in goes through, as in other losses
         x = torch.cholesky_solve(b, factor)  # (n, C)
         ctx.save_for_backward(factor, x)
         return x

@@ -187,5 +187,5 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tup
             for row in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                 number += 1
                 yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged after row {number:,} ({error}).") from error
