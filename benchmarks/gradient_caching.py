@@ -30,7 +30,7 @@ from rich.table import Table
 from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
-from graphloss.training.model import GraphModel
+from graphloss.training.trainable_model import GraphModel
 
 HERE = Path(__file__).resolve().parent
 CLASSES, FIRST_WORD, BEGIN, END = 20, 2000, 101, 102  # of BERT's vocabulary

@@ -53,7 +53,7 @@ from graphloss.text.encoder_source import resolve
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 RESULTS = ResultTable(FOLDER / "headline.jsonl", ("task", "shots", "seed", "method"))
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-headline"

@@ -26,8 +26,8 @@ import numpy as np
 from result_table import FOLDER, ResultTable
 
 from graphloss.research.bench import cell as cells
-from graphloss.research.bench.draws import corpus_of
 from graphloss.research.bench.grid import BASELINE, MODES, NO_MODE, STUDY_SEED, UNTOUCHED, Cell, Grid
+from graphloss.research.bench.label_draws import corpus_of
 from graphloss.research.bench.storage import locked, requested_settings
 from graphloss.text.encoder_source import resolve
 from graphloss.training.settings import LOSSES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphloss.training.settings import TrainSettings
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 TOKENS = {"mr": 48, "r8": 64, "r52": 64, "ohsumed": 80, "20ng": 96}  # by cost, the cheapest first
 EPOCHS = {"mr": 3, "r8": 3, "r52": 3, "ohsumed": 4, "20ng": 3}

@@ -117,16 +117,16 @@ def start(path: str, rows: int) -> dict[str, float]:
 
 def predict(data: str, repeats: int) -> list[dict[str, float]]:
     """Predicting and encoding in turn: a row for each repeat."""
-    from graphloss.inference import storage
+    from graphloss.inference import run_folder
+    from graphloss.inference.fitted_model import FittedModel
     from graphloss.inference.linear_probe import linear_probe
-    from graphloss.inference.model import FittedModel
     from graphloss.inference.predictor import Predictor
     from graphloss.inference.self_training import KEPT_DOCUMENTS
     from graphloss.run import predict
     from graphloss.text.corpus import load_corpus, load_split
     from graphloss.text.encoder import load
     from graphloss.text.encoder_source import resolve
-    from graphloss.training.fitted import Fitted
+    from graphloss.training.fit_result import Fitted
     from graphloss.training.settings import TrainSettings
 
     corpus = load_corpus(data)
@@ -144,9 +144,9 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         run.mkdir()
-        storage.write_model(run, model)
-        storage.write_info(run, Fitted(model).info(TrainSettings(), run) | {"status": "finished"})
-        info, kept = storage.read_model(run)
+        run_folder.write_model(run, model)
+        run_folder.write_info(run, Fitted(model).info(TrainSettings(), run) | {"status": "finished"})
+        info, kept = run_folder.read_model(run)
         path = Path(folder) / "texts.csv"
         with path.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([["text"], *([text] for text in texts)])
@@ -163,7 +163,7 @@ def predict(data: str, repeats: int) -> list[dict[str, float]]:
                 chosen = replace(
                     kept, predictor=replace(predictor, unlabeled_support=pile, neighbor_weight=neighbor_weight)
                 )
-                with mock.patch.object(storage, "read_model", lambda folder, chosen=chosen: (info, chosen)):
+                with mock.patch.object(run_folder, "read_model", lambda folder, chosen=chosen: (info, chosen)):
                     count, row[f"{name}_wall"], row[f"{name}_cpu"] = clocked(sides[name])
                 assert count == len(texts)
             found.append(row | {"texts": len(texts), "support": len(labels)})
@@ -192,8 +192,8 @@ def recall(z: torch.Tensor, found: torch.Tensor, asked: int = 1000) -> float:
 
 def corpus(rows: int) -> dict[str, float]:
     """The graph over random embeddings, and one spreading."""
-    from graphloss.inference.corpus_graph import corpus_graph, spread
-    from graphloss.inference.nearest_neighbors import Neighbors, nearest
+    from graphloss.inference.graphs.corpus_graph import corpus_graph, spread
+    from graphloss.inference.graphs.nearest_neighbors import Neighbors, nearest
     from graphloss.training.memory_estimate import of_corpus_graph
 
     generator = torch.Generator().manual_seed(0)
@@ -209,7 +209,7 @@ def corpus(rows: int) -> dict[str, float]:
 
     forget_peak()
     before = resident("VmRSS")
-    with mock.patch("graphloss.inference.corpus_graph.nearest", kept):
+    with mock.patch("graphloss.inference.graphs.corpus_graph.nearest", kept):
         graph, wall, cpu = clocked(lambda: corpus_graph(z))
     f, spread_wall, spread_cpu = clocked(lambda: spread(graph, labels, CENTERS))
     above = resident("VmHWM") - before

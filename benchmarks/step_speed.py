@@ -44,8 +44,8 @@ from graphloss.text.corpus import load_corpus
 from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.batches import Collator
-from graphloss.training.model import GraphModel
 from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.trainable_model import GraphModel
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))

@@ -24,7 +24,7 @@ import torch
 from result_table import FOLDER, ResultTable
 from torch import Tensor
 
-from graphloss.inference.facility_location import directions, greedy_cover
+from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.informed_head import informed_head
 from graphloss.inference.suggestion import Opinion, rows_to_label
 

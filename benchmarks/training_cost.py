@@ -38,8 +38,8 @@ from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
 from graphloss.training.batches import Collator
 from graphloss.training.frozen_layers import frozen
-from graphloss.training.model import GraphModel
 from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.trainable_model import GraphModel
 
 HERE = Path(__file__).resolve().parent
 DOCUMENTS, LENGTH, SIGMA = 64, 48, 0.3

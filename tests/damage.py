@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphloss.inference.integrity import sealed
+from graphloss.inference.checksums import sealed
 
 INFO = "graphloss.json"
 PLACES = (0.0, 0.02, 0.25, 0.5, 0.75, 0.98)
@@ -212,7 +212,7 @@ def _other_labels(run: Path, other: Path) -> None:
 def _tensor(run: Path, file: str, name: str, change: Callable[[Any], Any]) -> None:
     from safetensors.torch import load_file, save_file
 
-    from graphloss.inference.integrity import digests
+    from graphloss.inference.checksums import digests
 
     tensors = load_file(run / file)
     save_file(tensors | {name: change(tensors[name])}, run / file)

@@ -30,7 +30,7 @@ def folders(work: Path, encoder: Path, chance: random.Random) -> Iterator[tuple[
     from test_damage import make_run
 
     from graphloss.errors import InputError
-    from graphloss.inference import storage
+    from graphloss.inference import run_folder
     from graphloss.text.encoder import load
 
     (work / "folders").mkdir()
@@ -62,7 +62,7 @@ def folders(work: Path, encoder: Path, chance: random.Random) -> Iterator[tuple[
             shutil.copytree(whole, run)
             damage.do(run, other)
             try:
-                storage.read_model(run)
+                run_folder.read_model(run)
             except InputError as error:
                 return None if damage.file in str(error) else f"{damage.file} is not named: {error}"
             return "an answer"
@@ -109,7 +109,7 @@ def data(work: Path, chance: random.Random) -> Iterator[tuple[str, Callable[[], 
 def settings(work: Path, chance: random.Random) -> Iterator[tuple[str, Callable[[], Fault]]]:
     """Every kind of settings file, then random mixtures of their bytes."""
     from graphloss.errors import InputError
-    from graphloss.training.validate import read_file
+    from graphloss.training.settings_errors import read_file
 
     cases = settings_files.all_cases()
 

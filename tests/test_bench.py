@@ -20,7 +20,7 @@ from graphloss.research.bench.curve import PROCESSOR, curve_of, near_best
 from graphloss.research.bench.grid import Cell, Grid, format_shots, make_grid, slug
 from graphloss.research.bench.tables import comparison_tables, markdown, p_value, score_tables
 from graphloss.training.settings import LOSSES, names
-from graphloss.training.sizes import batch_size_for, epochs_for
+from graphloss.training.size_defaults import batch_size_for, epochs_for
 
 Ask = Callable[..., Grid]
 

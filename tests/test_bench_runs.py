@@ -260,7 +260,7 @@ def test_without_a_test_split_validation_is_scored_and_it_is_said(
 
 
 def test_a_sample_of_the_test_documents_is_the_same_for_every_draw(data: Path) -> None:
-    from graphloss.research.bench.draws import corpus_of
+    from graphloss.research.bench.label_draws import corpus_of
 
     grid = make_grid([str(data)], test_documents=20)
     tests = [corpus_of(grid, str(data), shots, seed).test for shots, seed in ((8, 0), (8, 1), (None, 2))]

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections import Counter
 
-from graphloss.text.builtin import LEAST, docstrings, prose
+from graphloss.text.builtin_corpus import LEAST, docstrings, prose
 from graphloss.text.corpus import load_corpus, load_split
 
 

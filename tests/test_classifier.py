@@ -17,8 +17,8 @@ from sklearn.utils import get_tags
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.inference.inputs import held_out
+from graphloss.inference import run_folder
+from graphloss.inference.python_inputs import held_out
 from graphloss.text.corpus import load_corpus
 from graphloss.text.documents import Documents
 
@@ -116,7 +116,7 @@ def test_without_its_training_texts_a_model_predicts_but_shows_none(
     assert whole.texts_ == fitted.texts_ and len(whole.texts_ or []) == len(fitted.predictor_.support)
     assert whole.explain(toy.texts[:2], predictor="graph")[0][0]["text"] in toy.texts
     (tmp_path / "model" / "support.parquet").unlink()
-    storage.seal(tmp_path / "model")
+    run_folder.seal(tmp_path / "model")
     again = TextClassifier.from_pretrained(tmp_path / "model")
     assert list(again.predict(toy.texts)) == list(fitted.predict(toy.texts))
     for ask in (lambda: again.explain(toy.texts), again.audit):

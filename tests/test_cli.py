@@ -18,8 +18,8 @@ import pytest
 from conftest import Call, Toy
 
 from graphloss import TextClassifier, cli
-from graphloss.inference import storage
-from graphloss.run import start
+from graphloss.inference import run_folder
+from graphloss.run import claim_folder
 from graphloss.text import encoder
 from graphloss.training.settings import DataSettings, TrainSettings
 
@@ -327,7 +327,7 @@ def _occupied(folder: Path) -> list[object]:
 
 def _other_run(folder: Path) -> list[object]:
     (folder / "run").mkdir()
-    storage.write_info(folder / "run", RUNNING)
+    run_folder.write_info(folder / "run", RUNNING)
     return _with()(folder)
 
 
@@ -493,7 +493,7 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
     def meanwhile(*args: Any, **options: Any) -> Any:
         for folder in (other, mine):
             folder.mkdir(parents=True, exist_ok=True)
-            storage.write_info(folder, RUNNING)
+            run_folder.write_info(folder, RUNNING)
         return load(*args, **options)
 
     monkeypatch.setattr("graphloss.text.encoder.load", meanwhile)
@@ -508,12 +508,12 @@ def test_of_two_trainings_begun_together_each_has_its_folder(
 def test_no_two_trainings_work_in_one_folder(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
     """As where a run is resumed that still runs."""
     (folder := tmp_path / "run").mkdir()
-    with start.alone(folder):
+    with claim_folder.alone(folder):
         code, _, error = call("train", table, "--out", folder, *quick)
-    assert code == 2 and "another training is at work there" in error and not (folder / start.LOCK).exists()
+    assert code == 2 and "another training is at work there" in error and not (folder / claim_folder.LOCK).exists()
     (killed := tmp_path / "killed").mkdir()
-    (killed / start.LOCK).touch()
-    start.check_free(killed, resume=False)
+    (killed / claim_folder.LOCK).touch()
+    claim_folder.check_free(killed, resume=False)
     assert call("train", table, "--out", folder, "--resume", *quick)[0] == 0
 
 
@@ -530,7 +530,7 @@ def test_a_run_that_held_nothing_out_has_no_validation_to_score(
     assert code == 2 and "no document was held out for validation" in error
     recorded = json.loads((out / "graphloss.json").read_text())
     (out / "support.parquet").unlink()
-    storage.write_info(out, recorded)
+    run_folder.write_info(out, recorded)
     assert call("audit", out, "--json")[0] == 0
 
 
@@ -620,7 +620,7 @@ def test_audit_of_a_run_is_kept_and_reported(
     assert "Suspected label errors" in (folder / "report.html").read_text()
     assert call("report", folder)[0] == 0 and "Suspected label errors" in (folder / "report.html").read_text()
     (folder / "support.parquet").unlink()
-    storage.seal(folder)
+    run_folder.seal(folder)
     code, _, error = call("audit", folder)
     assert code == 2 and "keeps no training texts" in error and "wrong.csv" in error and "--data DATA" in error
     code, _, error = call("audit", folder, "--data", data)
@@ -635,7 +635,7 @@ def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     call("train", data, "--out", folder, *quick)
     kept = call("audit", folder, "--json")[1]
     (folder / "support.parquet").unlink()
-    storage.seal(folder)
+    run_folder.seal(folder)
     again = call("audit", folder, "--json")[1]
     texts = [[json.loads(line)["text"] for line in out.splitlines()] for out in (kept, again)]
     assert texts[0][:3] == texts[1][:3]

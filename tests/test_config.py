@@ -12,7 +12,7 @@ import pytest
 from graphloss.classifier import TextClassifier
 from graphloss.errors import InputError
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
-from graphloss.training.validate import make, read_file
+from graphloss.training.settings_errors import make, read_file
 
 
 def test_defaults_are_themselves_allowed() -> None:

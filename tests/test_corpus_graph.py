@@ -9,7 +9,7 @@ from hypothesis import given
 from strategies import Batch, batches, quick
 from torch import Tensor
 
-from graphloss.inference import corpus_graph as cg
+from graphloss.inference.graphs import corpus_graph as cg
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import normalized, one_hot
 

@@ -11,11 +11,11 @@ import torch
 from damage import all_damages
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.inference.model import FittedModel
+from graphloss.inference import run_folder
+from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.text.encoder import load
-from graphloss.training.fitted import Fitted
+from graphloss.training.fit_result import Fitted
 from graphloss.training.settings import TrainSettings
 
 
@@ -26,9 +26,9 @@ def make_run(folder: Path, encoder: Any, seed: int) -> Path:
     weight, support = torch.randn(3, 32, generator=g), torch.randn(6, 32, generator=g)
     predictor = Predictor(weight, torch.randn(3, generator=g), support, torch.arange(6) % 3, 0.3, 0.5)
     model = FittedModel(encoder, predictor, ["a", "b", "c"], [f"{seed} {letter}" for letter in "uvwxyz"])
-    storage.write_metrics(folder, [{"epoch": 1.0, "loss": 0.5}])
-    storage.write_model(folder, model)
-    storage.write_info(folder, Fitted(model).info(TrainSettings(), folder) | {"status": "finished"})
+    run_folder.write_metrics(folder, [{"epoch": 1.0, "loss": 0.5}])
+    run_folder.write_model(folder, model)
+    run_folder.write_info(folder, Fitted(model).info(TrainSettings(), folder) | {"status": "finished"})
     return folder
 
 
@@ -36,7 +36,7 @@ def test_no_damaged_folder_answers(tiny_encoder: Path, tmp_path: Path, monkeypat
     encoder = load(str(tiny_encoder))
     whole, other = make_run(tmp_path / "whole", encoder, 0), make_run(tmp_path / "other", encoder, 1)
     damages, run, wrong = all_damages(whole), tmp_path / "run", []
-    storage.read_model(whole)
+    run_folder.read_model(whole)
 
     def loaded(*_: Any, **__: Any) -> None:
         raise AssertionError("the encoder was loaded")
@@ -46,7 +46,7 @@ def test_no_damaged_folder_answers(tiny_encoder: Path, tmp_path: Path, monkeypat
         shutil.copytree(whole, run)
         damage.do(run, other)
         try:
-            storage.read_model(run)
+            run_folder.read_model(run)
             wrong.append(f"{damage.name}: an answer")
         except InputError as error:
             if damage.file not in str(error):

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from graphloss.errors import InputError
 from graphloss.text.corpus import load_corpus, load_split
-from graphloss.text.description import describe
+from graphloss.text.corpus_summary import describe
+from graphloss.text.data_sources import goes_by_name, list_corpora
 from graphloss.text.documents import Documents
-from graphloss.text.formats import IN_MEMORY, LISTED, column_names, rows
-from graphloss.text.selection import few_shots, hold_out
-from graphloss.text.sources import goes_by_name, list_corpora
-from graphloss.text.texts import read_texts
+from graphloss.text.file_formats import IN_MEMORY, LISTED, column_names, rows
+from graphloss.text.read_texts import read_texts
+from graphloss.text.stratified_selection import few_shots, hold_out
 
 SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
     "mr": (6397, 711, 3554, 2),
@@ -664,7 +664,7 @@ def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     table = pa.table({"text": [f"document {row}" for row in range(500)], "label": ["a", "b"] * 250})
     (pacsv.write_csv if suffix == ".csv" else pq.write_table)(table, path)
     monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
-    monkeypatch.setattr("graphloss.text.splits.rows", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("graphloss.text.read_splits.rows", lambda *_: pytest.fail("it was read"))
     with pytest.raises(InputError, match=rf"texts{suffix}: .* in memory, and 0.0 GiB are free; give a part of it"):
         load_corpus(str(path))
 

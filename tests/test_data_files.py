@@ -9,7 +9,7 @@ from data_files import Case, all_cases, random_cases
 
 from graphloss.errors import InputError
 from graphloss.text.corpus import load_corpus
-from graphloss.text.texts import read_texts
+from graphloss.text.read_texts import read_texts
 
 CASES = all_cases()
 

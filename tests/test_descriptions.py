@@ -15,7 +15,7 @@ from scipy.integrate import quad
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
-from graphloss.inference.descriptions import (
+from graphloss.inference.description_prior import (
     SCALES,
     STRENGTH,
     class_weights,
@@ -28,8 +28,8 @@ from graphloss.inference.descriptions import (
 from graphloss.inference.linear_probe import FOLDS, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.text.corpus import load_corpus
-from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
-from graphloss.text.selection import deal
+from graphloss.text.read_descriptions import match_classes, names_as_descriptions, read_descriptions
+from graphloss.text.stratified_selection import deal
 from graphloss.training.preflight import check_settings
 
 Call = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ import typer
 
 import graphloss
 from graphloss.cli import app
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
 
 ROOT = Path(graphloss.__file__).parents[2]
@@ -88,7 +88,14 @@ def test_every_loss_and_every_file_of_a_run_is_described() -> None:
     losses = (DOCS / "reference" / "losses.md").read_text(encoding="utf-8")
     assert len(LOSSES) == 7 and all(f"\n## {name}\n" in losses for name in LOSSES)
     run = (DOCS / "reference" / "run-folder.md").read_text(encoding="utf-8")
-    files = [storage.INFO, *storage.SEALED, storage.AUDIT, storage.REPORT, storage.CARD, storage.CHECKPOINTS]
+    files = [
+        run_folder.INFO,
+        *run_folder.SEALED,
+        run_folder.AUDIT,
+        run_folder.REPORT,
+        run_folder.CARD,
+        run_folder.CHECKPOINTS,
+    ]
     assert len(files) >= 12 and all(f"| `{name}" in run for name in files)
 
 
@@ -109,7 +116,7 @@ def test_the_generated_pages_have_every_command_and_setting() -> None:
 
 def test_the_mathematics_lead_to_functions_and_tests() -> None:
     package = Path(graphloss.__file__).parent
-    homes = {path.stem: path for folder in ("losses", "inference") for path in (package / folder).glob("*.py")}
+    homes = {path.stem: path for folder in ("losses", "inference") for path in (package / folder).rglob("*.py")}
     homes["distributed"] = package / "distributed.py"
     rows = re.findall(r"^\| .* \| (`[^|]*`) \| (`[^|]*`) \|$", (DOCS / "explanation" / "maths.md").read_text(), re.M)
     assert len(rows) >= 20

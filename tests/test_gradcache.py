@@ -18,9 +18,9 @@ from graphloss.losses.gradient_cache import in_pieces
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.training.fit import Fitted, fit
-from graphloss.training.model import GraphModel, start_model
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import LOSSES, TrainSettings
+from graphloss.training.trainable_model import GraphModel, start_model
 
 PIECE = 16  # a whole chunk of the encoder on a CPU, so that dropout is the same with and without pieces
 

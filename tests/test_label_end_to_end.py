@@ -20,7 +20,7 @@ import pytest
 from conftest import Call, Toy
 from devtools import CHROMIUM, Page, browser
 
-from graphloss.run.journal import Journal
+from graphloss.run.label_journal import Journal
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")

@@ -19,10 +19,10 @@ from conftest import Call, Toy
 
 from graphloss.losses.graph import unit
 from graphloss.run import label_server
-from graphloss.run.guesses import Guesses, class_probabilities
-from graphloss.run.journal import Journal
+from graphloss.run.label_guesses import Guesses, class_probabilities
+from graphloss.run.label_journal import Journal
 from graphloss.run.label_server import HOST, Listener, application, listening
-from graphloss.run.labeling import BATCH, Desk, Session
+from graphloss.run.label_session import BATCH, Desk, Session
 from graphloss.system import locked
 from graphloss.text.tables import read_whole
 
@@ -215,9 +215,9 @@ def test_guesses_and_a_map_come_while_one_labels(server: Server) -> None:
 
 
 def test_texts_beyond_the_map_stand_where_the_most_similar_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphloss.run import guesses
+    from graphloss.run import label_guesses
 
-    monkeypatch.setattr(guesses, "MAPPED", 40)
+    monkeypatch.setattr(label_guesses, "MAPPED", 40)
     z, _ = blobs(100, 3)
     advisor = Guesses(z, ["t"] * 100, {}, lambda lines: z[:0])
     advisor.draw()

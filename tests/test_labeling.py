@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from graphloss.errors import InputError
-from graphloss.run import journal as journals
-from graphloss.run.journal import Journal
-from graphloss.run.labeling import BATCH, Session
+from graphloss.run import label_journal as journals
+from graphloss.run.label_journal import Journal
+from graphloss.run.label_session import BATCH, Session
 
 TEXTS = ["one", "two", "three", "four", "five"]
 ABOUT = {"texts": 5}

@@ -18,7 +18,7 @@ from conftest import Toy
 
 from graphloss import TextClassifier
 from graphloss.errors import InputError
-from graphloss.inference import inputs
+from graphloss.inference import python_inputs
 from graphloss.text.class_warnings import class_warnings, look
 
 
@@ -78,7 +78,7 @@ NOTHING = [None, "", " ", "\t\n", float("nan"), np.nan, np.float32("nan"), pd.NA
 def test_missing_labels_are_alike_and_blanks_are_stripped() -> None:
     texts = [f"text {n}" for n in range(len(NOTHING) + 5)]
     labels = [*NOTHING, " pos", "pos ", np.str_("pos"), "NA", "nan"]
-    assert inputs.checked(texts, labels)[1] == [None] * len(NOTHING) + ["pos"] * 3 + ["NA", "nan"]
+    assert python_inputs.checked(texts, labels)[1] == [None] * len(NOTHING) + ["pos"] * 3 + ["NA", "nan"]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_missing_labels_are_alike_and_blanks_are_stripped() -> None:
 )
 def test_what_is_no_list_of_texts_is_refused(wrong: Callable[[list[str]], Any], toy: Toy) -> None:
     with pytest.raises(InputError, match="expected"):
-        inputs.checked(wrong(toy.texts), toy.labels)
+        python_inputs.checked(wrong(toy.texts), toy.labels)
 
 
 @pytest.mark.parametrize("right", [list, tuple, np.array, pd.Series, lambda texts: dict(enumerate(texts)).values()])
 def test_what_is_a_list_of_texts_is_taken(right: Callable[[list[str]], Any], toy: Toy) -> None:
-    assert inputs.checked(right(toy.texts), right(toy.labels)) == (toy.texts, toy.labels)
+    assert python_inputs.checked(right(toy.texts), right(toy.labels)) == (toy.texts, toy.labels)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def test_what_is_a_list_of_texts_is_taken(right: Callable[[list[str]], Any], toy
 )
 def test_labels_without_sense_are_refused(labels: list[Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        inputs.checked(["a", "b", "c"], labels)
+        python_inputs.checked(["a", "b", "c"], labels)
 
 
 def test_labels_of_several_kinds_are_refused() -> None:
     for labels in ({1, "1"}, {"a", None}, {(1,), "a"}, {Color.A, Topic.A}):
         with pytest.raises(InputError, match="of one kind"):
-            inputs.sorted_labels(labels)
+            python_inputs.sorted_labels(labels)
 
 
 @pytest.mark.parametrize(

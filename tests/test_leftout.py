@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from graphloss.inference.head_graph_share import best_share, share_for
 from graphloss.inference.linear_probe import FOLDS, cross_fitted, linear_probe
-from graphloss.inference.mixture import best_share, share_for
 from graphloss.inference.predictor import Predictor
 from graphloss.losses.graph import unit
-from graphloss.text.selection import deal
+from graphloss.text.stratified_selection import deal
 
 
 def clusters(n: int, classes: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

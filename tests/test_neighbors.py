@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from graphloss.inference import nearest_neighbors
-from graphloss.inference.nearest_neighbors import memory, nearest
+from graphloss.inference.graphs import nearest_neighbors
+from graphloss.inference.graphs.nearest_neighbors import memory, nearest
 from graphloss.losses.graph import unit
 
 

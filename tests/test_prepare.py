@@ -26,7 +26,7 @@ from graphloss.research.datasets.parsers import members, read_topics
 from graphloss.research.datasets.prepare import Prepared, check_names, divide, prepare_corpus
 from graphloss.research.datasets.registry import DATASETS, PublicDataset, fingerprint
 from graphloss.text.corpus import load_corpus
-from graphloss.text.sources import KNOWN, list_corpora
+from graphloss.text.data_sources import KNOWN, list_corpora
 
 HASTE: dict[str, Any] = {"pause": 0.0, "timeout": 5.0}
 

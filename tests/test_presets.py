@@ -7,7 +7,7 @@ import pytest
 from graphloss.errors import InputError
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, TrainSettings
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 
 def test_the_default_preset_says_nothing() -> None:

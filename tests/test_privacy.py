@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import Call, Toy
 
+from graphloss.text.data_sources import find_again, name_to_keep
 from graphloss.text.encoder_source import about, fingerprint, resolve
-from graphloss.text.sources import find_again, name_to_keep
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_run_is_resumed_with_its_data_or_the_same_elsewhere_and_with_no_other(
     data, run = place / "secret data" / "toy.csv", place / "runs" / "one"
     assert call("train", data, "--out", run, *quick(place))[0] == 0
     info = json.loads((run / "graphloss.json").read_text())
-    from graphloss.inference.storage import write_info
+    from graphloss.inference.run_folder import write_info
 
     write_info(run, info | {"status": "running"})
     assert call("train", "--resume", "--out", run)[0] == 0

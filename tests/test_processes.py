@@ -25,17 +25,17 @@ from torch import nn
 from transformers import TrainerCallback, TrainerState
 
 from graphloss import InputError, TextClassifier, cli, distributed, system
-from graphloss.inference import nearest_neighbors
+from graphloss.inference.graphs import nearest_neighbors
 from graphloss.losses.modules import Combined
 from graphloss.run import predict
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.training.build_loss import build
 from graphloss.training.fit import fit
-from graphloss.training.model import GraphModel
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.settings import LOSSES, TrainSettings
+from graphloss.training.trainable_model import GraphModel
 
 pytestmark = pytest.mark.xdist_group("processes")  # they share the process that imports
 

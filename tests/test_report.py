@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.inference.integrity import sealed
+from graphloss.inference import run_folder
+from graphloss.inference.checksums import sealed
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
 from graphloss.report import figures
@@ -85,7 +85,7 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
             "coverage": 0.975,
         },
     } | changes
-    storage.write_info(folder, info)
+    run_folder.write_info(folder, info)
     return folder
 
 

@@ -15,8 +15,8 @@ from conftest import Call
 
 import graphloss
 from graphloss.errors import InputError
-from graphloss.inference import integrity, storage
-from graphloss.inference.model import FittedModel
+from graphloss.inference import checksums, run_folder
+from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.run import provenance
 from graphloss.system import whole, write_text
@@ -29,20 +29,20 @@ def run(tiny_encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     predictor = Predictor(torch.randn(3, 32), torch.randn(3), torch.randn(6, 32), torch.arange(6) % 3, 0.3, 0.5)
-    storage.write_model(folder, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"], list("uvwxyz")))
+    run_folder.write_model(folder, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"], list("uvwxyz")))
     info = {
         "status": "finished",
         "labels": ["a", "b", "c"],
         "settings": {},
         "predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5, "neighbor_weight": 0.0},
     }
-    storage.write_info(folder, info)
+    run_folder.write_info(folder, info)
     return folder
 
 
 def test_what_is_written_is_read_again(run: Path, tiny_encoder: Path) -> None:
-    info, model = storage.read_model(run)
-    assert info["labels"] == ["a", "b", "c"] and info["format"] == integrity.FORMAT
+    info, model = run_folder.read_model(run)
+    assert info["labels"] == ["a", "b", "c"] and info["format"] == checksums.FORMAT
     found = model.predictor
     assert found.weight.shape == (3, 32) and found.support.shape == (6, 32) and found.support.dtype == torch.float32
     assert (found.sigma, found.graph_share, found.kind) == (0.3, 0.5, "knn") and model.texts == list("uvwxyz")
@@ -66,15 +66,15 @@ def test_no_pickle_and_no_hidden_file_stays(run: Path) -> None:
 
 def test_writing_again_replaces_the_whole(run: Path, tiny_encoder: Path) -> None:
     predictor = Predictor(torch.zeros(3, 32), torch.zeros(3), torch.zeros(1, 32), torch.zeros(1).long(), 0.3, 0.5)
-    storage.write_model(run, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"]))
+    run_folder.write_model(run, FittedModel(load(str(tiny_encoder)), predictor, ["a", "b", "c"]))
     with pytest.raises(InputError, match="damaged"):
-        storage.read_model(run)
-    storage.write_info(run, storage.read_info(run))
-    assert storage.read_model(run)[1].predictor.weight.abs().max() == 0
+        run_folder.read_model(run)
+    run_folder.write_info(run, run_folder.read_info(run))
+    assert run_folder.read_model(run)[1].predictor.weight.abs().max() == 0
 
 
 def test_unlabeled_documents_are_kept_where_they_taught_the_head(run: Path, tiny_encoder: Path) -> None:
-    info, model = storage.read_model(run)
+    info, model = run_folder.read_model(run)
     assert (
         model.predictor.unlabeled_support is None
         and model.predictor.neighbor_weight == 0
@@ -82,28 +82,28 @@ def test_unlabeled_documents_are_kept_where_they_taught_the_head(run: Path, tiny
     )
     unlabeled = torch.randn(4, 32).half().float()
     taught = replace(model.predictor, unlabeled_support=unlabeled, neighbor_weight=0.4)
-    storage.write_model(run, FittedModel(load(str(tiny_encoder)), taught, ["a", "b", "c"]))
-    storage.write_info(run, info | {"predictor": info["predictor"] | {"neighbor_weight": 0.4}})
-    found = storage.read_model(run)[1].predictor
+    run_folder.write_model(run, FittedModel(load(str(tiny_encoder)), taught, ["a", "b", "c"]))
+    run_folder.write_info(run, info | {"predictor": info["predictor"] | {"neighbor_weight": 0.4}})
+    found = run_folder.read_model(run)[1].predictor
     assert torch.equal(found.unlabeled_support, unlabeled) and found.neighbor_weight == 0.4
     z = torch.randn(3, 32)
     assert torch.equal(found.by("mix").probabilities(z), taught.by("mix").probabilities(z))
     (run / "unlabeled.safetensors").unlink()
     with pytest.raises(InputError, match=r"unlabeled\.safetensors: missing"):
-        storage.read_model(run)
+        run_folder.read_model(run)
 
 
 def test_unlabeled_support_of_before_does_not_stay(run: Path) -> None:
-    _, model = storage.read_model(run)
+    _, model = run_folder.read_model(run)
     (run / "unlabeled.safetensors").write_bytes(b"of the training before")
-    storage.write_model(run, model)
+    run_folder.write_model(run, model)
     assert not (run / "unlabeled.safetensors").exists()
 
 
 def edit(run: Path, **changes: Any) -> None:
     """Change `graphloss.json` and its checksum with it."""
     info = json.loads((run / "graphloss.json").read_text())
-    (run / "graphloss.json").write_text(json.dumps(integrity.sealed(info | changes) | changes))
+    (run / "graphloss.json").write_text(json.dumps(checksums.sealed(info | changes) | changes))
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_an_info_that_cannot_be_read_is_said(run: Path, content: bytes | None, s
     if content is not None:
         (run / "graphloss.json").write_bytes(content)
     with pytest.raises(InputError, match=said):
-        storage.read_model(run)
+        run_folder.read_model(run)
 
 
 def test_an_unfinished_run_is_said(run: Path) -> None:
     edit(run, status="running", data={"source": "a", "fingerprint": "b"})
     with pytest.raises(InputError, match="--resume"):
-        storage.read_model(run)
+        run_folder.read_model(run)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
-        storage.read_model(tmp_path / "nothing")
+        run_folder.read_model(tmp_path / "nothing")
 
 
 def test_a_folder_that_was_changed_on_purpose_is_sealed_again(run: Path, call: Call) -> None:
@@ -146,9 +146,9 @@ def test_a_folder_that_was_changed_on_purpose_is_sealed_again(run: Path, call: C
     code, said, _ = call("verify", run, "--json")
     assert code == 2 and len(json.loads(said)["faults"]) == 2 and json.loads(said)["whole"] is False
     with pytest.raises(InputError, match=r"support\.parquet: missing"):
-        storage.read_model(run)
+        run_folder.read_model(run)
     assert call("verify", run, "--seal")[0] == 0
-    assert storage.read_model(run)[1].texts is None
+    assert run_folder.read_model(run)[1].texts is None
     (run / "head.safetensors").write_bytes(b"no")
     code, _, said = call("verify", run, "--seal")
     assert code == 2 and "head.safetensors: damaged" in said and call("verify", run)[0] == 2
@@ -158,7 +158,7 @@ def test_sealing_takes_values_that_were_edited_and_none_without_sense(run: Path,
     info = json.loads((run / "graphloss.json").read_text())
     (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["x", "y", "z"]}))
     assert call("verify", run)[0] == 2 and call("verify", run, "--seal")[0] == 0
-    assert storage.read_model(run)[1].labels == ["x", "y", "z"]
+    assert run_folder.read_model(run)[1].labels == ["x", "y", "z"]
     (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["x", "y"]}))
     code, _, said = call("verify", run, "--seal")
     assert code == 2 and "head.safetensors: damaged, 3 classes" in said
@@ -167,9 +167,9 @@ def test_sealing_takes_values_that_were_edited_and_none_without_sense(run: Path,
 def test_files_follow_the_umask_whatever_wrote_them(run: Path) -> None:
     mask = os.umask(0o027)
     try:
-        _, model = storage.read_model(run)
-        storage.write_model(run, model)
-        storage.write_info(run, storage.read_info(run))
+        _, model = run_folder.read_model(run)
+        run_folder.write_model(run, model)
+        run_folder.write_info(run, run_folder.read_info(run))
     finally:
         os.umask(mask)
     modes = {path.name: path.stat().st_mode & 0o777 for path in run.rglob("*") if path.is_file()}
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_line(number: int, run: Path, call: Call, monkeypatch
     def full(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), "x")
 
-    monkeypatch.setattr(storage, "write_text", full)
+    monkeypatch.setattr(run_folder, "write_text", full)
     code, _, said = call("verify", run, "--seal")
     assert code == 2 and said.startswith("error: x: nothing more can be written") and said.count("\n") == 1
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.run import predict
 
 
@@ -40,8 +40,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(folder)
         return {}, Stub()
 
-    monkeypatch.setattr(storage, "read_info", lambda folder: {"status": "finished"})
-    monkeypatch.setattr(storage, "read_model", read_model)
+    monkeypatch.setattr(run_folder, "read_info", lambda folder: {"status": "finished"})
+    monkeypatch.setattr(run_folder, "read_model", read_model)
     return folders
 
 
@@ -86,7 +86,7 @@ def test_an_error_comes_after_the_answers_before_it(loaded: list[Path], tmp_path
 
 
 def test_reasons_stand_beside_their_answer(loaded: list[Path], tmp_path: Path) -> None:
-    (tmp_path / storage.TEXTS).touch()
+    (tmp_path / run_folder.TEXTS).touch()
     answers = list(predict.predict(tmp_path, ["u v w", "x"], predictor="mix", explain=True))
     assert [answer["evidence"][0]["text"] for answer in answers] == ["3 words", "1 words"]
     assert [answer["head_share"] for answer in answers] == [0.25, 0.25] and answers[1]["label"] == "short"

@@ -9,7 +9,7 @@ import pytest
 from settings_files import Case, all_cases
 
 from graphloss.errors import InputError
-from graphloss.training.validate import read_file
+from graphloss.training.settings_errors import read_file
 
 CASES = all_cases()
 

@@ -17,8 +17,8 @@ import torch
 import graphloss
 from graphloss import TextClassifier
 from graphloss.errors import InputError
-from graphloss.inference import facility_location
-from graphloss.inference.facility_location import directions, greedy_cover
+from graphloss.inference.graphs import facility_location
+from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.learning_curve import LearningCurve, learning_curve
 from graphloss.inference.suggestion import Labeled, Opinion, rows_to_label
 from graphloss.text.delimited import disarm

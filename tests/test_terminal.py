@@ -20,7 +20,7 @@ from test_damage import make_run
 
 from graphloss.run.audit import write_list
 from graphloss.terminal import OBEYED, one_line, printable, sentence
-from graphloss.text import formats
+from graphloss.text import file_formats
 from graphloss.text.delimited import disarm
 from graphloss.text.encoder import load
 
@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-m", "graphloss"]
 @pytest.fixture(scope="module")
 def evil_run(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose labels and training texts hold what a terminal obeys."""
-    import graphloss.inference.storage as storage
+    import graphloss.inference.run_folder as storage
 
     folder = make_run(tmp_path_factory.mktemp("evil") / "run", load(str(tiny_encoder)), 0)
     info = storage.read_info(folder)
@@ -175,7 +175,7 @@ def test_no_cell_is_a_formula_and_each_is_read_back(pairs: list[tuple[str, str]]
         write_list(file, rows, None)
         with file.open(newline="", encoding="utf-8") as stream:
             cells = [cell for row in csv.reader(stream) for cell in row]
-        found = [row for _, row in formats.rows(file, ["text", "label"])]
+        found = [row for _, row in file_formats.rows(file, ["text", "label"])]
     assert not [cell for cell in cells if cell.lstrip(" ")[:1] in tuple("=+-@\t\r＝")]
     assert found == pairs
     assert disarm("plain") == "plain" and disarm("=1+1") == "'=1+1" and disarm("'=1") == "''=1"

@@ -20,8 +20,8 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import safe_globals
 
 from graphloss.errors import InputError
-from graphloss.inference import self_training, storage
-from graphloss.inference.corpus_graph import assortativity, corpus_graph
+from graphloss.inference import run_folder, self_training
+from graphloss.inference.graphs.corpus_graph import assortativity, corpus_graph
 from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import self_train_head
@@ -31,13 +31,11 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.training import checkpoints, presets, trainer
 from graphloss.training import fit as fit_module
-from graphloss.training.blend import Blend, untied
 from graphloss.training.checkpoints import complete, last_whole, step_of
 from graphloss.training.fit import Fitted, fit
-from graphloss.training.model import GraphModel, start_model
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import LOSSES, TrainSettings
-from graphloss.training.sizes import (
+from graphloss.training.size_defaults import (
     batch_size_for,
     blend_for,
     epochs_for,
@@ -45,6 +43,8 @@ from graphloss.training.sizes import (
     graph_size_for,
     steps_of_epoch,
 )
+from graphloss.training.trainable_model import GraphModel, start_model
+from graphloss.training.weight_averaging import Blend, untied
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 
@@ -582,8 +582,8 @@ def test_the_callers_log_levels_and_bars_stay_as_they_were(
         mine = state()
         assert mine == [11, 12, 13, 14, 15, bars, not bars]
         fitted = run(tiny_encoder, parts, tmp_path / "checkpoints", epochs=1)
-        storage.write_model(tmp_path, fitted.model)
-        load(str(tmp_path / storage.ENCODER))
+        run_folder.write_model(tmp_path, fitted.model)
+        load(str(tmp_path / run_folder.ENCODER))
         assert state() == mine
     finally:
         for name, level in zip(names, before, strict=False):

@@ -36,8 +36,8 @@ from graphloss.research.tuning.storage import open_storage
 from graphloss.research.tuning.study import FailedTrialError, Study, Trial
 from graphloss.text.documents import Documents
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings
-from graphloss.training.sizes import FEW_LABELS
-from graphloss.training.validate import problems, read_file
+from graphloss.training.settings_errors import problems, read_file
+from graphloss.training.size_defaults import FEW_LABELS
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32}
 SPACE = {"learning_rate": Range(1e-4, 1e-2, log=True), "sigma": Range(0.1, 1.0, log=True)}

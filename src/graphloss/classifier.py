@@ -16,16 +16,16 @@ from sklearn.utils import Tags
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.inference import inputs, storage
-from graphloss.inference.gate import UNCHECKED
-from graphloss.inference.model import FittedModel
+from graphloss.inference import python_inputs, run_folder
+from graphloss.inference.description_gate import UNCHECKED
+from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.text.class_warnings import class_warnings
-from graphloss.text.descriptions import check_descriptions, match_classes, names_as_descriptions
-from graphloss.training.fitted import Fitted
+from graphloss.text.read_descriptions import check_descriptions, match_classes, names_as_descriptions
+from graphloss.training.fit_result import Fitted
 from graphloss.training.settings import DataSettings, TrainSettings, names
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
@@ -39,7 +39,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: labels (C,), sorted; this and the others are there after `fit`.
-        fitted_: the model with its history (`graphloss.training.fitted.Fitted`); the attributes below are parts of it.
+        fitted_: the model with its history (`graphloss.training.fit_result.Fitted`); the attributes below are
+            parts of it.
         encoder_: the fine-tuned sentence-transformers model.
         predictor_: head and graph over unit-length embeddings (`graphloss.inference.predictor.Predictor`).
         texts_: the labeled training documents in that graph, or None in a folder that was saved without them.
@@ -175,19 +176,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         settings, source = self.settings(), resolve(self.model)
         check_length(source, self.max_length)
-        texts, labels = inputs.checked(texts, labels)
+        texts, labels = python_inputs.checked(texts, labels)
         share = make(DataSettings, {"validation": self.validation}).validation
         described = check_descriptions(descriptions) if descriptions else {}
         described = {name.strip() if type(name) is str else name: lines for name, lines in described.items()}
         given = {label for label in labels if label is not None}
         match_classes(described, list(given), known_from="the training texts", add=add_classes)
-        known = inputs.sorted_labels(given | set(described) if add_classes or not given else given)
+        known = python_inputs.sorted_labels(given | set(described) if add_classes or not given else given)
         index = {label: row for row, label in enumerate(known)}
         if len(known) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
-        unlabeled = inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
+        unlabeled = python_inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
         unlabeled = [text for text in unlabeled if text.strip()]
-        label_names = inputs.label_names(known)
+        label_names = python_inputs.label_names(known)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
         train += Documents(unlabeled, [-1] * len(unlabeled))
         by_name = names_as_descriptions(label_names, train.known) if descriptions is None else {}
@@ -195,12 +196,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:
-            held_texts, held_labels = inputs.checked(*validation_data, "validation_data")
+            held_texts, held_labels = python_inputs.checked(*validation_data, "validation_data")
             if strange := sorted({str(label) for label in held_labels if label not in index}):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
-            train, held = inputs.held_out(train, share, settings.seed)
+            train, held = python_inputs.held_out(train, share, settings.seed)
         checked = check_settings(settings, train, held, label_names, described_by)
         odd = class_warnings(label_names, [label_names[index[label]] for label in labels if label is not None])
         for line in [*odd, *checked.warnings]:
@@ -310,9 +311,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{path}: holds something already; give a new folder")
         info = self.fitted_.info(self.settings(), path) | {"status": "finished"}
         path.mkdir(parents=True, exist_ok=True)
-        storage.write_metrics(path, self.history_)
-        storage.write_model(path, model)
-        storage.write_info(path, info)
+        run_folder.write_metrics(path, self.history_)
+        run_folder.write_model(path, model)
+        run_folder.write_info(path, info)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str | None = None) -> Self:
@@ -321,7 +322,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: the folder is no finished run, is damaged, or was written by a newer graphloss.
         """
-        info, model = storage.read_model(Path(folder), device=device)
+        info, model = run_folder.read_model(Path(folder), device=device)
         self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
         self._take(Fitted.of(info, model))
         return self
@@ -357,7 +358,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return self.fitted_.best_epoch
 
     def _take(self, fitted: Fitted) -> None:
-        self.fitted_, self.classes_ = fitted, inputs.label_array(fitted.model.labels)
+        self.fitted_, self.classes_ = fitted, python_inputs.label_array(fitted.model.labels)
 
     def _model(self) -> FittedModel:
         if not hasattr(self, "fitted_"):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from graphloss import __version__, distributed
-from graphloss.cli import datasets, labeling, learning, using
+from graphloss.cli import data_commands, label_commands, predict_commands, train_commands
 from graphloss.cli.options import ColumnsOnce, Command
 from graphloss.errors import InputError
 from graphloss.terminal import printable
@@ -31,19 +31,19 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.command(cls=ColumnsOnce)(learning.train)
-app.command(cls=ColumnsOnce)(learning.tune)
-app.command(cls=ColumnsOnce)(using.evaluate)
-app.command(cls=ColumnsOnce)(using.predict)
-app.command(cls=ColumnsOnce)(using.suggest)
-app.command(cls=ColumnsOnce)(using.audit)
-app.command(cls=ColumnsOnce)(labeling.label)
-app.command(cls=ColumnsOnce)(learning.bench)
-app.command(cls=Command)(using.report)
-app.command(cls=Command)(using.verify)
-data_app.command("list", cls=Command)(datasets.list_data)
-data_app.command("show", cls=ColumnsOnce)(datasets.show_data)
-data_app.command("prepare", cls=Command)(datasets.prepare_data)
+app.command(cls=ColumnsOnce)(train_commands.train)
+app.command(cls=ColumnsOnce)(train_commands.tune)
+app.command(cls=ColumnsOnce)(predict_commands.evaluate)
+app.command(cls=ColumnsOnce)(predict_commands.predict)
+app.command(cls=ColumnsOnce)(predict_commands.suggest)
+app.command(cls=ColumnsOnce)(predict_commands.audit)
+app.command(cls=ColumnsOnce)(label_commands.label)
+app.command(cls=ColumnsOnce)(train_commands.bench)
+app.command(cls=Command)(predict_commands.report)
+app.command(cls=Command)(predict_commands.verify)
+data_app.command("list", cls=Command)(data_commands.list_data)
+data_app.command("show", cls=ColumnsOnce)(data_commands.show_data)
+data_app.command("prepare", cls=Command)(data_commands.prepare_data)
 
 
 def _version(wanted: bool) -> None:

@@ -14,11 +14,11 @@ import typer
 from typer.core import TyperCommand
 
 from graphloss.errors import InputError
-from graphloss.inference.predictors import PREDICTORS
+from graphloss.inference.predictor_names import PREDICTORS
 from graphloss.system import existing_run, typed
 from graphloss.terminal import OBEYED, TABLE_WIDTH
 from graphloss.training.settings import DataSettings, TrainSettings
-from graphloss.training.validate import read_file
+from graphloss.training.settings_errors import read_file
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from graphloss.inference.gate import Gate
+from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
 from graphloss.terminal import TABLE_WIDTH, one_line, printable, sentence
 from graphloss.text.columns import Columns
-from graphloss.text.description import Description
-from graphloss.text.sources import Entry
+from graphloss.text.corpus_summary import Description
+from graphloss.text.data_sources import Entry
 from graphloss.training.progress import format_cell
 
 CLASSES_SHOWN = 100

@@ -22,7 +22,7 @@ from torch import Tensor
 from graphloss.inference.arrays import as_classes, as_matrix, unit_rows
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import one_hot
-from graphloss.text.selection import deal
+from graphloss.text.stratified_selection import deal
 
 if TYPE_CHECKING:
     from graphloss.inference.arrays import Array

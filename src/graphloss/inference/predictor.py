@@ -26,8 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphloss.inference.corpus_graph import SIGMA
-from graphloss.inference.predictors import PREDICTORS
+from graphloss.inference.graphs.corpus_graph import SIGMA
+from graphloss.inference.predictor_names import PREDICTORS
 
 ROWS = 1024  # new documents at once: 1,024 by 100,000 similarities are 0.4 GB
 NEIGHBORS = 10  # of knn, and of the mix with unlabeled documents

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from graphloss.errors import InputError
-from graphloss.inference import inputs
-from graphloss.inference.descriptions import informed_probe
-from graphloss.inference.facility_location import directions, greedy_cover, nearest_labeled
-from graphloss.text.descriptions import check_descriptions
+from graphloss.inference import python_inputs
+from graphloss.inference.description_prior import informed_probe
+from graphloss.inference.graphs.facility_location import directions, greedy_cover, nearest_labeled
+from graphloss.text.read_descriptions import check_descriptions
 
 BORDER = 2 / 3
 """A text is near the border of two classes where the second has this part of the first one's probability."""
@@ -149,7 +149,7 @@ def informed_opinion(z: Tensor, labels: Sequence[Any], lines: Labeled, beside: L
         beside: further labeled texts.
     """
     known = [*labels, *(() if beside is None else beside.labels)]
-    classes = inputs.sorted_labels({label for label in (*known, *lines.labels) if label is not None})
+    classes = python_inputs.sorted_labels({label for label in (*known, *lines.labels) if label is not None})
     if len(classes) < 2:
         return None
     index = {name: place for place, name in enumerate(classes)} | {None: -1}
@@ -164,10 +164,10 @@ def check_pile(texts: Sequence[str], labels: Sequence[Any] | None, count: int) -
     Raises:
         InputError: they do not fit together, or fewer than `count` texts are unlabeled.
     """
-    texts = inputs.texts_only(texts)
+    texts = python_inputs.texts_only(texts)
     if not texts:
         raise InputError("expected a pile of texts, got none")
-    texts, labels = inputs.checked(texts, [None] * len(texts) if labels is None else labels)
+    texts, labels = python_inputs.checked(texts, [None] * len(texts) if labels is None else labels)
     check_count(count, labels.count(None))
     return texts, labels
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphloss.inference.gate import Gate
+from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
 from graphloss.training.settings import LOSSES, TrainSettings
 
@@ -160,7 +160,7 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     if share:
         lines.append(graph)
     if near:
-        from graphloss.inference.corpus_graph import SIGMA
+        from graphloss.inference.graphs.corpus_graph import SIGMA
 
         lines.append(
             "The neighbors are the ten nearest documents, of `support.safetensors` with their labels and of\n"

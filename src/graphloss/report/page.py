@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.inference.gate import Gate
+from graphloss.inference import run_folder
+from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
@@ -24,24 +24,22 @@ from graphloss.system import write_text
 MISTAKES, SUSPECTS = 25, 100
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run: Path) -> Path:
     """Write `report.html` of a run, whole or not at all, and return its path.
 
     Raises:
         InputError: the run has no scores yet, or one of its files is missing or damaged; the message names it.
     """
-    info = storage.read_info(run_folder)
+    info = run_folder.read_info(run)
     if "metrics" not in info:
-        raise InputError(
-            f"{run_folder}: no scores to report yet; finish it with `graphloss train --resume --out {run_folder}`"
-        )
+        raise InputError(f"{run}: no scores to report yet; finish it with `graphloss train --resume --out {run}`")
     page = render(
         info,
-        _read_lines(run_folder / storage.METRICS),
-        read_documents(run_folder / storage.PREDICTIONS),
-        _read_lines(run_folder / storage.AUDIT),
+        _read_lines(run / run_folder.METRICS),
+        read_documents(run / run_folder.PREDICTIONS),
+        _read_lines(run / run_folder.AUDIT),
     )
-    path = run_folder / storage.REPORT
+    path = run / run_folder.REPORT
     write_text(path, page)
     return path
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.system import whole
 from graphloss.text.documents import Documents
 
@@ -52,7 +52,7 @@ def write_predictions(
             values = np.full(len(split), np.nan, np.float32)
             values[shown] = flat[:, axis]
             columns[column] = values
-    with whole(folder / storage.PREDICTIONS) as hidden:
+    with whole(folder / run_folder.PREDICTIONS) as hidden:
         pq.write_table(pa.table(columns), hidden)
 
 

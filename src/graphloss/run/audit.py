@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.report.page import write_report
 from graphloss.run.evaluate import reading, reread
 from graphloss.text.columns import AUDITED, CORRECTED, Reading
 from graphloss.text.corpus import load_split
+from graphloss.text.data_sources import find_again
 from graphloss.text.documents import Documents
-from graphloss.text.sources import find_again
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def audit(
             check_writable(path, option=option)
     if apply is not None and apply.exists():
         raise InputError(f"--apply {apply}: is there already; give the name of a new file, which gets a copy")
-    info = storage.read_info(folder)
+    info = run_folder.read_info(folder)
     recorded = info.get("data", {})
     how = reading(recorded, no_header=no_header, named=text is not None)
     text, label = text or recorded.get("text"), label or recorded.get("label")
@@ -68,11 +68,11 @@ def audit(
         screen.say(f"{source}: {documents.columns}")
         if len(set(documents.labels)) < 2:
             raise InputError(f"{source}: all labels are the same, so that there is nothing to confuse them with")
-    elif info["status"] != "finished" or storage.TEXTS in info["files"]:
+    elif info["status"] != "finished" or run_folder.TEXTS in info["files"]:
         documents = None
     else:
         documents = _training_documents(folder, info)
-    _, model = storage.read_model(folder)
+    _, model = run_folder.read_model(folder)
     if documents is None:
         rows = model.audit(progress=screen.draws)
     else:
@@ -88,8 +88,8 @@ def audit(
         screen.say(f"none of {judged:,} labels is contradicted")
     if source is None and not info.get("data", {}).get("no_texts"):
         try:
-            storage.write_audit(folder, rows)
-            if (folder / storage.PREDICTIONS).exists():  # a saved classifier has no report
+            run_folder.write_audit(folder, rows)
+            if (folder / run_folder.PREDICTIONS).exists():  # a saved classifier has no report
                 screen.say(f"{write_report(folder)}: the report, now with this list")
         except OSError as error:  # the run is somebody else's, on a disk that is read: the answer is not lost for that
             screen.warn(f"{folder}: cannot be written ({error.strerror}), so that the run does not keep this list")
@@ -145,7 +145,7 @@ def _write_corrected(path: Path, rows: list[dict[str, Any]], table: Table) -> No
 def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:
     """The labeled training documents from the data of a run that does not keep them."""
     recorded = info.get("data", {})
-    missing = f"{folder}: keeps no training texts ({storage.TEXTS})"
+    missing = f"{folder}: keeps no training texts ({run_folder.TEXTS})"
     other = f"name labeled documents: `graphloss audit {folder} --data DATA`"
     if "source" not in recorded:
         raise InputError(f"{missing}, and does not say what data it was trained on; {other}")

@@ -9,16 +9,16 @@ import numpy as np
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.run.start import FILES
+from graphloss.inference import run_folder
+from graphloss.run.claim_folder import FILES
 from graphloss.system import typed
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
+from graphloss.text.data_sources import find_again, is_lost, place_of
 from graphloss.text.documents import Documents
-from graphloss.text.sources import find_again, is_lost, place_of
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
-from graphloss.training.validate import check_predictor, make
+from graphloss.training.settings_errors import check_predictor, make
 
 
 def evaluate(
@@ -51,8 +51,8 @@ def evaluate(
         return _scored(folder, source, split=split, text=text, label=label, no_header=no_header, screen=screen)
 
     source, documents = distributed.on_first(checked)
-    label_names = [_name(label) for label in storage.read_info(folder)["labels"]]
-    _, model = distributed.on_all(lambda: storage.read_model(folder))
+    label_names = [_name(label) for label in run_folder.read_info(folder)["labels"]]
+    _, model = distributed.on_all(lambda: run_folder.read_model(folder))
     embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
     truth = np.array(documents.with_classes(label_names).labels)
     scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)
@@ -70,7 +70,7 @@ def _scored(
     screen: Screen,
 ) -> tuple[str, Documents]:
     """The name and the documents of what a run is to be scored on."""
-    info = storage.read_info(folder)
+    info = run_folder.read_info(folder)
     recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
     own, source = _own(folder, info, source)
     if source is None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.run import label_server
-from graphloss.run.guesses import Guesses, Suspects
-from graphloss.run.journal import Journal
-from graphloss.run.labeling import Desk, Session
+from graphloss.run.label_guesses import Guesses, Suspects
+from graphloss.run.label_journal import Journal
+from graphloss.run.label_session import Desk, Session
 from graphloss.system import locked
 from graphloss.text.columns import SUGGESTED, Columns
-from graphloss.text.descriptions import read_descriptions
+from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def _suspects(
     run: Path, pile: str | None, text: str | None, label: str | None, screen: Screen
 ) -> tuple[Table, dict[int, dict[str, Any]]]:
     """The labeled texts of a file or of a run, and what an audit says of rows that it suspects, the surest first."""
-    info = storage.finished_info(run)
+    info = run_folder.finished_info(run)
     table = read_whole(pile, text=text, label=label, like=info.get("data")) if pile is not None else None
-    _, model = storage.read_model(run)
+    _, model = run_folder.read_model(run)
     if table is None:
         pairs = list(zip(model.known_texts(), map(str, model.support_labels()), strict=True))[model.descriptions :]
         texts, names = [text for text, _ in pairs], [name for _, name in pairs]

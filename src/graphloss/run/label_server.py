@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from graphloss.run.labeling import Desk
+    from graphloss.run.label_session import Desk
 
 HOST = "127.0.0.1"
 LARGEST = 10_000

@@ -13,7 +13,7 @@ from graphloss import distributed
 from graphloss.terminal import printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
-from graphloss.training.sizes import format_graphs
+from graphloss.training.size_defaults import format_graphs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.text.texts import read_texts
-from graphloss.training.validate import check_predictor
+from graphloss.inference import run_folder
+from graphloss.text.read_texts import read_texts
+from graphloss.training.settings_errors import check_predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from graphloss.inference.model import FittedModel
+    from graphloss.inference.fitted_model import FittedModel
     from graphloss.training.progress import Screen
 
 PREDICT_AT_ONCE = 1024
@@ -61,7 +61,7 @@ def predict(
     distributed.on_first(
         lambda: _begin(folder, source, waiting, text, screen, no_header=no_header, predictor=predictor, explain=explain)
     )
-    _, model = distributed.on_all(lambda: storage.read_model(folder))
+    _, model = distributed.on_all(lambda: run_folder.read_model(folder))
     while batch := distributed.on_first(lambda: _arrived(waiting)):
         z = model.encode([text for _, text in batch], shared=True)
         if distributed.first():
@@ -104,10 +104,10 @@ def _begin(
     explain: bool,
 ) -> None:
     """Check everything, and let texts come into the queue."""
-    recorded = storage.read_info(folder).get("data", {})
+    recorded = run_folder.read_info(folder).get("data", {})
     check_predictor(predictor)
-    if explain and not (folder / storage.TEXTS).exists():
-        raise InputError(f"{folder}: keeps no training texts ({storage.TEXTS}) to explain by; train anew")
+    if explain and not (folder / run_folder.TEXTS).exists():
+        raise InputError(f"{folder}: keeps no training texts ({run_folder.TEXTS}) to explain by; train anew")
     texts = read_texts(
         source,
         text=text or recorded.get("text"),

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.text.columns import SUGGESTED
-from graphloss.text.descriptions import read_descriptions
-from graphloss.text.sources import find_again
+from graphloss.text.data_sources import find_again
+from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def suggest(
     lines = read_descriptions(describe) if describe is not None else None
     if run is not None and model is not None:
         raise InputError("--model: a run has its own encoder; leave --model out, or leave the run out")
-    info = storage.finished_info(run) if run is not None else {}
+    info = run_folder.finished_info(run) if run is not None else {}
     table = read_whole(pile, text=text, label=label, like=info.get("data"))
     where = f"{pile} ({table.taken})"
     screen.say(where)
@@ -74,7 +74,7 @@ def suggest(
     else:
         from graphloss.inference.learning_curve import LearningCurve
 
-        _, fitted = storage.read_model(run)
+        _, fitted = run_folder.read_model(run)
         found = fitted.suggest(texts, count, labels, descriptions=lines, progress=screen.draws)
         if curve := info.get("learning_curve"):
             screen.say(f"forecast for this run: {LearningCurve(**curve).sentence(len(found))}")

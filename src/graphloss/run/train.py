@@ -12,17 +12,17 @@ import numpy as np
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.inference import storage
-from graphloss.run import start
+from graphloss.inference import run_folder
+from graphloss.run import claim_folder
 from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.documents import Documents
 from graphloss.training.settings import DataSettings, TrainSettings, names
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 if TYPE_CHECKING:
-    from graphloss.inference.model import FittedModel
-    from graphloss.training.fitted import Fitted
+    from graphloss.inference.fitted_model import FittedModel
+    from graphloss.training.fit_result import Fitted
     from graphloss.training.preflight import CheckedSettings, Preflight
     from graphloss.training.progress import Screen
 
@@ -67,10 +67,10 @@ def train(
     from graphloss.training.preflight import preflight
 
     work = distributed.on_first(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
-    if resume and out is not None and (out / storage.INFO).is_file():
-        info = storage.read_info(out)
+    if resume and out is not None and (out / run_folder.INFO).is_file():
+        info = run_folder.read_info(out)
         if info["status"] == "finished":
-            shutil.rmtree(out / storage.CHECKPOINTS, ignore_errors=True)
+            shutil.rmtree(out / run_folder.CHECKPOINTS, ignore_errors=True)
             screen.say(f"{out} has finished already; nothing is left to do")
             return info | {"run": str(out)}
 
@@ -78,10 +78,12 @@ def train(
     encoder = distributed.on_all(lambda: load(work.encoder, max_length=settings.max_length))
     checked = preflight(work.checked, encoder)  # before the folder is claimed
     folder, begun = distributed.on_first(
-        lambda: start.begin(out, work.source, work.corpus, work.data, settings, encoder=work.encoder, resume=resume)
+        lambda: claim_folder.begin(
+            out, work.source, work.corpus, work.data, settings, encoder=work.encoder, resume=resume
+        )
     )
     with contextlib.ExitStack() as work_in_it:
-        distributed.on_first(lambda: work_in_it.enter_context(start.alone(folder)))
+        distributed.on_first(lambda: work_in_it.enter_context(claim_folder.alone(folder)))
         if distributed.first():
             show_plan(work.corpus, checked, folder, encoder, screen.console)
         fitted = _fit(checked, encoder, folder, screen)
@@ -98,14 +100,14 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     if resume:
         if out is None:
             raise InputError("--resume needs to know which run: give --out RUN")
-        if (out / storage.INFO).is_file() or source is None:
-            source, data, settings = start.resumed(out, source, given)
+        if (out / run_folder.INFO).is_file() or source is None:
+            source, data, settings = claim_folder.resumed(out, source, given)
     if source is None:
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
     encoder_source = resolve(settings.model)
     check_length(encoder_source, settings.max_length)
     if out is not None:
-        start.check_free(out, resume=resume)
+        claim_folder.check_free(out, resume=resume)
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
@@ -128,17 +130,19 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
-    from graphloss.inference.gate import UNCHECKED
+    from graphloss.inference.description_gate import UNCHECKED
     from graphloss.training import checkpoints
     from graphloss.training.fit import fit
 
-    for path in checkpoints.damaged(folder / storage.CHECKPOINTS):
+    for path in checkpoints.damaged(folder / run_folder.CHECKPOINTS):
         screen.warn(f"{path}: damaged, so that training goes on from before it")
     fitted = fit(
         encoder,
         checked,
-        folder=folder / storage.CHECKPOINTS,
-        callbacks=[screen.watch(lambda history: storage.write_metrics(folder, history))] if distributed.first() else [],
+        folder=folder / run_folder.CHECKPOINTS,
+        callbacks=[screen.watch(lambda history: run_folder.write_metrics(folder, history))]
+        if distributed.first()
+        else [],
         progress=screen.shows(len(checked.documents)),
     )
     if fitted.descriptions and fitted.descriptions.unchecked:
@@ -184,7 +188,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     """Score the model beside the probe of the untouched encoder, and write all of it."""
     import torch
 
-    from graphloss.inference.descriptions import cross_fitted
+    from graphloss.inference.description_prior import cross_fitted
     from graphloss.inference.learning_curve import learning_curve
     from graphloss.inference.linear_probe import linear_probe
     from graphloss.inference.metrics import intervals
@@ -241,14 +245,14 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
             "described": info["described"] and info["described"] | {"texts": {}},
         }
     screen.stage("Writing the model and the report")
-    storage.write_metrics(folder, fitted.history)
-    storage.write_model(folder, model)
+    run_folder.write_metrics(folder, fitted.history)
+    run_folder.write_model(folder, model)
     write_predictions(folder, judged, corpus.label_names, probabilities, tuned.numpy(), before.numpy())
-    write_text(folder / storage.CARD, model_card(info))
-    storage.write_info(
+    write_text(folder / run_folder.CARD, model_card(info))
+    run_folder.write_info(
         folder, info | {"status": "running"}
     )  # the report reads the figures; the run is finished when it stands
     write_report(folder)
-    storage.write_info(folder, info)
-    shutil.rmtree(folder / storage.CHECKPOINTS, ignore_errors=True)
+    run_folder.write_info(folder, info)
+    shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
     return told | {"run": str(folder)}

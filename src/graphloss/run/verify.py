@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.training.settings import TrainSettings
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 
 def verify(folder: Path, *, seal: bool = False) -> list[str]:
@@ -21,12 +21,12 @@ def verify(folder: Path, *, seal: bool = False) -> list[str]:
         InputError: there is no finished run, or it cannot be sealed, for it could not be used.
     """
     if seal:
-        storage.seal(folder)
+        run_folder.seal(folder)
     try:
-        info = storage.checked_info(folder) if seal else storage.finished_info(folder)
-        wrong = storage.faults(folder, info)
+        info = run_folder.checked_info(folder) if seal else run_folder.finished_info(folder)
+        wrong = run_folder.faults(folder, info)
         if not wrong:
-            storage.read_predictor(folder, info)
+            run_folder.read_predictor(folder, info)
         make(TrainSettings, info["settings"])
     except InputError as error:
         if seal:

@@ -138,7 +138,7 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
     Args:
         cell: what was stored.
         where: file and line, for the message.
-        names: names behind integers, as in `datasets.ClassLabel`; there, -1 means no label.
+        names: names behind integers, as in `data_commands.ClassLabel`; there, -1 means no label.
         delimited: the cell comes from a CSV or TSV file.
 
     Raises:

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from graphloss.errors import InputError
 from graphloss.system import typed
-from graphloss.text import builtin
+from graphloss.text import builtin_corpus
 from graphloss.text.class_warnings import class_warnings
 from graphloss.text.columns import Columns, Reading
-from graphloss.text.descriptions import match_classes, names_as_descriptions, read_descriptions
+from graphloss.text.data_sources import SPLITS, goes_by_name
 from graphloss.text.documents import Documents
-from graphloss.text.formats import check_file, check_room, column_names
-from graphloss.text.selection import few_shots, hold_out
-from graphloss.text.sources import SPLITS, goes_by_name
-from graphloss.text.splits import labeled_only, read_splits
-from graphloss.text.texts import read_texts
+from graphloss.text.file_formats import check_file, check_room, column_names
+from graphloss.text.read_descriptions import match_classes, names_as_descriptions, read_descriptions
+from graphloss.text.read_splits import labeled_only, read_splits
+from graphloss.text.read_texts import read_texts
+from graphloss.text.stratified_selection import few_shots, hold_out
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def load_corpus(
     descriptions = described
     if describe is None:
         own = source == "builtin"
-        descriptions = builtin.descriptions() if own else names_as_descriptions(label_names, train.known)
+        descriptions = builtin_corpus.descriptions() if own else names_as_descriptions(label_names, train.known)
     fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 

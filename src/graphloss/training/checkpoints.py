@@ -10,7 +10,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from graphloss import distributed
-from graphloss.inference.integrity import digests
+from graphloss.inference.checksums import digests
 
 STATE, WEIGHTS, STOPPING = "trainer_state.json", "model.safetensors", "EarlyStoppingCallback"
 SEAL = "checksums.json"

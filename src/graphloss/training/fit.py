@@ -21,22 +21,22 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
-from graphloss.inference.descriptions import class_weights, gate, informed_probe
-from graphloss.inference.gate import Gate
+from graphloss.inference.description_gate import Gate
+from graphloss.inference.description_prior import class_weights, gate, informed_probe
+from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.linear_probe import Probe
-from graphloss.inference.model import FittedModel
 from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, quiet_libraries
 from graphloss.training import checkpoints
-from graphloss.training.blend import Blend
-from graphloss.training.fitted import Fitted
+from graphloss.training.fit_result import Fitted
 from graphloss.training.frozen_layers import frozen
-from graphloss.training.model import predictor_of, start_model
 from graphloss.training.preflight import Preflight
 from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import Sizes
+from graphloss.training.size_defaults import Sizes
+from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
+from graphloss.training.weight_averaging import Blend
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -13,14 +13,14 @@ import torch
 
 from graphloss import distributed, system
 from graphloss.errors import InputError
-from graphloss.inference import nearest_neighbors
-from graphloss.inference.corpus_graph import K
+from graphloss.inference.graphs import nearest_neighbors
+from graphloss.inference.graphs.corpus_graph import K
 from graphloss.system import format_free, gib
 from graphloss.text.encoder import embed, encode, tokenize
 from graphloss.training.build_loss import check_memory
 from graphloss.training.frozen_layers import MOST_BYTES, frozen
 from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import batch_size_for, graph_size_for
+from graphloss.training.size_defaults import batch_size_for, graph_size_for
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -13,7 +13,7 @@ from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.text.documents import Documents
 from graphloss.training.settings import TrainSettings
-from graphloss.training.sizes import Sizes
+from graphloss.training.size_defaults import Sizes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,8 +65,8 @@ def check_settings(
         documents: the training documents.
         validation: documents to choose the best epoch by; may be empty.
         label_names: names of the C classes.
-        descriptions: lines about classes; `inference.descriptions` sets their weight, and the informative ones become
-            labeled documents of the training and of the predictor's graph.
+        descriptions: lines about classes; `inference.description_prior` sets their weight, and the informative ones
+            become labeled documents of the training and of the predictor's graph.
 
     Raises:
         InputError: there are more processes than a graph has documents.

@@ -45,7 +45,7 @@ class Screen:
 
     def shows(self, texts: int) -> bool:
         """Whether encoding this many texts shows a bar."""
-        from graphloss.inference.model import SLOW
+        from graphloss.inference.fitted_model import SLOW
 
         return self.draws and texts > SLOW
 

@@ -1,7 +1,7 @@
 """The settings: two dataclasses that the command line, a settings file and `TextClassifier` share.
 
 Each fact about a setting (name, type, default, help, choices, bounds) is here only: the command's options and help are
-generated from these fields, and all values are checked against them (`validate`).
+generated from these fields, and all values are checked against them (`settings_errors`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.inference.predictors import PREDICTORS
+from graphloss.inference.predictor_names import PREDICTORS
 from graphloss.losses.sigma import LEAST_SIGMA, SIGMAS
 
 LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -28,11 +28,11 @@ from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
 from graphloss.training.batches import Collator, Rows
-from graphloss.training.blend import Blend, untied
-from graphloss.training.model import GraphModel
 from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
-from graphloss.training.sizes import FEW_LABELS
+from graphloss.training.size_defaults import FEW_LABELS
+from graphloss.training.trainable_model import GraphModel
+from graphloss.training.weight_averaging import Blend, untied
 
 WARMUP = 0.1
 """Share of warm-up steps of `schedule="linear"`."""

@@ -25,8 +25,8 @@ import numpy as np
 
 from graphloss.report.predictions import flat_map
 from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve, writing_clock
-from graphloss.research.bench.draws import scored_split
 from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
+from graphloss.research.bench.label_draws import scored_split
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
 from graphloss.text.corpus import Corpus
@@ -67,7 +67,7 @@ def run_cell(task: Task, requested: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         task: what to run.
-        requested: the settings that the result depends on, stored in it (`storage.requested_settings`).
+        requested: the settings that the result depends on, stored in it (`run_folder.requested_settings`).
     """
     import torch
 

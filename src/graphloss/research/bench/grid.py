@@ -16,10 +16,10 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
-from graphloss.text.sources import place_of
+from graphloss.text.data_sources import place_of
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
-from graphloss.training.validate import make, unknown
+from graphloss.training.settings_errors import make, unknown
 
 BASELINE, UNTOUCHED, NO_MODE = "ce", "untouched", "none"
 MODES = ("combined", "standalone")

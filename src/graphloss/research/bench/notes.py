@@ -10,7 +10,7 @@ from graphloss.research.bench import tables
 from graphloss.research.bench.cell import NEIGHBORS
 from graphloss.research.bench.grid import BASELINE, NO_MODE, RESERVED, UNTOUCHED, owners
 from graphloss.training.settings import LOSSES
-from graphloss.training.sizes import format_graphs
+from graphloss.training.size_defaults import format_graphs
 
 Cell = Mapping[str, Any]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from graphloss.errors import InputError
 from graphloss.research.bench import storage, tuned_settings
 from graphloss.research.bench.cell import Task, run_cell
-from graphloss.research.bench.draws import Draw, corpus_of, read_draws, scored_split
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
+from graphloss.research.bench.label_draws import Draw, corpus_of, read_draws, scored_split
 from graphloss.research.bench.notes import format_settings
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.tables import arm_name, group_name
@@ -204,7 +204,7 @@ class _Work:
         """Optimizer steps of a cell, computed from its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
-        from graphloss.training.sizes import Sizes
+        from graphloss.training.size_defaults import Sizes
 
         sizes = Sizes.of(self.drawn[cell.source, cell.shots].train.known, self.grid.settings_of(cell))
         return sizes.epochs * sizes.steps
@@ -213,7 +213,7 @@ class _Work:
 def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping[Draw, Preflight]) -> None:
     """Print what will be done and the estimated time."""
     from graphloss.run.plan import estimate_minutes
-    from graphloss.training.sizes import format_graphs
+    from graphloss.training.size_defaults import format_graphs
 
     screen, total = work.screen, sum(1 for _ in requested.cells())
     minutes: dict[Draw, float] = {}

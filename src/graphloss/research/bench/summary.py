@@ -49,7 +49,7 @@ def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows, ready for JSON, in the order of the cells; cross-entropy first, the overall rows last.
 
     Args:
-        cells: results from `storage.read_cells`.
+        cells: results from `run_folder.read_cells`.
 
     Returns:
         Dictionaries with data, shots, loss, mode, seeds; `scores`: name -> mean, low, high, seeds; `against_ce`: name

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.research.bench.draws import corpus_of
 from graphloss.research.bench.grid import STUDY_SEED, UNTOUCHED, Cell, Grid
+from graphloss.research.bench.label_draws import corpus_of
 from graphloss.research.bench.storage import FORMAT, STUDIES, requested_settings, write_json
 
 

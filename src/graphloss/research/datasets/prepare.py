@@ -20,8 +20,8 @@ from graphloss.research.datasets.fetch import Fetched, OnBytes, fetch
 from graphloss.research.datasets.parsers import Document
 from graphloss.research.datasets.registry import DATASETS, PublicDataset, fingerprint
 from graphloss.text.columns import did_you_mean
-from graphloss.text.selection import by_class
-from graphloss.text.sources import SPLITS, folder_files, named, roots
+from graphloss.text.data_sources import SPLITS, folder_files, named, roots
+from graphloss.text.stratified_selection import by_class
 
 RECORD = "prepared.json"
 SEED = 0  # of the validation documents; part of the definition of a data set

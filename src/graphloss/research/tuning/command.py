@@ -23,7 +23,7 @@ from graphloss.research.tuning.space import remaining, space_for
 from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.training.settings import DataSettings, TrainSettings, names
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 if TYPE_CHECKING:
     from graphloss.research.tuning.search import Tuned

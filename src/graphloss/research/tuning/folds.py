@@ -8,8 +8,8 @@ import numpy as np
 
 from graphloss.errors import InputError
 from graphloss.text.documents import Documents
-from graphloss.text.selection import deal
-from graphloss.training.sizes import FEW_LABELS
+from graphloss.text.stratified_selection import deal
+from graphloss.training.size_defaults import FEW_LABELS
 
 LOG_LOSS, MACRO_F1 = "log_loss", "macro_f1"
 METRIC_NAMES = {LOG_LOSS: "log-loss", MACRO_F1: "macro-F1"}
@@ -63,8 +63,8 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
 def objective_for(labeled: int) -> str:
     """The metric to compare settings by, for a total number of labels.
 
-    Up to `sizes.FEW_LABELS` it is "log_loss", the mean negative log-likelihood of the true class: macro-F1 of a few
-    dozen documents moves in steps of several percent, mostly noise. Beyond it is "macro_f1".
+    Up to `size_defaults.FEW_LABELS` it is "log_loss", the mean negative log-likelihood of the true class: macro-F1 of a
+    few dozen documents moves in steps of several percent, mostly noise. Beyond it is "macro_f1".
     """
     return LOG_LOSS if labeled <= FEW_LABELS else MACRO_F1
 

@@ -21,7 +21,7 @@ from graphloss.research.tuning.space import Space, start_of
 from graphloss.research.tuning.study import FailedTrialError, Row, Study, Trial
 from graphloss.text.documents import Documents
 from graphloss.training.settings import TrainSettings
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 FOLD_STEPS = 1_000
 """In the study, the evaluations of fold f are the steps from f times this on."""
@@ -100,7 +100,7 @@ def tune(
         trials: number of complete and pruned trials of the study, over all processes.
         descriptions: lines about classes, in every training.
         timeout: seconds after which this process begins no further trial; it runs at least one.
-        storage: the result of `storage.open_storage`; None keeps the study in memory.
+        storage: the result of `run_folder.open_storage`; None keeps the study in memory.
         study_name: name of the study in the storage.
         watcher: callbacks.
 

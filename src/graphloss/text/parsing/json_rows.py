@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.text.parsing.encodings import file_lines
+from graphloss.text.parsing.character_encodings import file_lines
 
 EXPECTED = 'Expected one object a line, or one list of objects, like {"text": "…", "label": "…"}'
 

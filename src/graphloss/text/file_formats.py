@@ -14,7 +14,7 @@ from graphloss import system
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
-from graphloss.text.parsing.encodings import file_lines, foreign
+from graphloss.text.parsing.character_encodings import file_lines, foreign
 from graphloss.text.parsing.json_rows import objects
 from graphloss.text.parsing.text_lines import cells as line_cells
 from graphloss.text.parsing.text_lines import columns_of, shape_of

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from graphloss.inference.gate import Gate
-from graphloss.inference.inputs import kept_labels
-from graphloss.inference.model import FittedModel
+from graphloss.inference.description_gate import Gate
+from graphloss.inference.fitted_model import FittedModel
+from graphloss.inference.python_inputs import kept_labels
 from graphloss.inference.self_training import SelfTrainingSummary
-from graphloss.text.sources import name_to_keep
+from graphloss.text.data_sources import name_to_keep
 from graphloss.training.settings import TrainSettings
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.inference.predictors import PREDICTORS
+from graphloss.inference.predictor_names import PREDICTORS
 
 FORMAT = 4
 REPAIR = "copy the run folder again or train anew; if it was changed on purpose, `graphloss verify RUN --seal`"

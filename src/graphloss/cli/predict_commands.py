@@ -13,7 +13,7 @@ from graphloss.cli.options import AsJson, Label, NoHeader, Predictor, Quiet, Run
 from graphloss.errors import InputError
 from graphloss.system import existing_run, typed
 from graphloss.terminal import one_line, printable, sentence
-from graphloss.text.formats import SUFFIXES
+from graphloss.text.file_formats import SUFFIXES
 
 
 def evaluate(
@@ -217,7 +217,7 @@ def suggest(
 
 def report(run: Run) -> None:
     """Write the report of a run anew: one HTML file that needs nothing else."""
-    from graphloss.inference.storage import checked_info
+    from graphloss.inference.run_folder import checked_info
     from graphloss.report.page import write_report
 
     checked_info(run)

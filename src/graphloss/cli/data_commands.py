@@ -13,7 +13,7 @@ from graphloss.errors import InputError
 def list_data(*, as_json: AsJson = False) -> None:
     """List the data sets that are known by name, and whether they are here."""
     from graphloss.cli.tables import corpora_table
-    from graphloss.text.sources import list_corpora
+    from graphloss.text.data_sources import list_corpora
 
     rows = list_corpora()
     if as_json:
@@ -37,7 +37,7 @@ def show_data(
 
     from graphloss.cli.tables import corpus_table
     from graphloss.text.corpus import load_corpus
-    from graphloss.text.description import describe
+    from graphloss.text.corpus_summary import describe
     from graphloss.training.progress import Screen
 
     corpus = load_corpus(source, text=text, label=label, no_header=no_header, keep_na=keep_na)

@@ -10,12 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 from graphloss.errors import InputError
-from graphloss.inference import inputs
+from graphloss.inference import python_inputs
 from graphloss.inference.label_errors import steps, suspicion
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.suggestion import Labeled, Opinion, check_pile, informed_opinion, rows_to_label
-from graphloss.text.descriptions import check_descriptions
 from graphloss.text.encoder import encode
+from graphloss.text.read_descriptions import check_descriptions
 
 SLOW = 256
 """Texts: encoding more of them may take over two seconds, so that a bar is drawn."""
@@ -52,7 +52,7 @@ class FittedModel:
             progress: draw a bar where it takes a while.
             shared: all processes of a launcher call this together and share the texts.
         """
-        texts = inputs.texts_only(texts)
+        texts = python_inputs.texts_only(texts)
         return encode(
             self.encoder, texts, batch_size=batch_size, progress=progress and len(texts) > SLOW, shared=shared
         )
@@ -85,7 +85,7 @@ class FittedModel:
             raise InputError(f"expected at least 1 document to explain an answer by, got {k}")
         texts, chosen = self.known_texts(), self._by(predictor)
         found = chosen.evidence(embeddings, k)
-        listed = inputs.evidence(
+        listed = python_inputs.evidence(
             texts, self.support_labels(), found.documents, found.shares, descriptions=self.descriptions
         )
         return listed, [round(share, 6) for share in found.head.tolist()]
@@ -122,9 +122,9 @@ class FittedModel:
             k0 = self.descriptions  # a description is no document whose label could be wrong
             texts, labels, z = self.known_texts()[k0:], self.support_labels()[k0:], self.predictor.support[k0:]
         else:
-            texts, labels = inputs.labeled_pairs(texts, labels)
+            texts, labels = python_inputs.labeled_pairs(texts, labels)
             z = self.encode(texts, progress=progress)
-        known = inputs.sorted_labels(set(labels))
+        known = python_inputs.sorted_labels(set(labels))
         index = {label: row for row, label in enumerate(known)}
         y = torch.tensor([index[label] for label in labels], dtype=torch.long)
         bar = tqdm(desc="judging labels", total=steps(len(y)), disable=not progress, leave=False)
@@ -132,7 +132,7 @@ class FittedModel:
             found = suspicion(
                 z, y, len(known), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
             )
-        evidence = inputs.evidence(texts, labels, found.documents, found.shares)
+        evidence = python_inputs.evidence(texts, labels, found.documents, found.shares)
         return [
             {
                 "text": texts[place],

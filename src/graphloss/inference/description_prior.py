@@ -35,11 +35,11 @@ from scipy.special import betaln
 from scipy.stats import beta
 from torch import Tensor
 
-from graphloss.inference.gate import FEW_CLASSES, Gate
+from graphloss.inference.description_gate import FEW_CLASSES, Gate
 from graphloss.inference.linear_probe import FOLDS, Probe, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import one_hot
-from graphloss.text.selection import deal
+from graphloss.text.stratified_selection import deal
 
 STRENGTH = 6.0
 """Logits per unit of cosine of a description (docs/research/descriptions.md has its sensitivity)."""

@@ -6,7 +6,7 @@
     support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
     unlabeled.safetensors embeddings (m, d) float16 of unlabeled training documents, after self-training with some
     graphloss.json        labels, settings, versions, data, metrics, and the checksums of the files above and of
-                          metrics and predictions (`integrity`); `status` "finished" once all else is in place
+                          metrics and predictions (`checksums`); `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
     audit.jsonl           the training labels that are contradicted, once `audit` was asked for them
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
-from graphloss.inference.integrity import REPAIR, digests, file_faults, parse, sealed
+from graphloss.inference.checksums import REPAIR, digests, file_faults, parse, sealed
 from graphloss.system import existing_run, whole, write_text
 
 if TYPE_CHECKING:
     import torch
 
-    from graphloss.inference.model import FittedModel
+    from graphloss.inference.fitted_model import FittedModel
     from graphloss.inference.predictor import Predictor
 
 INFO, METRICS, HEAD, SUPPORT, UNLABELED, ENCODER = (
@@ -167,7 +167,7 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
     info = checked_info(folder)
     predictor = read_predictor(folder, info)
     texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
-    from graphloss.inference.model import FittedModel
+    from graphloss.inference.fitted_model import FittedModel
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()

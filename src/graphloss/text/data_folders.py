@@ -8,10 +8,10 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.system import typed
+from graphloss.text.data_sources import SPLIT_NAMES, folder_files, goes_by_name
 from graphloss.text.documents import Documents
-from graphloss.text.formats import check_size
-from graphloss.text.parsing.encodings import file_lines
-from graphloss.text.sources import SPLIT_NAMES, folder_files, goes_by_name
+from graphloss.text.file_formats import check_size
+from graphloss.text.parsing.character_encodings import file_lines
 
 TEXT_SUFFIXES = ("", ".txt", ".text", ".md")
 UNLABELED = ("unsup", "unlabeled", "unlabelled")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from graphloss.errors import InputError
-from graphloss.inference.predictors import PREDICTORS
-from graphloss.text.parsing.encodings import file_lines
-from graphloss.text.parsing.mappings import pairs
+from graphloss.inference.predictor_names import PREDICTORS
+from graphloss.text.parsing.character_encodings import file_lines
+from graphloss.text.parsing.toml_yaml_json import pairs
 from graphloss.training.settings import DataSettings, TrainSettings, names
 
 LARGEST = 100_000

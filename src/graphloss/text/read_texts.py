@@ -8,12 +8,12 @@ from pathlib import Path
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
-from graphloss.text.folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
-from graphloss.text.formats import check_file, column_names, rows
-from graphloss.text.guess import guess_column
-from graphloss.text.parsing.encodings import CHUNK, lines
+from graphloss.text.data_folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
+from graphloss.text.data_sources import folder_files, split_of
+from graphloss.text.file_formats import check_file, column_names, rows
+from graphloss.text.guess_columns import guess_column
+from graphloss.text.parsing.character_encodings import CHUNK, lines
 from graphloss.text.parsing.json_rows import parse_object
-from graphloss.text.sources import folder_files, split_of
 
 
 def read_texts(
@@ -27,7 +27,7 @@ def read_texts(
     """Texts one after another, read as they are asked for; blank ones are left out.
 
     Args:
-        source: a table (see `graphloss.text.formats`), a `.txt` file, a folder of texts or of a data set, "-" for
+        source: a table (see `graphloss.text.file_formats`), a `.txt` file, a folder of texts or of a data set, "-" for
             standard input, or texts. On standard input, lines are JSON objects if the first one begins with "{", and
             texts otherwise.
         text: the column of the texts; guessed when None.

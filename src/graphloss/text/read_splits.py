@@ -9,11 +9,11 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column
+from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
+from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
 from graphloss.text.documents import Documents
-from graphloss.text.folders import class_folders, from_disk, own_folder, read_class_folders
-from graphloss.text.formats import check_file, check_room, check_size, class_names, column_names, rows
-from graphloss.text.guess import SAMPLE, guess_column
-from graphloss.text.sources import SPLITS, from_hub, locate, split_of
+from graphloss.text.file_formats import check_file, check_room, check_size, class_names, column_names, rows
+from graphloss.text.guess_columns import SAMPLE, guess_column
 
 LABELED_LINES = (
     "Expected lines like label<TAB>text or __label__NAME text, a table, or descriptions of the classes beside it: "
@@ -49,7 +49,7 @@ def read_splits(
         InputError: the source cannot be read; see `graphloss.data`.
     """
     if source == "builtin":
-        from graphloss.text.builtin import docstrings
+        from graphloss.text.builtin_corpus import docstrings
 
         return "builtin", {split: Documents.named(texts, labels) for split, (texts, labels) in docstrings().items()}
     given = Columns(text, label)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
-from graphloss.text.formats import SUFFIXES, check_file
+from graphloss.text.file_formats import SUFFIXES, check_file
 
 KNOWN = ("mr", "r8", "r52", "ohsumed", "20ng", "banking77")
 """Names of published data sets whose folders are looked for in `$GRAPHLOSS_DATA` and in the cache."""
@@ -119,7 +119,7 @@ def folder_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def from_hub(name: str) -> Any:
-    """A data set of the Hub, as a `datasets.DatasetDict`, from the network or from the cache of earlier downloads.
+    """A data set of the Hub, as a `data_commands.DatasetDict`, from the network or from the cache of earlier downloads.
 
     Args:
         name: as on the Hub, `OWNER/NAME`, with `:CONFIGURATION` after it where there are several.

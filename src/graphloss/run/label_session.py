@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
-from graphloss.run.journal import Journal
+from graphloss.run.label_journal import Journal
 from graphloss.terminal import OBEYED
 from graphloss.text.columns import did_you_mean
 
 if TYPE_CHECKING:
-    from graphloss.run.guesses import Guesses, Suspects
+    from graphloss.run.label_guesses import Guesses, Suspects
 
 BATCH = 16
 """Answers after which a model learns from them and proposes anew."""

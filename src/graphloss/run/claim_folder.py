@@ -12,17 +12,17 @@ from typing import Any
 
 from graphloss import __version__
 from graphloss.errors import InputError
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.run.provenance import environment, versions
 from graphloss.system import locked
 from graphloss.text.corpus import Corpus
+from graphloss.text.data_sources import find_again, is_lost, name_to_keep
 from graphloss.text.encoder_source import fingerprint
-from graphloss.text.sources import find_again, is_lost, name_to_keep
 from graphloss.training.settings import DataSettings, TrainSettings, names
-from graphloss.training.validate import make
+from graphloss.training.settings_errors import make
 
 LOCK = ".lock"
-UNBORN = (f".{storage.INFO}.writing", LOCK)  # all that a kill in the first moment leaves
+UNBORN = (f".{run_folder.INFO}.writing", LOCK)  # all that a kill in the first moment leaves
 
 
 def _new_folder(name: str, settings: TrainSettings) -> Path:
@@ -38,8 +38,8 @@ def _new_folder(name: str, settings: TrainSettings) -> Path:
 
 def check_free(folder: Path, *, resume: bool) -> None:
     """Refuse a folder that is not ours to write into, before the data is read."""
-    if (folder / storage.INFO).is_file():
-        info = storage.read_info(folder)
+    if (folder / run_folder.INFO).is_file():
+        info = run_folder.read_info(folder)
         if not resume:
             todo = (
                 "it has finished"
@@ -61,7 +61,7 @@ def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[st
     Raises:
         InputError: one of the `given` settings differs from what the run began with.
     """
-    info = storage.read_info(folder)
+    info = run_folder.read_info(folder)
     if "data" not in info:
         raise InputError(f"{folder}: holds a saved model and no training to go on with; train into another folder")
     recorded = info["data"]
@@ -116,9 +116,9 @@ def begin(
         InputError: the folder cannot be made, another training has taken it in the meantime, or the data has changed
             since the run in it began.
     """
-    if out is not None and (out / storage.INFO).is_file():
+    if out is not None and (out / run_folder.INFO).is_file():
         check_free(out, resume=resume)
-        info = storage.read_info(out)
+        info = run_folder.read_info(out)
         if info["data"]["fingerprint"] != corpus.fingerprint:
             raise InputError(
                 f"{out}: began with other data, or it has changed since ({info['data']['source']}); name the data that "
@@ -133,10 +133,10 @@ def begin(
     try:
         out = out or _new_folder(corpus.name, settings)
         out.mkdir(parents=True, exist_ok=True)
-        storage.write_info(out, _first_info(out, source, corpus, data, settings, encoder))
+        run_folder.write_info(out, _first_info(out, source, corpus, data, settings, encoder))
     except OSError as error:
         raise InputError(f"{out or 'runs'}: cannot be written ({error.strerror}); choose another --out") from error
-    return out, storage.read_info(out)
+    return out, run_folder.read_info(out)
 
 
 def _first_info(

@@ -12,8 +12,8 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
-from graphloss.text.parsing.encodings import file_lines
-from graphloss.text.parsing.mappings import pairs
+from graphloss.text.parsing.character_encodings import file_lines
+from graphloss.text.parsing.toml_yaml_json import pairs
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
 NAMES_UP_TO = 4

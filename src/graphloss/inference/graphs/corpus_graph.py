@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphloss.inference.nearest_neighbors import nearest
+from graphloss.inference.graphs.nearest_neighbors import nearest
 from graphloss.losses.propagation import normalized, one_hot
 
 K, SIGMA, ALPHA = 10, 0.3, 0.9

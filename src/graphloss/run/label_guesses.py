@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphloss.inference.descriptions import class_weights, gate, informed_probe
+from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.informed_head import informed_head
 from graphloss.inference.learning_curve import learning_curve
 from graphloss.inference.suggestion import Opinion, rows_to_label
 from graphloss.report.predictions import flat_map
-from graphloss.text.descriptions import names_as_descriptions
+from graphloss.text.read_descriptions import names_as_descriptions
 
 GUESSES = 3
 """Classes that are named as guesses."""

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.text.selection import by_class
+from graphloss.text.stratified_selection import by_class
 
 LEAST = 10
 """A subpackage with fewer documents is no class: split three ways, too little of it would be left."""
