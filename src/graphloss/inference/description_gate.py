@@ -1,4 +1,4 @@
-"""How far the labels confirm the descriptions of the classes: the figures of `read_descriptions.gate`, and in words."""
+"""How far the labels confirm the descriptions of the classes: the figures of `description_prior.gate`, and in words."""
 
 from __future__ import annotations
 

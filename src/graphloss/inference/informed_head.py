@@ -2,7 +2,7 @@
 
 Letters: z (n, d) unit embeddings, U the m unlabeled documents among them, C classes, w (C,) weights of descriptions::
 
-    1. regression     A = SHARPENING times the logits of `read_descriptions.informed_probe` on labels and lines
+    1. regression     A = SHARPENING times the logits of `description_prior.informed_probe` on labels and lines
                       q = mean over U of softmax(A), the class prior
     2. information    I: from A, `STEPS` steps of Adam on  H(labels and lines, softmax I) + mean over U of H(softmax I)
                       + KL(mean over U of softmax I || q):  sure predictions in the estimated proportions
@@ -77,7 +77,7 @@ def informed_head(
         lines: (k, d) embeddings of description lines; k may be 0.
         classes: (k,) their classes.
         num_classes: C.
-        weight: w (C,) of the lines, see `read_descriptions.gate`; zero for a class without any.
+        weight: w (C,) of the lines, see `description_prior.gate`; zero for a class without any.
         fallback: the head of which step 6 keeps a part; A when left out.
         shared: see `corpus_graph.corpus_graph`.
 

@@ -60,7 +60,7 @@ def self_train_head(
         unlabeled: (m, d) unit-length embeddings; m at least 1.
         lines: (k, d) embeddings of description lines; none where left out.
         classes: (k,) their classes.
-        weight: w (C,) of the lines, see `read_descriptions.gate`; zeros where left out.
+        weight: w (C,) of the lines, see `description_prior.gate`; zeros where left out.
         support_lines: how many of the predictor's documents are lines; they come first and are left out.
         fallback: the old head; the regression on labels and lines when left out.
 
