@@ -137,7 +137,7 @@ def _left_out_means(x: Tensor, y: Tensor, e: Tensor, lines: float) -> Tensor:
 
 def _log_likelihood(logits: Tensor, y: Tensor) -> float:
     """Of the classes y (l,) under logits (l, C')."""
-    return float(torch.log_softmax(logits.double(), dim=1).gather(1, y[:, None]).sum())
+    return float(torch.log_softmax(logits, dim=1).gather(1, y[:, None]).double().sum())
 
 
 def informed_probe(

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ITERATIONS = 200
 """Of L-BFGS; a fit takes 30 to 150."""
 
+HISTORY = 2**26
+"""Weights that L-BFGS remembers of its last steps, at most those of 100: 512 MB, as it keeps two of each."""
+
 ENTRIES = 2**24
 """Probabilities computed at once: 64 MB."""
 
@@ -88,7 +91,12 @@ def soft_probe(
     # scikit-learn holds two classes by one vector v; ours are v / 2 and -v / 2, whose squares sum to half of its own
     decay = float((2.0 if len(present) == 2 else 1.0) / (2.0 * inverse_regularization * total))
     search = torch.optim.LBFGS(
-        [w, b], max_iter=ITERATIONS, tolerance_grad=tolerance, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        [w, b],
+        max_iter=ITERATIONS,
+        tolerance_grad=tolerance,
+        tolerance_change=1e-9,
+        history_size=max(5, min(100, HISTORY // w.numel())),
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> torch.Tensor:
