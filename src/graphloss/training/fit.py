@@ -21,10 +21,10 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
-from graphloss.inference.corpus_graph import SIGMA
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.fitted_model import FittedModel
+from graphloss.inference.graphs.corpus_graph import SIGMA
 from graphloss.inference.label_errors import suspicion, to_hide
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.self_training import self_train_head
