@@ -290,7 +290,7 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
     assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None
     assert len(info["least_sure"]) == 10 and info["described"]["lines"] == len(names)
-    assert "Nothing was verified" in (out / "report.html").read_text(encoding="utf-8")
+    assert "No scores: no document has a label" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path, call: Call, tmp_path: Path) -> None:
