@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from graphloss.inference import label_errors
-from graphloss.inference.label_errors import ALPHA, EPSILON, steps, suspicion
+from graphloss.inference.label_errors import ALPHA, EPSILON, HIDDEN, steps, suspicion, to_hide
 from graphloss.losses.graph import unit
 
 
@@ -112,3 +112,33 @@ def test_duplicates_and_zeros_are_no_trouble() -> None:
     y = torch.tensor([0, 0, 0, 0, 0, 1] + [1] * 6)
     found = suspicion(z, y, 2, sigma=0.01)
     assert torch.isfinite(found.score).all() and found.ranked()[0] == 5
+
+
+def test_many_contradicted_labels_are_hidden_and_no_clean_ones() -> None:
+    z, y = clusters(200, 4, 0.2)
+    given = flipped(y, 0.2, 4)
+    found, wrong = suspicion(z, given, 4, sigma=0.3), given != y
+    hidden = to_hide(found, given)
+    assert len(hidden) >= 35 and wrong[hidden].float().mean() > 0.95
+    assert (found.score[hidden] > HIDDEN).all() and hidden == [row for row in found.ranked() if row in set(hidden)]
+    assert to_hide(suspicion(z, y, 4, sigma=0.3), y) == []
+    few = flipped(y, 0.03, 4)
+    assert suspicion(z, few, 4, sigma=0.3).ranked() and to_hide(suspicion(z, few, 4, sigma=0.3), few) == []
+
+
+def test_labels_are_not_hidden_where_embeddings_know_nothing_of_them() -> None:
+    z, y = clusters(200, 4, 0.2)
+    chance = y[torch.randperm(200, generator=torch.Generator().manual_seed(3))]
+    found = suspicion(z, chance, 4, sigma=0.3)
+    assert (found.score > label_errors.SURE).float().mean() > label_errors.WRONG and to_hide(found, chance) == []
+
+
+def test_one_label_of_each_class_stays() -> None:
+    z, y = clusters(120, 3, 0.2)
+    given = y.clone()
+    given[:30] = (given[:30] + 1) % 3
+    given[0], given[3] = 3, 3  # a class of two labels, both of them wrong
+    found = suspicion(z, given, 4, sigma=0.3)
+    hidden = to_hide(found, given)
+    assert {0, 3} <= set(found.ranked()) and len({0, 3} & set(hidden)) == 1
+    assert set(given.tolist()) == {int(given[row]) for row in set(range(120)) - set(hidden)}

@@ -627,6 +627,25 @@ def test_audit_of_a_run_is_kept_and_reported(
     assert code == 2 and "wrong.csv" in error
 
 
+def test_a_training_leaves_contradicted_labels_out_and_lists_them(
+    call: Call, quick: list[object], mislabeled: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = mislabeled
+    original = data.read_bytes()
+    monkeypatch.setattr("graphloss.inference.label_errors.WRONG", 0.0)
+    monkeypatch.setattr("graphloss.inference.label_errors.SURE", 0.5)
+    folders = {clean: tmp_path / clean for clean in ("auto", "off")}
+    for clean, folder in folders.items():
+        code, _, error = call("train", data, "--out", folder, "--clean", clean, *quick)
+        assert code == 0, error
+    hidden = run_folder.read_info(folders["auto"])["hidden_labels"]
+    assert hidden and all(set(row) == {"text", "label", "proposed", "score"} for row in hidden)
+    assert all(row["label"] != row["proposed"] and row["score"] > 0.7 for row in hidden)
+    kept = [len(run_folder.read_model(folder)[1].known_texts()) for folder in folders.values()]
+    assert kept == [kept[1] - len(hidden), kept[1]] and run_folder.read_info(folders["off"])["hidden_labels"] == []
+    assert data.read_bytes() == original
+
+
 def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(
     call: Call, quick: list[object], mislabeled: tuple[Path, list[str]], tmp_path: Path
 ) -> None:

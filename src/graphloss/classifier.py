@@ -67,6 +67,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         q: float = TrainSettings.q,
         k: int | None = TrainSettings.k,
         corpus_graph: str = TrainSettings.corpus_graph,
+        clean: str = TrainSettings.clean,
         memory: int = TrainSettings.memory,
         gamma: float = TrainSettings.gamma,
         temperature: float = TrainSettings.temperature,
@@ -100,6 +101,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.q = q
         self.k = k
         self.corpus_graph = corpus_graph
+        self.clean = clean
         self.memory = memory
         self.gamma = gamma
         self.temperature = temperature

@@ -122,6 +122,10 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     if taught := info.get("self_training"):
         documents = f"{taught['documents']:,} unlabeled document{'' if taught['documents'] == 1 else 's'}"
         console.print(f"  head        {taught['trust']:.0%} from self-training on {documents}")
+    if hidden := info.get("hidden_labels"):
+        console.print(
+            f"  cleaned     {len(hidden):,} labels were probably wrong and left out: `hidden_labels` in graphloss.json"
+        )
     if curve := info.get("learning_curve"):
         from graphloss.inference.learning_curve import LearningCurve
 

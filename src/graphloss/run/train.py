@@ -241,7 +241,7 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     if work.data.no_texts:
         model, judged = replace(model, texts=None), replace(judged, texts=[""] * len(judged))
         info = info | {
-            "least_sure": [row | {"text": ""} for row in info["least_sure"]],
+            **{name: [row | {"text": ""} for row in info[name]] for name in ("least_sure", "hidden_labels")},
             "described": info["described"] and info["described"] | {"texts": {}},
         }
     screen.stage("Writing the model and the report")

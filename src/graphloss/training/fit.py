@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from graphloss import distributed
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.fitted_model import FittedModel
+from graphloss.inference.graphs.corpus_graph import SIGMA
+from graphloss.inference.label_errors import suspicion, to_hide
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.self_training import self_train_head
 from graphloss.text.documents import Documents
@@ -83,6 +85,8 @@ def fit(
         The encoder of the best epoch, with what predicts from its embeddings.
     """
     began = time.perf_counter()
+    hidden = _contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else {}
+    checked = replace(checked, documents=checked.documents.without_labels(hidden))
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     set_seed(settings.seed)
     known = _start(encoder, checked, progress)
@@ -116,10 +120,32 @@ def fit(
         descriptions=known.gate if checked.descriptions else None,
         lines=_by_class(checked.descriptions, label_names),
         self_training=taught,
+        hidden=[*hidden.values()],
         history=history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - trainer.began,
     )
+
+
+def _contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> dict[int, dict[str, Any]]:
+    """Rows of the labels that the training leaves out, with what the run says of each."""
+    documents, names = checked.documents, checked.label_names
+    rows = [row for row, label in enumerate(documents.labels) if label >= 0]
+    known = documents.take(rows)
+    if not known:
+        return {}
+    y = torch.tensor(known.labels, dtype=torch.long)
+    z = encode(encoder, known.texts, progress=progress, shared=True)
+    found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
+    return {
+        rows[place]: {
+            "text": known.texts[place],
+            "label": names[known.labels[place]],
+            "proposed": names[int(found.proposed[place])],
+            "score": round(float(found.score[place]), 6),
+        }
+        for place in to_hide(found, y)
+    }
 
 
 @dataclass(frozen=True)

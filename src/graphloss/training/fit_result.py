@@ -28,6 +28,7 @@ class Fitted:
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         descriptions: how far the labels confirm the descriptions; None without any.
         lines: class -> its description.
+        hidden: what labels the training left out as probably wrong: `text`, `label`, `proposed` and `score`.
     """
 
     model: FittedModel
@@ -37,6 +38,7 @@ class Fitted:
     seconds: float | None = None
     descriptions: Gate | None = None
     lines: dict[str, list[str]] = field(default_factory=dict)
+    hidden: list[dict[str, Any]] = field(default_factory=list)
 
     def info(self, settings: TrainSettings, run: Path) -> dict[str, Any]:
         """What `graphloss.json` in the folder `run` says of this model."""
@@ -61,6 +63,7 @@ class Fitted:
             | {"shares": dict(zip(map(str, model.labels), self.self_training.shares, strict=True))},
             "described": self.descriptions
             and {"lines": model.descriptions, "texts": self.lines} | asdict(self.descriptions),
+            "hidden_labels": self.hidden,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
@@ -76,4 +79,5 @@ class Fitted:
             seconds=info.get("seconds"),
             descriptions=Gate.of(described) if described else None,
             lines=described["texts"] if described else {},
+            hidden=info.get("hidden_labels", []),
         )

@@ -114,6 +114,12 @@ class TrainSettings:
         "off: ignore them.",
         choices=("auto", "off"),
     )
+    clean: str = setting(
+        "off",
+        "auto: if others contradict many labels, train as if these were unlabeled, and list them with the run; "
+        "off: trust every label.",
+        choices=("auto", "off"),
+    )
     graph_size: int | None = setting(
         None,
         "Documents per graph and gradient (default: the batch size). A larger graph is embedded batch by batch, twice, "
