@@ -110,6 +110,7 @@ def test_the_generated_pages_have_every_command_and_setting() -> None:
     listed = hooks.on_page_markdown("<!-- settings -->")
     every = [*names(DataSettings), *names(TrainSettings)]
     assert len(every) >= 35 and [name for name in every if f"| `{name}` |" not in listed] == []
+    assert len(hooks.MARKS) == 3 and all(generate() for generate in hooks.MARKS.values())
     marked = [page for page in GUIDES if any(mark in page.read_text(encoding="utf-8") for mark in hooks.MARKS)]
     assert len(marked) == 3
 
