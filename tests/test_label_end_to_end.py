@@ -59,6 +59,7 @@ def ask(address: str, path: str, body: Any = None) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_20_kills_at_random_moments_lose_no_answer(tmp_path: Path) -> None:
     chance, out = random.Random(0), tmp_path / "labels.csv"
     kept: list[tuple[int, str]] = []  # answers that were confirmed, over all kills

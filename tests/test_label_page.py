@@ -351,6 +351,7 @@ def test_what_cannot_be_labeled_ends_with_2_and_a_way_out(
     (tmp_path / "labels.csv.journal").write_text('{"texts": 9, "fingerprint": "x"}\n')
     code, _, error = call("label", pile, "--out", out)
     assert code == 2 and "other texts than these (9 of them; here are 4)" in error
+    assert not [*tmp_path.glob(".*")]
     with locked(tmp_path / ".labels.csv.lock"):
         code, _, error = call("label", pile, "--out", out)
     assert code == 2 and "another `graphloss label` writes it" in error

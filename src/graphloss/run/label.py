@@ -149,9 +149,11 @@ def _held(out: Path, path: Path, texts: list[Any]) -> Iterator[Journal]:
     with locked(lock) as mine:
         if not mine:
             raise InputError(f"--out {out}: another `graphloss label` writes it; end that one, or give another --out")
-        with contextlib.closing(Journal(path, {"texts": len(texts[0]), "fingerprint": fingerprint})) as journal:
-            yield journal
-        lock.unlink(missing_ok=True)
+        try:
+            with contextlib.closing(Journal(path, {"texts": len(texts[0]), "fingerprint": fingerprint})) as journal:
+                yield journal
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _write(out: Path, table: Table, session: Session, labels: list[str | None]) -> None:
