@@ -92,7 +92,7 @@ def _describe(command: Any, name: str, parts: list[str]) -> None:
 
 def run_format() -> str:
     """The format number of a run folder."""
-    from graphloss.inference.integrity import FORMAT
+    from graphloss.inference.checksums import FORMAT
 
     return str(FORMAT)
 
