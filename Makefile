@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 TESTS ?= tests
+SEED ?= 0
+SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs lint format clean
+.PHONY: help setup demo test fuzz compat docs lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,12 @@ demo: setup ## Fine-tune the packaged encoder on the built-in corpus: a table an
 
 test: setup ## Run every test, the slow ones too (TESTS=tests/test_losses.py for some, WORKERS=n for more processes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+fuzz: setup ## Try hostile and careless inputs, and kills, until the time is over (SEED=0 SECONDS=600)
+	$(BIN)/python tests/fuzz.py --seed $(SEED) --seconds $(SECONDS)
+
+compat: ## Run the quick tests on the oldest and on the newest versions of the dependencies (minutes, gigabytes)
+	PYTHON=$(PYTHON) WORKERS=$(WORKERS) .ci/compat
 
 docs: setup ## Build the documentation in site/; a warning is an error
 	$(BIN)/python -m pip install -q -e '.[docs]' -c constraints.txt

@@ -22,7 +22,7 @@ from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.losses.gradient_cache import in_pieces
 from graphloss.losses.graph import unit
-from graphloss.text.encoder_source import check_positions, has_pooling, is_cached
+from graphloss.text.encoder_source import check_modules, check_positions, has_pooling, is_cached
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -82,6 +82,7 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
         from huggingface_hub.utils.tqdm import enable_progress_bars
 
         enable_progress_bars()  # a download takes minutes; on leaving they are as they were
+    check_modules(source)
     try:
         with contextlib.redirect_stderr(io.StringIO()) if here and _quiet() else contextlib.nullcontext():
             if has_pooling(source):

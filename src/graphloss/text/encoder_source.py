@@ -191,6 +191,22 @@ def _read_json(source: str, name: str) -> Any:
         return {}
 
 
+def check_modules(source: str) -> None:
+    """Refuse an encoder whose `modules.json` names classes of anything but sentence-transformers: they would be run.
+
+    Raises:
+        InputError: with the class.
+    """
+    modules = _read_json(source, "modules.json")
+    for module in modules if isinstance(modules, list) else []:
+        kind = str(module.get("type") if isinstance(module, dict) else module)
+        if not re.fullmatch(r"sentence_transformers(\.\w+)+", kind):
+            raise InputError(
+                f"model '{source}': modules.json names {kind!r}, which is no part of sentence-transformers; no code "
+                "that a model brings or names is run here"
+            )
+
+
 def has_pooling(source: str) -> bool:
     """Whether a model is one of sentence-transformers, which says how tokens become one embedding."""
     return _file_of(source, "modules.json") is not None

@@ -8,6 +8,7 @@ checkpoints that appear whole or not at all (`trainer`).
 
 from __future__ import annotations
 
+import pickle
 import random
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
+from graphloss.errors import InputError
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.fitted_model import FittedModel
@@ -219,7 +221,12 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
         trainer.state = state  # killed between the last step and the end: nothing is left to train
         trainer.load_step(state.global_step)
     else:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except pickle.UnpicklingError as error:  # sealed, and yet not what this program writes
+            raise InputError(
+                f"{last}: holds something else than numbers; delete it, and resume from before it"
+            ) from error
     if (step := trainer.state.best_global_step) is not None:
         trainer.load_step(step)
     return step
