@@ -10,8 +10,8 @@ FEW_CLASSES = 6
 """Up to so many classes, a label of each cannot tell good descriptions from swapped ones."""
 
 UNCHECKED = (
-    "one label a class cannot check the descriptions of so few classes: if a line is wrong, so is the model; read them "
-    "twice, or label a second document of each class"
+    "one label per class cannot check the descriptions of so few classes: if a line is wrong, so is the model; read "
+    "them twice, or label a second document of each class"
 )
 
 
@@ -55,5 +55,5 @@ class Gate:
 
     @property
     def unchecked(self) -> bool:
-        """Do descriptions take part that labels are too few, or their classes, to tell from swapped ones?"""
+        """Are descriptions used with too few labels and classes to tell them from swapped ones?"""
         return self.weight > 0 and self.checked > 0 and self.over_labels is None and self.classes <= FEW_CLASSES

@@ -23,7 +23,7 @@ SLOW = 256
 
 @dataclass(frozen=True)
 class FittedModel:
-    """What classifies, explains and audits, whatever trained it.
+    """Classifies, explains and audits; the command and `TextClassifier` share it.
 
     Attributes:
         encoder: a sentence-transformers model.
@@ -31,7 +31,7 @@ class FittedModel:
         labels: the C classes as the training labels were, in the order of the predictor's columns.
         texts: of the n labeled training documents in the predictor's graph; None where they were not kept.
         seed: of the folds of an audit.
-        descriptions: how many of the texts are lines about a class, given by the user; they come first.
+        descriptions: how many of the texts are the user's descriptions of classes; they come first.
     """
 
     encoder: Any
@@ -72,11 +72,11 @@ class FittedModel:
     def explain(
         self, embeddings: torch.Tensor, k: int = 5, *, predictor: str | None = None
     ) -> tuple[list[list[dict[str, Any]]], list[float]]:
-        """The labeled training documents that carried the answers to unit-length embeddings (n, d).
+        """The labeled training documents that support the predictions for unit-length embeddings (n, d).
 
         Returns:
-            For each of them a list of at most k dictionaries `text`, `label` and `share`, the heaviest first, with
-            `description` true for a line about the class, and the head's share of its answer's probability.
+            For each of them a list of at most k dictionaries `text`, `label` and `share`, in descending order of share,
+            with `description` true for a line about the class, and the head's share of the predicted probability.
 
         Raises:
             InputError: k is below 1, there is no such predictor, or the training texts were not kept.
@@ -98,18 +98,18 @@ class FittedModel:
         *,
         progress: bool = False,
     ) -> list[dict[str, Any]]:
-        """Labels that similar documents contradict, the surest first (`label_errors`, docs/research/audit.md).
+        """Probable label errors, in descending order of score (`label_errors`, docs/research/audit.md).
 
         Args:
-            texts: n labeled documents to judge by one another; those of the training when left out.
-            labels: n labels, of any names; None is an unlabeled document, which takes no part.
-            k: documents to name as evidence for each.
+            texts: n labeled documents to compare with one another; the training documents when left out.
+            labels: n labels, of any names; documents without a label (None) are ignored.
+            k: supporting documents of each proposal.
             progress: draw bars where it takes a while.
 
         Returns:
-            One dictionary a contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
+            One dictionary per contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
             `evidence`, a list of `text`, `label` and `share`, the part of the proposed label's probability that each
-            of these documents gave.
+            of these documents contributes.
 
         Raises:
             InputError: texts and labels do not fit together, or the training texts were not kept.
@@ -127,8 +127,7 @@ class FittedModel:
         known = python_inputs.sorted_labels(set(labels))
         index = {label: row for row, label in enumerate(known)}
         y = torch.tensor([index[label] for label in labels], dtype=torch.long)
-        bar = tqdm(desc="judging labels", total=steps(len(y)), disable=not progress, leave=False)
-        with bar:
+        with tqdm(desc="checking labels", total=steps(len(y)), disable=not progress, leave=False) as bar:
             found = suspicion(
                 z, y, len(known), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
             )
@@ -188,8 +187,8 @@ class FittedModel:
         """
         if self.texts is None:
             raise InputError(
-                "this model was saved without the texts that it learned from, so that it cannot show them; "
-                "train again, or give its folder the file of the texts back"
+                "this model was saved without its training texts, so that it cannot show them; train again, or put the "
+                "file of the texts back into its folder"
             )
         return self.texts
 

@@ -1,17 +1,16 @@
-"""Predictions of labeled documents that have not seen their own label, and how much of the mix they give the graph.
+"""The graph's share of the mix, chosen by predictions that have not seen the label they are compared with.
 
-Letters: n labeled documents, C classes; p^h the head's and p^g the graph's left-out probabilities, y the labels.
+Letters: n labeled documents, C classes; p^h the head's and p^g the graph's held-out probabilities, y the labels.
 
     right_i(γ)  = [ argmax_c (1 - γ) p^h_ic + γ p^g_ic = y_i ],   w_i = 1 / (C n_{y_i}), so that classes weigh the same
     gain(γ)     = Σ_i w_i (right_i(γ) - right_i(½)),   noise(γ) = sqrt( Σ_i w_i² (right_i(γ) - right_i(½))² )
     γ*          = argmax gain - noise where that is above 0, and ½ otherwise; of equals the nearest to ½
 
-What is honest here. A validation document was not learned from: head and graph answer for it as they are. The graph's
-answer for a training document leaves that document out, exactly; the head has learned its label, so that a logistic
-regression on the same embeddings, cross-fitted, stands in for it. The encoder has learned from it all the same, which
-flatters both: they are compared with one another and never reported as scores. They are compared by errors and not
-by likelihood, for a graph over embeddings that were drawn together is surer than it has reason to be; and half and half
-is left only for what is better by more than the chance of its own difference.
+Validation documents were not trained on: head and graph predict them as they are. For training documents, the graph's
+predictions are exact leave-one-out; the head was fitted on their labels, so that a cross-fitted logistic regression on
+the same embeddings stands in for it. The encoder was trained on them too, which flatters both: they are compared with
+one another and never reported as scores. They are compared by errors and not by likelihood, because a graph over
+fine-tuned embeddings is overconfident; and γ leaves ½ only for a gain above its own standard error.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from torch import Tensor
 from graphloss.inference.linear_probe import cross_fitted
 from graphloss.inference.predictor import Predictor
 
-JUDGES = 1_024  # training documents that choose the share: of 77 classes, five fits to so many take three seconds
+MOST_DOCUMENTS = 1_024  # training documents that choose the share: five fits of 77 classes to so many take 3 seconds
 SHARES = (0.5, 0.25, 0.75, 0.0, 1.0)  # of equals the first wins, which is the nearest to half
 
 
 def share_for(predictor: Predictor, z: Tensor, labels: Tensor) -> float:
-    """The graph's share of a predictor's mix, judged by its training documents and by the validation documents.
+    """The graph's share of a predictor's mix, chosen on its training documents and the validation documents.
 
     Args:
-        predictor: head and graph; at most `JUDGES` of its n training documents judge.
+        predictor: head and graph; at most `MOST_DOCUMENTS` of its n training documents are used.
         z: (m, d) unit-length embeddings of the validation documents; m may be 0.
         labels: (m,) their classes.
     """
-    chosen = np.sort(np.random.default_rng(0).permutation(len(predictor.support))[:JUDGES])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(predictor.support))[:MOST_DOCUMENTS])
     few = replace(predictor, support=predictor.support[chosen], support_labels=predictor.support_labels[chosen])
     truth, classes = few.support_labels.long(), len(predictor.weight)
     return best_share(
@@ -51,8 +50,8 @@ def best_share(head: Tensor, graph: Tensor, labels: Tensor) -> float:
     """The graph's share γ* of the mix, out of `SHARES`; see the module's docstring.
 
     Args:
-        head: (n, C) left-out probabilities of the head.
-        graph: (n, C) left-out probabilities of the graph.
+        head: (n, C) held-out probabilities of the head.
+        graph: (n, C) held-out probabilities of the graph.
         labels: (n,) classes.
     """
     weight = 1.0 / torch.bincount(labels).double()[labels]  # (n,); its scale cancels
@@ -61,4 +60,4 @@ def best_share(head: Tensor, graph: Tensor, labels: Tensor) -> float:
     for share in SHARES:
         gain = right[share] - right[0.5]  # (n,)
         worth[share] = float(gain.sum() - gain.square().sum().sqrt())
-    return max(SHARES, key=lambda share: worth[share])  # the middle's own is 0
+    return max(SHARES, key=lambda share: worth[share])  # that of ½ is 0

@@ -1,11 +1,11 @@
-"""Labels that their neighbors contradict: suspicion by predictions that have not seen a document's own label.
+"""Label errors: labels that cross-fitted and leave-one-out predictions contradict.
 
-Letters: n labeled documents, C classes, y the labels given; K (n, n) the kernel of label spreading on the graph of the
-15 nearest neighbors, its diagonal zero and its rows summing to one; a = 0.5 the damping; e = 0.05.
+Letters: n labeled documents, C classes, y their labels; K (n, n) the kernel of label spreading on the graph of the 15
+nearest neighbors, its diagonal zero and its rows summing to one; a = 0.5 the damping; e = 0.05.
 
     K    = (I - a S)^-1 without its diagonal, rows scaled       leave-one-out spreading (`propagation`)
-    F    = K Y, then once more K diag(t) Y, rows scaled         the graph's left-out probabilities
-    t_i  = p_{i,y_i} / max_c p_ic  after the first round        a document votes as much as its own label is believed
+    F    = K Y, then once more K diag(t) Y, rows scaled         the graph's leave-one-out probabilities
+    t_i  = p_{i,y_i} / max_c p_ic  after the first round        weight of a document: how far its own label is confirmed
     p    = (F + cross-fitted logistic regression) / 2
     proposed_i = argmax of p_ic over c other than y_i
     score_i    = (p_{i,proposed} + e) / (p_{i,proposed} + e + p_{i,y_i} + e)
@@ -33,7 +33,7 @@ from graphloss.losses.propagation import loo_log_kernel, normalized, one_hot
 
 NEIGHBORS, ALPHA, EPSILON = 15, 0.5, 0.05
 PART = 4096  # documents of one graph: its kernel and what computes it are then a quarter of a gigabyte
-TOGETHER = 16  # documents of a class that stay in one part, so that a rare class is not torn to pieces
+TOGETHER = 16  # documents of a class that stay in one part, so that a rare class is not scattered
 
 
 HIDDEN, SURE, WRONG, KNOWN = 0.7, 0.8, 0.05, 0.15
@@ -42,16 +42,16 @@ HIDDEN, SURE, WRONG, KNOWN = 0.7, 0.8, 0.05, 0.15
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What speaks against the labels of n documents.
+    """The evidence against the labels of n documents.
 
     Attributes:
-        probe: (n, C) left-out probabilities by the cross-fitted regression.
+        probe: (n, C) probabilities by the cross-fitted regression.
         graph: (n, C) those by the graph, after the second round; p is the mean of both.
-        score: (n,) from 0 to 1, above one half where the label is contradicted; 0 where nothing can be said, which is
-            where a document is alone of its class.
+        score: (n,) from 0 to 1, above one half where the label is contradicted; 0 for the only document of a class,
+            which cannot be checked.
         proposed: (n,) the likeliest other class.
-        documents: (n, k) places of the documents of the proposed class that say so, the heaviest first; -1 beyond them.
-        shares: (n, k) the part of the proposed class's probability that each has given.
+        documents: (n, k) supporting documents of the proposed class, in descending order of share; -1 beyond them.
+        shares: (n, k) the share of the proposed class's probability that each contributes.
     """
 
     probe: Tensor
@@ -62,7 +62,7 @@ class Suspicion:
     shares: Tensor
 
     def ranked(self) -> list[int]:
-        """Places of the documents whose label is contradicted, the most suspect first."""
+        """Rows of the documents whose label is contradicted, in descending order of score."""
         order = self.score.argsort(descending=True, stable=True)
         return [int(place) for place in order if self.score[place] > 0.5]
 
@@ -103,18 +103,18 @@ def suspicion(
     seed: int = 0,
     on_step: Callable[[], None] = lambda: None,
 ) -> Suspicion:
-    """Judge every label by the other documents.
+    """Check every label against the other documents.
 
-    More than `PART` documents are divided, so that time and memory grow with their number and not with its square.
+    More than `PART` documents are divided, so that time and memory grow linearly.
 
     Args:
         z: (n, d) unit-length embeddings, float32.
         labels: (n,) classes from 0 to C - 1.
         classes: C.
         sigma: bandwidth of the graph.
-        k: documents to name for each proposal.
+        k: supporting documents of each proposal.
         seed: of the folds and of the division.
-        on_step: told of progress, `steps(n)` times.
+        on_step: called `steps(n)` times in all, for a progress bar.
     """
     n = len(labels)
     probe, graph = torch.zeros(n, classes), torch.zeros(n, classes)
@@ -127,19 +127,19 @@ def suspicion(
         graph[rows] = normalized(kernel @ one_hot(y, classes, z.dtype), torch.full((1,), 1 / classes))
         on_step()
         p = (probe[rows] + graph[rows]) / 2  # (m, C)
-        given = p.gather(1, y[:, None])[:, 0]  # (m,)
-        rival = p.scatter(1, y[:, None], -1.0).max(1)
-        judged = torch.bincount(y, minlength=classes)[y] > 1
-        ratio = (rival.values + EPSILON) / (rival.values + given + 2 * EPSILON)
-        score[rows], proposed[rows] = torch.where(judged, ratio, 0.0), rival.indices
-        top = torch.where(y[None, :] == rival.indices[:, None], kernel, 0.0).topk(min(k, len(y)), dim=1)
+        own = p.gather(1, y[:, None])[:, 0]  # (m,)
+        other = p.scatter(1, y[:, None], -1.0).max(1)
+        checked = torch.bincount(y, minlength=classes)[y] > 1
+        ratio = (other.values + EPSILON) / (other.values + own + 2 * EPSILON)
+        score[rows], proposed[rows] = torch.where(checked, ratio, 0.0), other.indices
+        top = torch.where(y[None, :] == other.indices[:, None], kernel, 0.0).topk(min(k, len(y)), dim=1)
         documents[rows, : top.indices.shape[1]] = torch.where(top.values > 0, rows[top.indices], -1)
-        shares[rows, : top.indices.shape[1]] = top.values / 2 / rival.values.clamp_min(1e-12)[:, None]
+        shares[rows, : top.indices.shape[1]] = top.values / 2 / other.values.clamp_min(1e-12)[:, None]
     return Suspicion(probe, graph, score, proposed, documents, shares)
 
 
 def _kernel(z: Tensor, y: Tensor, probe: Tensor, sigma: float) -> Tensor:
-    """What each document hears from every other in the second round, (m, m), rows summing to one or zero."""
+    """The weight of every other document in the second round, (m, m), rows summing to one or zero."""
     if len(y) < 2:
         return z.new_zeros(len(y), len(y))
     kernel = torch.softmax(loo_log_kernel(log_affinity(z, sigma, NEIGHBORS), y, ALPHA), dim=1)  # (m, m)
@@ -155,18 +155,18 @@ def _parts_for(count: int) -> int:
 
 
 def _parts(y: np.ndarray, seed: int) -> list[Tensor]:
-    """Places of the documents of each part: equal in size, classes dealt out in handfuls of `TOGETHER`."""
+    """Rows of the documents of each part: equal in size, classes divided in chunks of about `TOGETHER`."""
     rng, parts = np.random.default_rng([seed, 5]), _parts_for(len(y))
     if parts == 1:
         return [torch.arange(len(y))]
-    handfuls = []
+    chunks = []
     for label in np.unique(y):
         rows = rng.permutation(np.flatnonzero(y == label))
-        handfuls += np.array_split(rows, max(1, len(rows) // TOGETHER))
-    shuffled = [handfuls[place] for place in rng.permutation(len(handfuls))]
+        chunks += np.array_split(rows, max(1, len(rows) // TOGETHER))
+    shuffled = [chunks[place] for place in rng.permutation(len(chunks))]
     sizes, found = np.zeros(parts, dtype=np.int64), [[] for _ in range(parts)]  # type: ignore[var-annotated]
-    for handful in sorted(shuffled, key=len, reverse=True):
+    for chunk in sorted(shuffled, key=len, reverse=True):
         smallest = int(sizes.argmin())
-        found[smallest].append(handful)
-        sizes[smallest] += len(handful)
+        found[smallest].append(chunk)
+        sizes[smallest] += len(chunk)
     return [torch.from_numpy(np.sort(np.concatenate(part))) for part in found]

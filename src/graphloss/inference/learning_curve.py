@@ -1,10 +1,10 @@
-"""A learning curve: what about so many more labels will bring.
+"""A learning curve: the gain to expect of more labels.
 
 Letters: n labels of C classes, e_n the error, one minus macro-F1, of cross-fitted predictions on them; m more labels::
 
     e_(n+m) = e_n (1 + m / n)^-c          an inverse power law (Hestness et al. 2017)
-    2^-c = 1 - 1 / (3 log2(2 + n / C))    its exponent: at two labels a class, twice as many take off a sixth of e_n
-    gain = e_n - e_(n+m),  give or take SPREAD / sqrt(n), for four cases in five
+    2^-c = 1 - 1 / (3 log2(2 + n / C))    its exponent: at two labels per class, doubling them lowers e_n by a sixth
+    gain = e_n - e_(n+m),  an 80% interval of plus or minus SPREAD / sqrt(n)
 
 The exponent was fitted on ten data sets; one fitted on nested subsets of the labels themselves forecasts no better
 (docs/research/suggestions.md).
@@ -24,7 +24,7 @@ from graphloss.inference.linear_probe import cross_fitted
 FEWEST, MOST = 16, 1000  # labels of a forecast; labels that the error is measured on
 SPREAD = 0.35
 LITTLE = 0.01
-"""A gain by twice the labels that is not worth them."""
+"""A gain by doubling the labels below which more labels are not recommended."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LearningCurve:
         return self.error * (labels / self.labels) ** -exponent
 
     def gain(self, more: int) -> tuple[float, float, float]:
-        """What `more` labels add to macro-F1: the forecast, and the least and the most in four cases of five."""
+        """What `more` labels add to macro-F1: the forecast, and its 80% interval."""
         gain, spread = self.error - self.error_at(self.labels + more), SPREAD / math.sqrt(self.labels)
         return gain, gain - spread, gain + spread
 
@@ -59,7 +59,7 @@ class LearningCurve:
 
 
 def learning_curve(z: Tensor, labels: Tensor, *, seed: int = 0) -> LearningCurve | None:
-    """The curve through all labels there are; None where there are fewer than `FEWEST`, or of one class.
+    """The curve fitted to all labels; None where there are fewer than `FEWEST`, or a single class.
 
     Args:
         z: (n, d) embeddings by an encoder that has not seen the labels.

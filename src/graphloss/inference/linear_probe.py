@@ -1,4 +1,4 @@
-"""A linear classifier fitted on soft targets with weights: what a graph says of unlabeled documents, as a head.
+"""A linear classifier on soft targets with weights: fitted on pseudo-labels of unlabeled documents, it is their head.
 
 Letters: z (n, d) of unit length, T (n, C) target probabilities, w (n,) weights::
 
@@ -142,7 +142,7 @@ def cross_entropy(
 
 
 ABSENT_BIAS = -1e4
-"""Bias of a class that the probe never saw: probability zero in any float format, and still finite in float16."""
+"""Bias of a class without training documents: probability zero in any float format, and still finite in float16."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def linear_probe(
     seed: int = 0,
     inverse_regularization: float = 10.0,
 ) -> Probe:
-    """Fit scikit-learn's logistic regression on unit-length embeddings: what the encoder is worth without fine-tuning.
+    """Fit scikit-learn's logistic regression on unit-length embeddings: the baseline without fine-tuning.
 
     Its softmax gives the probabilities of scikit-learn's `predict_proba`, for two classes too. A class without a
     training document gets weight 0 and bias `ABSENT_BIAS`, so it is never predicted; a lone class is predicted always.
@@ -209,13 +209,11 @@ def linear_probe(
     else:
         # At the default tolerance of 1e-4, probabilities of 77 classes are still 0.07 from the optimum; here 0.002.
         model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed)
-        with warnings.catch_warnings():  # one label a class is no regression problem, as scikit-learn suspects
+        with warnings.catch_warnings():  # with one label per class scikit-learn suspects a regression problem
             warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
             model.fit(unit_rows(x), y)
         w, b = model.coef_, model.intercept_
-        if (
-            len(present) == 2
-        ):  # scikit-learn keeps one row: a sigmoid of w z + b is the softmax of half of it, up and down
+        if len(present) == 2:  # scikit-learn keeps one row: a sigmoid of w z + b is the softmax of plus and minus half
             w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
         weight[present], bias[present] = w, b
     return Probe(torch.from_numpy(weight), torch.from_numpy(bias))
@@ -227,16 +225,16 @@ FOLDS = 5
 def cross_fitted(
     z: Tensor, labels: Tensor, classes: int, *, seed: int = 0, on_fold: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Probabilities of each document by a logistic regression on the others: fitted on four fifths, told of the rest.
+    """Five-fold cross-fitted probabilities of a logistic regression.
 
-    Each class is dealt out evenly. A class that the four fifths lack has probability zero there.
+    Folds are stratified. A class that a fold's training documents lack has probability zero there.
 
     Args:
         z: (n, d) unit-length embeddings.
         labels: (n,) classes, each from 0 to C - 1.
         classes: C.
-        seed: deals the documents out.
-        on_fold: told after each of the five fits.
+        seed: of the folds.
+        on_fold: called after each fold.
 
     Returns:
         (n, C), float32; the label frequencies where there is nothing to fit on.

@@ -1,4 +1,4 @@
-"""The predictors by name; without torch, for the settings say them as well."""
+"""The names of the predictors; apart from them, so that the settings need no torch."""
 
 PREDICTORS = ("mix", "head", "graph", "knn")
-"""What `predictor.Predictor` answers with: head and graph together, either alone, or the nearest documents."""
+"""What `predictor.Predictor` predicts by: head and graph together, either alone, or the nearest documents."""

@@ -1,4 +1,4 @@
-"""Texts and labels as a caller of `TextClassifier` gives them: checked, sorted, divided."""
+"""Texts and labels as a caller of `TextClassifier` passes them: checked, sorted, divided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = (str, bool, int, float)
 
 
 def texts_only(texts: Sequence[str], of: str = "") -> list[str]:
-    """A list of texts, and not one text, whose letters would be taken for texts; `of` names the argument."""
+    """A list of texts, and not a single text, which would be read letter by letter; `of` names the argument."""
     of = f"{of}: " if of else ""
     texts = _listed(texts, f"{of}expected several texts")
     for row, text in enumerate(texts):
@@ -70,7 +70,7 @@ def _listed(values: Sequence[Any], expected: str) -> list[Any]:
 
 
 def _label(label: Any, where: str) -> Any:
-    """A label, a text without surrounding blanks; None for what says that there is none: blanks, None, NaN, NA, NaT."""
+    """A label, a text without surrounding blanks; None for a missing one: blanks, None, NaN, NA, NaT."""
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return None
     try:
@@ -158,9 +158,9 @@ def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Docu
 def evidence(
     texts: Sequence[str], labels: Sequence[Any], documents: Any, shares: Any, *, descriptions: int = 0
 ) -> list[list[dict[str, Any]]]:
-    """Documents and their shares, both (m, k), in words: `text`, `label` and `share` of those that there are.
+    """Documents and their shares, both (m, k), as dictionaries `text`, `label` and `share`; places of -1 are left out.
 
-    The first `descriptions` texts are lines about a class, which say so.
+    The first `descriptions` texts are lines about a class and get `description` too.
     """
     return [
         [

@@ -3,13 +3,13 @@
     encoder/              a plain sentence-transformers model
     head.safetensors      weight (C, d), bias (C,): the linear classifier on unit-length embeddings
     support.safetensors   embeddings (n, d) float16 and labels (n,) of the labeled training documents
-    support.parquet       their texts, in the same order: what `predict --explain` shows and `audit` judges
+    support.parquet       their texts, in the same order: for `predict --explain` and `audit`
     unlabeled.safetensors embeddings (m, d) float16 of unlabeled training documents, after self-training with some
     graphloss.json        labels, settings, versions, data, metrics, and the checksums of the files above and of
                           metrics and predictions (`checksums`); `status` "finished" once all else is in place
     metrics.jsonl         one line an evaluation
     predictions.parquet   the scored split, document by document, with its map
-    audit.jsonl           the training labels that are contradicted, once `audit` was asked for them
+    audit.jsonl           the training labels that `audit` has found contradicted
     report.html, README.md
     checkpoints/          only while training is unfinished
 
@@ -60,7 +60,7 @@ def write_audit(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write `metrics.jsonl` anew: after a resume it holds no line that the resumed training did not go through."""
+    """Write `metrics.jsonl` anew: after a resume, without evaluations that the resumed training repeats."""
     write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -142,7 +142,7 @@ def finished_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
     """Read `graphloss.json` of a finished run: see `read_info`."""
     info = read_info(folder, edited=edited)
     if info["status"] != "finished":
-        raise InputError(f"{folder}: training has not finished; go on with `graphloss train --resume --out {folder}`")
+        raise InputError(f"{folder}: training has not finished; resume with `graphloss train --resume --out {folder}`")
     return info
 
 
@@ -212,7 +212,7 @@ def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:
 
 
 def _texts(path: Path, count: int) -> list[str] | None:
-    """Texts of the labeled training documents; None where the file is not there, which only `--explain` misses."""
+    """Texts of the labeled training documents; None where the file is not there, which only `--explain` needs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -150,9 +150,9 @@ def spread(
     Returns:
         F (n, C), not negative, rows not scaled; a row of zeros is a document that no label reaches.
     """
-    given, weights = labels >= 0, graph.degree.new_ones(len(graph)) if weights is None else weights.to(graph.degree)
-    total = weights.new_zeros(num_classes).index_add(0, labels[given], weights[given])
-    each = torch.where(given, weights / total[labels.clamp_min(0)].clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
+    labeled, weights = labels >= 0, graph.degree.new_ones(len(graph)) if weights is None else weights.to(graph.degree)
+    total = weights.new_zeros(num_classes).index_add(0, labels[labeled], weights[labeled])
+    each = torch.where(labeled, weights / total[labels.clamp_min(0)].clamp_min(torch.finfo(weights.dtype).tiny), 0.0)
     parts = []
     for columns in torch.arange(num_classes).split(COLUMNS):  # Y is never held whole
         y = each[:, None] * one_hot(labels - int(columns[0]), len(columns), each.dtype)  # (n, columns)

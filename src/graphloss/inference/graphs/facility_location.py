@@ -47,7 +47,7 @@ class Cover(NamedTuple):
 def directions(z: Tensor, beside: Tensor) -> Tensor:
     """Directions (n + m, d) of a pile's embeddings (n, d), then of others (m, d), from the mean of the pile.
 
-    What all texts share tells none of them apart.
+    What all texts share does not discriminate.
     """
     z = unit(z.detach().float())
     away = torch.cat([z, unit(beside.detach().float())]) - z.mean(dim=0)
@@ -67,7 +67,7 @@ def greedy_cover(x: Tensor, labeled: Tensor, count: int, *, weights: Tensor | No
 
     Args:
         x: (n, d) of the pile, rows of unit length, see `directions`.
-        labeled: (l, d) of the texts of L; their near-duplicates in the pile, themselves among them, are not chosen.
+        labeled: (l, d) of the texts of L; they and their near-duplicates in the pile are not chosen.
         count: texts to choose.
         weights: (n,) w, positive; those above when left out.
         seed: of the draw of `SAMPLE` texts.

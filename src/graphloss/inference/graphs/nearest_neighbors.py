@@ -30,7 +30,7 @@ class Neighbors(NamedTuple):
     """The neighbors of each document, nearest first, never itself.
 
     Attributes:
-        places: (n, k) int64; -1 where the approximate index found nobody.
+        places: (n, k) int64; -1 where the approximate index found none.
         cosine: (n, k) similarities, in the dtype of the embeddings.
     """
 
@@ -89,7 +89,7 @@ def memory(n: int, d: int, k: int, num_classes: int) -> int:
 
 
 def _in_blocks(z: Tensor, k: int, blocks: range) -> Neighbors:
-    """The neighbors of the documents of some blocks of rows, given where each block begins."""
+    """The neighbors of the documents of some blocks of rows, each by its first row."""
     n = len(z)
     index, cosine = [], []
     for top in blocks:
