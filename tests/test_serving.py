@@ -111,7 +111,7 @@ WAITING = """
 import sys
 from pathlib import Path
 
-from graphloss.inference import storage
+from graphloss.inference import run_folder
 from graphloss.run import predict
 
 class Stub:
@@ -119,8 +119,8 @@ class Stub:
     encode = lambda self, texts, shared: __import__("torch").ones(len(texts), 1)
     probabilities = lambda self, z, predictor: z
 
-storage.read_info = lambda folder: {}
-storage.read_model = lambda folder: ({}, Stub())
+run_folder.read_info = lambda folder: {}
+run_folder.read_model = lambda folder: ({}, Stub())
 answers = predict.predict(Path(), "-")
 print(next(answers)["text"], flush=True)
 __import__("time").sleep(0.3)  # by then the next line is waited for

@@ -34,7 +34,7 @@ LEAST_TEMPERATURE = 1e-3
 
 CHUNK = 2**21
 """Triplets computed at once, about 100 MB: a whole batch up to 128 documents."""
-LARGEST = 1e15
+LARGEST = 1e17
 """Of an embedding's entries in `Triplet`, which does not scale them."""
 
 
