@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import http.client
 import json
 import random
 import signal
 import subprocess
 import sys
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +31,9 @@ GRAPHLOSS = Path(sys.executable).parent / "graphloss"
 BARE = """
 import sys
 from pathlib import Path
-from graphloss.run.journal import Journal
+from graphloss.run.label_journal import Journal
 from graphloss.run.label_server import listening, serve
-from graphloss.run.labeling import Desk, Session
+from graphloss.run.label_session import Desk, Session
 from graphloss.text.tables import write_table
 
 class Advisor:
@@ -74,7 +74,7 @@ def test_20_kills_at_random_moments_lose_no_answer(tmp_path: Path) -> None:
             if state["turn"] > len(kept):
                 kept.append((state["last"]["row"], state["last"]["label"]))
             threading.Timer(chance.uniform(0.0, 0.4), process.send_signal, [signal.SIGKILL]).start()
-            with contextlib.suppress(OSError, urllib.error.URLError):
+            with contextlib.suppress(OSError, http.client.HTTPException):  # cut off in the middle
                 while True:
                     row, label = state["row"] - 1, f"class {chance.randrange(5)} of {kill}"
                     state = ask(address, "answer", {"turn": state["turn"], "answer": "label", "label": label})
@@ -165,7 +165,7 @@ def test_label_20_texts_by_the_keyboard_kill_go_on_and_train(
             page.wait("state.labeled === 21 && !busy")
             page.press("z")
             page.wait("state.labeled === 20 && !busy")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # as Ctrl-C: the file is written
             assert process.wait(60) == 0
     with out.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

@@ -16,7 +16,6 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run import label_server
-from graphloss.run.label_guesses import Guesses, Suspects
 from graphloss.run.label_journal import Journal
 from graphloss.run.label_session import Desk, Session
 from graphloss.system import locked
@@ -25,6 +24,7 @@ from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
 
 if TYPE_CHECKING:
+    from graphloss.run.label_guesses import Guesses, Suspects
     from graphloss.training.progress import Screen
 
 
@@ -58,7 +58,6 @@ def label(
     Raises:
         InputError: an option cannot be used, or there is nothing to label.
     """
-    from graphloss.text.encoder import encode, load
     from graphloss.text.encoder_source import resolve
 
     with label_server.listening(port) as listener:
@@ -77,6 +76,9 @@ def label(
             screen.say(f"{pile or run}: no label is contradicted, so that there is nothing to review")
             return
         more = sorted({name for name in table.labels if name is not None} - set(lines))
+        from graphloss.run.label_guesses import Guesses, Suspects
+        from graphloss.text.encoder import encode, load
+
         with _held(out, journal, [table.texts, run and table.labels]) as kept:
             session = Session(table.texts, table.labels, order, kept, classes=[*lines, *more], fixed=bool(lines))
             if run is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import secrets
 import signal
 import socket
@@ -74,7 +75,8 @@ def listening(port: int) -> Iterator[Listener]:
     if missing:
         raise InputError(f"the page needs {' and '.join(missing)}; install: pip install 'graphloss[serve]'")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there it would take a port from another program
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
             listener.listen()
