@@ -1,4 +1,4 @@
-"""`TextClassifier`: graphloss with the manners of scikit-learn."""
+"""`TextClassifier`: graphloss with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return make(TrainSettings, {name: getattr(self, name) for name in names(TrainSettings)})
 
     def __sklearn_tags__(self) -> Tags:
-        """Say to scikit-learn that a document is a string, not a row of numbers."""
+        """Declare to scikit-learn that a document is a string, not a row of numbers."""
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.input_tags.string = True, False, True
         return tags
@@ -154,12 +154,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             texts: n documents.
-            labels: n labels, of one kind that can be keys of a dictionary; texts lose surrounding blanks. None, NaN, NA
-                and blanks say that a document has none.
-            unlabeled: further documents without a label, as those of `texts` whose label is None; blank ones are left
-                out.
-            descriptions: class -> a line about it or several, as a person would describe it; None takes the label names
-                in words where labels are few and as far as they inform about them, False none.
+            labels: n labels, of one kind that can be keys of a dictionary; texts are stripped. None, NaN, NA and blanks
+                mark unlabeled documents.
+            unlabeled: further documents without a label; blank ones are left out.
+            descriptions: class -> one or several lines about it; None takes the label names in words where labels are
+                few, as far as they inform about them, False none.
             add_classes: a described class without a labeled text is a class too; without any label all of them are.
             validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
 
@@ -182,19 +181,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         share = make(DataSettings, {"validation": self.validation}).validation
         described = check_descriptions(descriptions) if descriptions else {}
         described = {name.strip() if type(name) is str else name: lines for name, lines in described.items()}
-        given = {label for label in labels if label is not None}
-        match_classes(described, list(given), known_from="the training texts", add=add_classes)
-        known = python_inputs.sorted_labels(given | set(described) if add_classes or not given else given)
-        index = {label: row for row, label in enumerate(known)}
-        if len(known) < 2:
-            raise InputError(f"expected labels of at least two classes, got {len(known)}: {known}")
+        found = {label for label in labels if label is not None}
+        match_classes(described, list(found), known_from="the training texts", add=add_classes)
+        classes = python_inputs.sorted_labels(found | set(described) if add_classes or not found else found)
+        index = {label: row for row, label in enumerate(classes)}
+        if len(classes) < 2:
+            raise InputError(f"expected labels of at least two classes, got {len(classes)}: {classes}")
         unlabeled = python_inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
         unlabeled = [text for text in unlabeled if text.strip()]
-        label_names = python_inputs.label_names(known)
+        label_names = python_inputs.label_names(classes)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
         train += Documents(unlabeled, [-1] * len(unlabeled))
         by_name = names_as_descriptions(label_names, train.known) if descriptions is None else {}
-        lines = described or {known[label_names.index(name)]: own for name, own in by_name.items()}
+        lines = described or {classes[label_names.index(name)]: own for name, own in by_name.items()}
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:
@@ -221,7 +220,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             )
         if fitted.descriptions and fitted.descriptions.unchecked:
             warnings.warn(UNCHECKED, UserWarning, stacklevel=2)
-        self._take(replace(fitted, model=replace(fitted.model, labels=known)))
+        self._take(replace(fitted, model=replace(fitted.model, labels=classes)))
         return self
 
     def predict(self, texts: Sequence[str], *, predictor: str | None = None) -> np.ndarray:
@@ -240,12 +239,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return model.probabilities(model.encode(texts, progress=self.verbose), predictor=predictor).numpy()
 
     def explain(self, texts: Sequence[str], k: int = 5, *, predictor: str | None = None) -> list[list[dict[str, Any]]]:
-        """The labeled training documents that support the answer to each text, at most k, the heaviest first.
+        """The labeled training documents that support each prediction, at most k, in descending order of share.
 
         Returns:
-            For each text a list of `text`, `label` and `share`, the part of the answer's probability that the document
-            gave. What is missing to one comes from other documents and from the head, which has no supporting
-            documents: where it alone answers, for the text or for unlabeled neighbors, the lists are empty.
+            For each text a list of `text`, `label` and `share`, the part of the predicted probability that the document
+            contributes. The rest comes from other documents and from the head, which has no supporting documents:
+            where it alone predicts, for the text or for unlabeled neighbors, the lists are empty.
 
         Raises:
             InputError: k is below 1, or the folder that this was read from does not keep the training texts.
@@ -256,15 +255,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def audit(
         self, texts: Sequence[str] | None = None, labels: Sequence[Any] | None = None, k: int = 5
     ) -> list[dict[str, Any]]:
-        """Labels that similar documents contradict, the surest first: see `FittedModel.audit`.
+        """Probable label errors, in descending order of score: see `FittedModel.audit`.
 
         Args:
             texts: n labeled documents to compare with one another; the training documents when left out.
-            labels: n labels, of any names; None is an unlabeled document, which takes no part.
-            k: documents to name as evidence for each.
+            labels: n labels, of any names; documents without a label (None) are ignored.
+            k: supporting documents of each proposal.
 
         Returns:
-            One dictionary a contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
+            One dictionary per contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
             `evidence`, a list of `text`, `label` and `share`.
 
         Raises:
@@ -287,7 +286,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             texts: the pile, n texts; those that this classifier learned from count as labeled.
             count: texts wanted.
             labels: n labels, None for unlabeled; all are unlabeled when left out.
-            descriptions: class -> a line about it or several; by default this classifier says what a text probably is.
+            descriptions: class -> a line about it or several; by default this classifier predicts.
 
         Returns:
             At most `count` dictionaries `row` (the place in `texts`, from 0), `text`, `reason`, `stands_for`, `guess`
@@ -306,7 +305,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """Write a folder that `from_pretrained`, `graphloss predict` and `graphloss evaluate` read.
 
         Raises:
-            InputError: the folder holds something already, or a label is neither text nor number.
+            InputError: the folder is not empty, or a label is neither text nor number.
         """
         model, path = self._model(), Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

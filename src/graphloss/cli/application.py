@@ -17,10 +17,10 @@ from graphloss.errors import InputError
 from graphloss.terminal import printable
 
 SHARED = ("train", "evaluate", "predict")
-"""Commands whose work several processes share."""
+"""Commands that can run in several processes."""
 
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS}
-"""What the system answers where nothing more can be written: disk, limit or quota."""
+"""Errors where nothing more can be written: disk, limit or quota."""
 
 app = typer.Typer(
     help="Fine-tune text encoders with a loss that sees a graph of documents.",
@@ -68,7 +68,7 @@ def _common(
 
 
 def _check_shared(command: str | None) -> None:
-    """Refuse to do in each of several processes what one should do."""
+    """Refuse to run a command of one process in several."""
     if distributed.world() > 1 and command not in SHARED:
         raise InputError(
             f"`graphloss {command}` runs in one process, and {distributed.world()} were launched; start it without a "
@@ -112,7 +112,7 @@ def _fail(message: str) -> None:
 
 
 def _leave_output() -> None:
-    """Let the interpreter end in peace where the reader of standard output has gone, or its disk is full."""
+    """Avoid a second error at exit where standard output is closed or its disk is full."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

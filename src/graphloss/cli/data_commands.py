@@ -53,7 +53,7 @@ def show_data(
 def prepare_data(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `data list` shows, or all.")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Write anew what this command wrote before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what this command wrote before.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,7 +67,7 @@ def prepare_data(
         try:
             with download_bar(quiet=quiet) as on_bytes:
                 done = prepare_corpus(name, force=force, on_bytes=on_bytes)
-        except InputError as error:  # the others may still come
+        except InputError as error:  # go on to the other data sets
             failed.append(str(error))
             continue
         for line in done.warnings:

@@ -24,11 +24,11 @@ def label(
     ] = Path("labels.csv"),
     describe: Annotated[
         str | None,
-        typer.Option(help="File of descriptions of the classes, which are then all there are.", metavar="FILE"),
+        typer.Option(help="File of descriptions of all classes; no others can be used then.", metavar="FILE"),
     ] = None,
     review: Annotated[
         Path | None,
-        typer.Option(help="Go through the labels that the audit of a run suspects.", metavar="RUN"),
+        typer.Option(help="Review the labels that the audit of a run contradicts.", metavar="RUN"),
     ] = None,
     text: Text = None,
     label: Label = None,
@@ -54,7 +54,7 @@ def label(
             webbrowser.open(address)
 
     if review is not None and pile is None and (text is not None or label is not None):
-        raise InputError("--text and --label name columns of a file, and none was given; leave them out, or give it")
+        raise InputError("--text and --label name columns of a file, and there is none; leave them out, or name a file")
     if review is not None and (describe is not None or model is not None):
         raise InputError("--review: the run has its own encoder and classes; leave --describe and --model out")
     page.label(

@@ -34,12 +34,12 @@ AsJson = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option(help="TOML, YAML or JSON file of settings; options given here win.", callback=place)
+    Path | None, typer.Option(help="TOML, YAML or JSON file of settings; typed options win.", callback=place)
 ]
 Preset = Annotated[
     str,
     typer.Option(
-        help="Settings to begin with: the defaults, or those published with G-Loss. Options given here win.",
+        help="Initial settings: the defaults, or those published with G-Loss. Typed options win.",
         metavar="default|paper",
     ),
 ]
@@ -68,10 +68,10 @@ KeepNa = Annotated[bool, typer.Option("--keep-na", help="Labels as NA, null, Non
 
 
 class Command(TyperCommand):
-    """A command whose reader may go before its last line, as in `graphloss predict … | head`."""
+    """A command whose output may be closed before its last line, as in `graphloss predict … | head`."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run; that nobody reads on is no error."""
+        """Run; a closed pipe is no error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -81,10 +81,10 @@ class Command(TyperCommand):
 
 
 class ColumnsOnce(Command):
-    """A command that refuses a second --text or --label, of which the parser would keep the last in silence."""
+    """A command that refuses a second --text or --label, where the parser would silently keep the last."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, once it is known that no column is named twice."""
+        """Parse, after a check that no column is named twice."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         named = [item.name for item in order if item.param_type_name == "option"]
         for kind in ("text", "label"):
@@ -94,25 +94,25 @@ class ColumnsOnce(Command):
 
 
 def _option(item: Any, panel: str) -> inspect.Parameter:
-    """A command-line option from a field of the settings; None means that it was not given."""
+    """A command-line option from a field of the settings; None means that it was not specified."""
     flag, info = "--" + item.name.replace("_", "-"), item.metadata
     kinds = {"int": int, "float": float, "bool": bool}
     kind = next((kinds[name] for name in str(item.type).split(" | ") if name in kinds), str)
     if item.name == "sigma":
         kind = str
     choices = [*info["choices"], "NUMBER"] if item.name == "sigma" else info["choices"]
-    said = f" {'|'.join(choices)}" if choices else ""
+    listed = f" {'|'.join(choices)}" if choices else ""
     if kind is bool and not flag.startswith("--no-"):
         flag += "/--no-" + flag.removeprefix("--")
     default = "" if item.default is None or kind is bool else f" [dim]\\[default: {item.default}][/dim]"
-    option = typer.Option(flag, help=info["help"] + said + default, rich_help_panel=panel, show_default=False)
+    option = typer.Option(flag, help=info["help"] + listed + default, rich_help_panel=panel, show_default=False)
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
 def with_settings(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
-    """Give a command one option for each field of `DataSettings` and `TrainSettings`; it receives them as `**given`."""
+    """Give a command one option for each field of `DataSettings` and `TrainSettings`; it receives them as keywords."""
     own = [
         p
         for p in inspect.signature(command, eval_str=True).parameters.values()
@@ -127,9 +127,9 @@ def with_settings(command: Callable[..., None], *, without: tuple[str, ...] = ()
     return command
 
 
-def settings_of(config: Path | None, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a settings file says of the data, and what it and the options, which win, say of all else."""
-    chosen = {name: value for name, value in given.items() if value is not None}
+def settings_of(config: Path | None, specified: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The data settings of a settings file, and all other settings of it and of the options, which win."""
+    chosen = {name: value for name, value in specified.items() if value is not None}
     if "sigma" in chosen:
         chosen["sigma"] = _number_or_rule(chosen["sigma"])
     data, settings = read_file(config) if config else ({}, {})
@@ -144,7 +144,7 @@ def _number_or_rule(value: str) -> float | str:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line of JSON on standard output, at once; what a terminal would obey, or cannot show, is escaped."""
+    """One line of JSON on standard output, flushed; control characters, and what cannot be shown, are escaped."""
     line = json.dumps(value, ensure_ascii="utf" not in (sys.stdout.encoding or "utf-8").lower())
     print(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)
 

@@ -67,7 +67,7 @@ def predict(
     column: Annotated[str | None, typer.Option("--column", hidden=True)] = None,
     predictor: Predictor = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say which training documents carried each answer, and how much.")
+        bool, typer.Option("--explain", help="Show the training documents that support each prediction.")
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -94,10 +94,10 @@ def predict(
 
 
 def _texts(run: Path, items: list[str], source: str | None, text: str | None) -> str | list[str]:
-    """A file or "-", or else the texts themselves, of what was typed behind the run.
+    """A file or "-", or else the texts themselves, from the arguments after the run.
 
     Raises:
-        InputError: neither or both were given, a path that is not there, or a column of texts that have none.
+        InputError: both a file and texts, or neither; a path that does not exist; or --text without a file.
     """
     if bool(items) == (source is not None):
         old = f"\n--text names a column of the file; to classify {text!r}, leave out --text" if text else ""
@@ -114,17 +114,17 @@ def _texts(run: Path, items: list[str], source: str | None, text: str | None) ->
         raise InputError(f"{files[0]!r} is a file or a path; expected one file and no more, or texts alone")
     if text is not None:
         raise InputError(
-            f"--text names the column of the texts in a file, and no file was given; to classify {text!r} too, "
+            f"--text names the column of the texts in a file, and there is no file; to classify {text!r} too, "
             "leave out --text and write it beside the other texts"
         )
     return items
 
 
 def _is_path(item: str) -> bool:
-    """Whether something typed is a path and not a text: it is there, or it is written as one."""
+    """Whether an argument is a path and not a text: it exists, or it is written as one."""
     try:
         there = typed(item).exists()
-    except InputError:  # no file can be called so: a long text
+    except InputError:  # not a valid file name: a long text
         there = False
     if there or any(letter.isspace() for letter in item):
         return there or Path(item).suffix.lower() in (*SUFFIXES, ".txt")
@@ -150,11 +150,11 @@ def audit(
             "--apply", help="New file: a copy of the data with the proposed labels.", metavar="FILE", callback=place
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many to show in the terminal.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="Rows to show in the terminal.", min=1)] = 20,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """List training labels that are probably wrong: those that similar documents contradict, the surest first."""
+    """List training labels that similar documents contradict, probable label errors first."""
     from graphloss.cli.tables import evidence_lines
     from graphloss.run import audit
     from graphloss.training.progress import Screen
@@ -189,11 +189,11 @@ def suggest(
         Path | None,
         typer.Option(help="File to fill in, for `train`.", metavar="FILE.csv|FILE.jsonl", callback=place),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Put them below what --out holds, which counts too.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Append to --out; what it holds counts too.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which texts to label next, the first ones first, and why; write them into a file to fill in."""
+    """List the texts to label next, in order, with reasons; write them into a file to fill in."""
     from graphloss.run.suggest import suggest as suggest_from
     from graphloss.training.progress import Screen
 
@@ -223,7 +223,7 @@ def report(run: Run) -> None:
     checked_info(run)
     try:
         print(printable(write_report(run)))
-    except OSError as error:  # the run is somebody else's, on a disk that is read
+    except OSError as error:  # a read-only run
         raise InputError(
             f"{run}: the report cannot be written there ({error.strerror or error}); copy the run to a folder of yours"
         ) from error

@@ -27,7 +27,7 @@ def cell(name: object) -> str:
 
 
 def evidence_lines(evidence: list[dict[str, Any]], head_share: float | None = None) -> list[str]:
-    """Documents that support an answer, a line each and indented; the share of the head too, where it is given."""
+    """The supporting documents of a prediction, an indented line each; the share of the head too, if any."""
     rows = [(each["share"], one_line(each["label"]), _shown(each)) for each in evidence]
     if head_share:
         more = "" if rows else "; --predictor graph names documents"
@@ -108,7 +108,7 @@ def scores_table(scores: dict[str, Any]) -> Group:
 
 
 def show_result(info: dict[str, Any], console: Console) -> None:
-    """The table at the end, beside the probe of the untouched encoder, and what to type next."""
+    """The final table: the model and its baseline, the probe of the untouched encoder; then the next commands."""
     metrics, run = info["metrics"], printable(info["run"])
     if metrics["model"]["accuracy"] is None:
         _show_unverified(info["least_sure"], console)
@@ -119,9 +119,9 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     if described := info.get("described"):
         used = f"{described['lines']:,} lines" if described["lines"] else "lines not used as documents"
         console.print(f"  described   {used}; {Gate.of(described)}")
-    if taught := info.get("self_training"):
-        documents = f"{taught['documents']:,} unlabeled document{'' if taught['documents'] == 1 else 's'}"
-        console.print(f"  head        {taught['trust']:.0%} from self-training on {documents}")
+    if summary := info.get("self_training"):
+        documents = f"{summary['documents']:,} unlabeled document{'' if summary['documents'] == 1 else 's'}"
+        console.print(f"  head        {summary['trust']:.0%} from self-training on {documents}")
     if hidden := info.get("hidden_labels"):
         console.print(
             f"  cleaned     {len(hidden):,} labels were probably wrong and left out: `hidden_labels` in graphloss.json"

@@ -12,7 +12,7 @@ from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, prin
 from graphloss.errors import InputError
 
 TRAIN_ALONE = ("no_texts",)
-"""Settings of the data that trials and comparisons would leave out in silence."""
+"""Settings of the data that trials and comparisons would silently ignore."""
 
 
 @with_settings
@@ -30,10 +30,10 @@ def train(
     ] = None,
     config: ConfigFile = None,
     preset: Preset = "default",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    **given: Any,
+    **specified: Any,
 ) -> None:
     """Fine-tune an encoder on labeled texts and leave a run folder."""
     from graphloss import distributed
@@ -42,15 +42,15 @@ def train(
     from graphloss.training import presets
     from graphloss.training.progress import Screen
 
-    data, settings = distributed.on_first(lambda: settings_of(config, given))
-    if source is not None:  # a run that is resumed has its settings already
+    data, settings = distributed.on_first(lambda: settings_of(config, specified))
+    if source is not None:  # a resumed run has its settings already
         settings = presets.settings(preset, source, settings.get("loss")) | settings
     screen = Screen(quiet=quiet)
     try:
         info = train.train(source, data | settings, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
         screen.warn(
-            f"interrupted; `graphloss train --resume --out {out or 'RUN'}` goes on from the last checkpoint, "
+            f"interrupted; `graphloss train --resume --out {out or 'RUN'}` resumes from the last checkpoint, "
             "or from the start if there is none yet"
         )
         raise typer.Exit(130) from None
@@ -70,13 +70,11 @@ def tune(
         ),
     ],
     *,
-    trials: Annotated[
-        int, typer.Option(help="Trials that the study shall have, of all processes together.", min=1)
-    ] = 20,
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which no further trial is begun.", min=0)] = None,
+    trials: Annotated[int, typer.Option(help="Trials of the study, over all processes.", min=1)] = 20,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no further trial starts.", min=0)] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="URL of a data base that processes share (default: a file in --out).", metavar="URL"),
+        typer.Option(help="URL of a database that processes share (default: a file in --out).", metavar="URL"),
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="Name of the study in the storage (default: by data, loss, mode and seed).")
@@ -88,14 +86,14 @@ def tune(
     preset: Preset = "default",
     as_json: AsJson = False,
     quiet: Quiet = False,
-    **given: Any,
+    **specified: Any,
 ) -> None:
-    """Search for the settings of a loss, without the test documents; those given are fixed."""
+    """Search for the settings of a loss, without the test documents; specified settings are fixed."""
     from graphloss.research.tuning.command import show, tune_corpus
     from graphloss.training import presets
     from graphloss.training.progress import Screen
 
-    data, settings = settings_of(config, given)
+    data, settings = settings_of(config, specified)
     _check_data(data)
     begin = presets.settings(preset, source, settings.get("loss"))
     screen = Screen(quiet=quiet)
@@ -134,15 +132,15 @@ def bench(
     ] = None,
     shots: Annotated[
         list[str] | None,
-        typer.Option(help="Labeled documents a class, numbers or all.", metavar="N,...", show_default="all"),
+        typer.Option(help="Labeled documents per class, numbers or all.", metavar="N,...", show_default="all"),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Draws of each.", metavar="N", show_default="5")] = None,
     tune: Annotated[
         int | None,
-        typer.Option(help="Search each loss's settings first, in so many trials.", metavar="TRIALS"),
+        typer.Option(help="Tune each loss first, with this many trials.", metavar="TRIALS"),
     ] = None,
     test_documents: Annotated[
-        int | None, typer.Option(help="Score a sample of so many test documents.", metavar="N")
+        int | None, typer.Option(help="Score on a sample of N test documents.", metavar="N")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder of the comparison; an existing one is resumed.", callback=place)
@@ -151,7 +149,7 @@ def bench(
     preset: Preset = "default",
     as_json: AsJson = False,
     quiet: Quiet = False,
-    **given: Any,
+    **specified: Any,
 ) -> None:
     """Compare losses over data sets, shots and seeds; resumable, with intervals and a report."""
     from graphloss.research.bench.grid import make_grid
@@ -160,7 +158,7 @@ def bench(
     from graphloss.research.bench.tables import show
     from graphloss.training.progress import Screen
 
-    data, settings = settings_of(config, given)
+    data, settings = settings_of(config, specified)
     _check_data(data)
     chosen = data | settings
     screen, grid = Screen(quiet=quiet), None
@@ -177,11 +175,11 @@ def bench(
             test_documents=test_documents,
         )
     elif chosen or losses or modes or shots or seeds or tune or test_documents or preset != "default":
-        raise InputError("expected DATA beside these options; only `--out FOLDER` goes on with what is there")
+        raise InputError("expected DATA beside these options; only `--out FOLDER` resumes what is there")
     try:
         outcome = run(grid, out=out, screen=screen)
     except KeyboardInterrupt:
-        screen.warn(f"interrupted; `graphloss bench --out {out}` goes on where it stopped")
+        screen.warn(f"interrupted; `graphloss bench --out {out}` resumes it")
         raise typer.Exit(130) from None
     if as_json:
         for row in outcome.rows:
@@ -195,8 +193,6 @@ def bench(
 
 
 def _check_data(data: dict[str, Any]) -> None:
-    """Refuse in a settings file what a single training alone takes."""
+    """Refuse settings of a file that only `train` uses."""
     if named := [name for name in TRAIN_ALONE if name in data]:
-        raise InputError(
-            f"{', '.join(named)}: belongs to `graphloss train`; tune and bench take no notice of it, so leave it out"
-        )
+        raise InputError(f"{', '.join(named)}: belongs to `graphloss train`; tune and bench ignore it, so leave it out")
