@@ -213,6 +213,12 @@ def _headers() -> Iterator[Case]:
     yield Case("no header, columns named", written("a.csv", swapped), DOCUMENTS * 3, named)
     three = _table(",", [(text, text[::-1], label) for text, label in DOCUMENTS] * 3, ("", "", "")).split("\n", 1)[1]
     yield Case("no header, two texts", written("a.csv", three), "no one of 3 is clearly the texts", {"no_header": True})
+    named_row = "its first row names columns"
+    yield Case("a header, told there is none", written("a.csv", encoded(".csv")), named_row, {"no_header": True})
+    header = "label\ttext\n" + "".join(f"{n}\t{t}\n" for t, n in DOCUMENTS * 3)
+    yield Case("a header in .txt", written("a.txt", header), named_row)
+    pairs = json.dumps([["text", "label"], *([t, n] for t, n in DOCUMENTS * 3)])
+    yield Case("a header in pairs", written("a.json", pairs), named_row)
     wrong = {"no_header": True, "text": "text"}
     yield Case("no header, a name", written("a.csv", swapped), "and no 'text'", wrong)
 

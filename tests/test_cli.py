@@ -437,6 +437,7 @@ def test_predict_takes_the_columns_of_the_run_or_the_one_named(call: Call, run: 
         (["a pan", "--text", "the goal"], "leave out --text"),
         (["--column", "words", "a pan"], "--column is now --text"),
         (["no.csv"], "no such file"),
+        (["no.xlsx"], "no such file"),
         (["files/no"], "no such file"),
         (["a pan", "no.csv"], "expected one file and no more"),
         (["a pan", "--input", "-"], "one of them"),

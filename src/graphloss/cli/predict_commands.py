@@ -15,6 +15,12 @@ from graphloss.system import existing_run, typed
 from graphloss.terminal import one_line, printable, sentence
 from graphloss.text.file_formats import SUFFIXES
 
+OTHER_FILES = (
+    *(".xlsx", ".xls", ".ods", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".pdf", ".doc", ".docx", ".odt"),
+    *(".rtf", ".html", ".xml", ".md", ".yaml", ".yml", ".toml", ".pkl", ".npy", ".feather", ".arrow", ".db", ".log"),
+)
+"""Endings of files that hold no table: what ends so and is typed for a text is a file that is not there."""
+
 
 def evaluate(
     run: Run,
@@ -126,9 +132,8 @@ def _is_path(item: str) -> bool:
         there = typed(item).exists()
     except InputError:  # not a valid file name: a long text
         there = False
-    if there or any(letter.isspace() for letter in item):
-        return there or Path(item).suffix.lower() in (*SUFFIXES, ".txt")
-    return "/" in item or os.sep in item or Path(item).suffix.lower() in (*SUFFIXES, ".txt")
+    written = Path(item).suffix.lower() in (*SUFFIXES, *OTHER_FILES)
+    return there or written or (("/" in item or os.sep in item) and not any(letter.isspace() for letter in item))
 
 
 def audit(

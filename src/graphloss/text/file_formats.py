@@ -12,7 +12,7 @@ from typing import Any
 
 from graphloss import system
 from graphloss.errors import InputError
-from graphloss.text.columns import did_you_mean, is_name
+from graphloss.text.columns import LABEL_NAMES, did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
 from graphloss.text.parsing.character_encodings import file_lines, foreign
 from graphloss.text.parsing.json_rows import objects
@@ -102,14 +102,29 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         first = next(_delimited(path), None)
         if first is None:
             raise InputError(f"{path} is empty: its first line should name the columns, for example text,label.")
-        return first[1] if header else [str(place) for place in range(1, len(first[1]) + 1)]
+        if header:
+            return first[1]
+        _check_document(first[1], path, "leave --no-header out")
+        return [str(place) for place in range(1, len(first[1]) + 1)]
     if suffix == ".txt":
-        return columns_of(shape_of(line for _, line in file_lines(path)))
+        columns = columns_of(shape_of(line for _, line in file_lines(path)))
+        if len(columns) > 1:
+            _check_document(next(file_lines(path))[1].split("\t"), path, "give it a name that ends in .tsv")
+        return columns
     # JSON says its columns row by row, and a label may be missing in the first one.
     columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
     if not columns:
         raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')
+    if columns[0] == "1":
+        first_row = next(objects(path, is_name))[1].values()
+        _check_document([str(cell) for cell in first_row], path, "take that row out, or write objects")
     return columns
+
+
+def _check_document(cells: Sequence[str], path: Path, remedy: str) -> None:
+    """Refuse names of columns where the first document should be: it would be a class of its own."""
+    if any(map(is_name, cells)) and any(is_name(cell, LABEL_NAMES) for cell in cells):
+        raise InputError(f"{path}: its first row names columns ({', '.join(map(repr, cells))}); {remedy}.")
 
 
 def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator[tuple[int, tuple[Any, ...]]]:
