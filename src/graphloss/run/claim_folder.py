@@ -159,7 +159,7 @@ def _first_info(
             "encoder": fingerprint(encoder),
             "sizes": {
                 "train": len(corpus.train),
-                "labeled": corpus.train.known,
+                "labeled": corpus.train.labeled_count,
                 "validation": len(corpus.validation),
                 "test": len(corpus.test) if corpus.test else 0,
             },

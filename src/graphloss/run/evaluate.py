@@ -14,7 +14,7 @@ from graphloss.run.claim_folder import FILES
 from graphloss.system import typed
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
-from graphloss.text.data_sources import find_again, is_lost, place_of
+from graphloss.text.data_sources import find_again, full_path, is_lost
 from graphloss.text.documents import Documents
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
@@ -138,7 +138,7 @@ def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, 
                 f"`graphloss evaluate {folder} DATA`"
             )
         return True, found
-    if place_of(source) == place_of(found):
+    if full_path(source) == full_path(found):
         return True, source
     same = Path(source).name == Path(found).name and typed(source).exists()
     return same and reread(folder, info, source).fingerprint == recorded["fingerprint"], source

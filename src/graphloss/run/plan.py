@@ -28,7 +28,7 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
         checked: the training, with the time that a text took.
         scored: documents that the model is scored on at the end.
     """
-    settings, sizes, count = checked.settings, checked.sizes, checked.documents.known
+    settings, sizes, count = checked.settings, checked.sizes, checked.documents.labeled_count
     unlabeled, world = len(checked.documents) - count, distributed.world()
     step = 4.6 if sizes.batch < min(sizes.graph, count) / world else 3.6
     pseudo_labeled = len(checked.documents) if settings.corpus_graph == "auto" and unlabeled else 0
@@ -48,7 +48,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     words = [len(text.split()) for text in corpus.train.texts]
     world = distributed.world()
     shared = f" shared by {world} processes" if world > 1 else ""
-    unlabeled = len(corpus.train) - corpus.train.known
+    unlabeled = len(corpus.train) - corpus.train.labeled_count
     documents = [f"{sum(classes.values()):,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]

@@ -112,7 +112,7 @@ def _prepared(
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    if not corpus.train.known:
+    if not corpus.train.labeled_count:
         screen.warn(f"{source}: no document has a label; the model is made of the descriptions, nothing verifies it")
     elif not corpus.test and not corpus.validation:
         screen.warn(

@@ -97,7 +97,8 @@ def fit(
     with frozen(encoder, settings.freeze):
         trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, known.probe)
         trainer.began = began
-        step = _train(trainer, settings, folder) if documents.known else None  # descriptions alone train no encoder
+        # descriptions alone train no encoder
+        step = _train(trainer, settings, folder) if documents.labeled_count else None
         trainer.blend.keep()
         predictor = predictor_of(
             trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
@@ -111,7 +112,7 @@ def fit(
             torch.tensor(checked.descriptions.labels, dtype=torch.long),
             weight=known.weight,
             support_lines=len(lines),
-            fallback=Probe(predictor.weight, predictor.bias) if documents.known else None,
+            fallback=Probe(predictor.weight, predictor.bias) if documents.labeled_count else None,
         )
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)

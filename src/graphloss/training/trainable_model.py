@@ -114,7 +114,7 @@ def start_model(
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    at_once = batch_size_for(documents.known, settings)
+    at_once = batch_size_for(documents.labeled_count, settings)
     loss = build(
         settings.loss,
         asdict(settings),
