@@ -738,7 +738,7 @@ def test_a_model_of_numbers_is_evaluated_on_a_file_of_numbers(
     code, out, _ = call("evaluate", tmp_path / "saved", data, "--json")
     assert code == 0 and json.loads(out)["documents"] == 64
     code, _, error = call("train", "--resume", "--out", tmp_path / "saved")
-    assert code == 2 and "no training to go on with" in error
+    assert code == 2 and "no training to resume" in error
 
 
 def test_changed_data_has_no_known_validation_split(call: Call, run: Path, table: Path) -> None:

@@ -456,7 +456,7 @@ def test_further_documents_without_labels(tmp_path):
         corpus = load_corpus(str(labeled), shots=1, unlabeled=str(tmp_path / name), **options)
         assert corpus.train.texts == [*plain.train.texts, "one more", "and another"]
         assert corpus.train.names == [*plain.train.names, None, None] and corpus.validation == plain.validation
-        assert corpus.fingerprint != plain.fingerprint and corpus.train.known == len(plain.train)
+        assert corpus.fingerprint != plain.fingerprint and corpus.train.labeled_count == len(plain.train)
     other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labeled data alone
     (tmp_path / "table.csv").write_text("sentence\none more\n")
     assert load_corpus(str(other), text="body", unlabeled=str(tmp_path / "table.csv")).train.texts[-1] == "one more"

@@ -285,7 +285,7 @@ def test_unlabeled_documents_change_nothing_of_the_fine_tuning(tiny_encoder: Pat
     documents, validation, label_names = half
     plain = run(tiny_encoder, half, tmp_path / "plain", corpus_graph="off", memory=3)
     alone = run(tiny_encoder, (documents.labeled(), validation, label_names), tmp_path / "alone", memory=3)
-    assert 0 < documents.known < len(documents) and plain.history[-1]["graph"] > 0
+    assert 0 < documents.labeled_count < len(documents) and plain.history[-1]["graph"] > 0
     same(plain, alone)
 
 

@@ -192,7 +192,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         label_names = python_inputs.label_names(classes)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
         train += Documents(unlabeled, [-1] * len(unlabeled))
-        by_name = names_as_descriptions(label_names, train.known) if descriptions is None else {}
+        by_name = names_as_descriptions(label_names, train.labeled_count) if descriptions is None else {}
         lines = described or {classes[label_names.index(name)]: own for name, own in by_name.items()}
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])

@@ -1,4 +1,4 @@
-"""An audit of a run: which documents are judged, where the answer is kept, and how it becomes a table."""
+"""An audit of a run: which documents are checked, where the result is kept, and how it becomes a table."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def audit(
     out: Path | None = None,
     apply: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Labels that similar documents contradict, the surest first.
+    """Probable label errors, in descending order of score.
 
-    Of the training documents, the answer is also kept in the run folder, if that keeps texts, and shown by its report.
+    That of the training documents is also kept in the run folder, if that keeps texts, and shown by its report.
 
     Args:
         folder: a finished run.
-        source: labeled documents to judge (the train split, or a single file); None takes those of the training.
+        source: labeled documents to check (the train split, or a single file); None takes those of the training.
         text: the column of the texts in `source`; that of the training when None.
         label: the column of the labels in `source`; that of the training when None.
         screen: where progress is shown.
         no_header: the first line of CSV or TSV is a document.
         out: a new table of these documents, with all columns of their file and `AUDITED`.
-        apply: a copy of their file in which they have the proposed labels; none of ours is overwritten by it.
+        apply: a new file, a copy of theirs with the proposed labels.
 
     Returns:
-        What `FittedModel.audit` returns, each with `row`, its number in the file from 1; None where that is not known.
+        As `FittedModel.audit`, each with `row`, its number in the file from 1; None where that is unknown.
 
     Raises:
         InputError: the run or the data cannot be used, or neither the run nor its data holds the training texts.
@@ -81,17 +81,17 @@ def audit(
         rows = model.audit(documents.texts, documents.names, progress=screen.draws)
     rows = _numbered(rows, table)
     labels = model.support_labels() if documents is None else documents.names
-    judged = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
-    if not judged:
-        screen.warn("no label could be judged, for no class has two documents; give more labeled documents a class")
+    checked = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
+    if not checked:
+        screen.warn("no label could be checked, for no class has two documents; label more documents per class")
     elif not rows:
-        screen.say(f"none of {judged:,} labels is contradicted")
+        screen.say(f"none of {checked:,} labels is contradicted")
     if source is None and not info.get("data", {}).get("no_texts"):
         try:
             run_folder.write_audit(folder, rows)
             if (folder / run_folder.PREDICTIONS).exists():  # a saved classifier has no report
                 screen.say(f"{write_report(folder)}: the report, now with this list")
-        except OSError as error:  # the run is somebody else's, on a disk that is read: the answer is not lost for that
+        except OSError as error:  # a read-only run: the list is returned all the same
             screen.warn(f"{folder}: cannot be written ({error.strerror}), so that the run does not keep this list")
     if out is not None:
         write_list(out, rows, table)
@@ -119,7 +119,7 @@ def _numbered(rows: list[dict[str, Any]], table: Table | None) -> list[dict[str,
 
 
 def write_list(out: Path, rows: list[dict[str, Any]], table: Table | None) -> None:
-    """One contradicted label a line; the documents that say so stand in one cell, a line each."""
+    """One contradicted label per row, its supporting documents in one cell, a line each."""
     columns = table.columns if table else ["text", "label"]
     text, label = (table.taken.text, table.taken.label) if table else columns
     lines = []

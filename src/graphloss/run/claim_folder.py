@@ -1,4 +1,4 @@
-"""Claiming a run folder: is it free or ours, which run does it hold, and the first thing written into it."""
+"""Claiming a run folder: whether it is free, which run it holds, and the first file written into it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNBORN = (f".{run_folder.INFO}.writing", LOCK)  # all that a kill in the first m
 
 
 def _new_folder(name: str, settings: TrainSettings) -> Path:
-    """The next folder under `runs/` that is not there yet, made here: of two trainings begun together one takes it."""
+    """Make the next folder under `runs/` that does not exist; of two trainings begun together one gets it."""
     stem = f"{name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
     for number in itertools.count(1):
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
@@ -44,7 +44,7 @@ def check_free(folder: Path, *, resume: bool) -> None:
             todo = (
                 "it has finished"
                 if info["status"] == "finished"
-                else f"go on with `graphloss train --resume --out {folder}`"
+                else f"resume it with `graphloss train --resume --out {folder}`"
             )
             raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
     elif folder.exists() and (not folder.is_dir() or any(path.name not in UNBORN for path in folder.iterdir())):
@@ -55,22 +55,22 @@ FILES = ("unlabeled", "describe")
 """Settings of the data that name files."""
 
 
-def resumed(folder: Path, source: str | None, given: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
-    """Data and settings of a run that is resumed; its files are those that are named, or found again.
+def resumed(folder: Path, source: str | None, specified: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
+    """Data and settings of a resumed run; its files are those specified now, or found again.
 
     Raises:
-        InputError: one of the `given` settings differs from what the run began with.
+        InputError: a specified setting differs from what the run began with.
     """
     info = run_folder.read_info(folder)
     if "data" not in info:
-        raise InputError(f"{folder}: holds a saved model and no training to go on with; train into another folder")
+        raise InputError(f"{folder}: holds a saved model and no training to resume; train into another folder")
     recorded = info["data"]
     kept = make(TrainSettings, info["settings"])
     before = recorded | asdict(kept)
     files = {name: before.get(name) for name in ("model", *FILES)}
-    named = {name: value for name, value in given.items() if files.get(name) and value}
-    asked = {name: value for name, value in given.items() if name not in named}
-    other = [name for name, value in asked.items() if value != before.get(name)]
+    named = {name: value for name, value in specified.items() if files.get(name) and value}
+    fixed = {name: value for name, value in specified.items() if name not in named}
+    other = [name for name, value in fixed.items() if value != before.get(name)]
     if other := other + [name for name, value in named.items() if Path(value).name != Path(str(files[name])).name]:
         raise InputError(
             f"{folder}: began with other settings ({', '.join(other)}); resume without them, "
@@ -101,7 +101,7 @@ def begin(
     encoder: str,
     resume: bool,
 ) -> tuple[Path, dict[str, Any]]:
-    """Claim the run folder, or find in it the run that is resumed; returns it and what `graphloss.json` says.
+    """Claim the run folder, or find the resumed run in it; returns it and the content of `graphloss.json`.
 
     Args:
         out: the folder; None takes the next free name under `runs/`.
@@ -110,7 +110,7 @@ def begin(
         data: its settings.
         settings: of the training.
         encoder: what `encoder_source.resolve` returned.
-        resume: go on with the run in `out`, if it has got so far as to be written down.
+        resume: continue the run in `out`, if its `graphloss.json` was written.
 
     Raises:
         InputError: the folder cannot be made, another training has taken it in the meantime, or the data has changed
@@ -142,7 +142,7 @@ def begin(
 def _first_info(
     out: Path, source: str, corpus: Corpus, data: DataSettings, settings: TrainSettings, encoder: str
 ) -> dict[str, Any]:
-    """What `graphloss.json` says of a training that begins."""
+    """The content of `graphloss.json` when a training begins."""
     return {
         "status": "running",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -159,7 +159,7 @@ def _first_info(
             "encoder": fingerprint(encoder),
             "sizes": {
                 "train": len(corpus.train),
-                "labeled": corpus.train.known,
+                "labeled": corpus.train.labeled_count,
                 "validation": len(corpus.validation),
                 "test": len(corpus.test) if corpus.test else 0,
             },
@@ -171,7 +171,7 @@ def _first_info(
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Work in a run folder while no other process does: two that resume one run would tear each other's checkpoints.
+    """Lock a run folder: two processes that resume one run would overwrite each other's checkpoints.
 
     Raises:
         InputError: another process is at work there.

@@ -14,7 +14,7 @@ from graphloss.run.claim_folder import FILES
 from graphloss.system import typed
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
-from graphloss.text.data_sources import find_again, is_lost, place_of
+from graphloss.text.data_sources import find_again, full_path, is_lost
 from graphloss.text.documents import Documents
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
@@ -46,7 +46,7 @@ def evaluate(
     """
     from graphloss.inference.metrics import score
 
-    def checked() -> tuple[str, Documents]:  # by the first process alone, so that what is wrong is said once
+    def checked() -> tuple[str, Documents]:  # by the first process alone, so that an error is printed once
         check_predictor(predictor)
         return _scored(folder, source, split=split, text=text, label=label, no_header=no_header, screen=screen)
 
@@ -69,7 +69,7 @@ def _scored(
     no_header: bool,
     screen: Screen,
 ) -> tuple[str, Documents]:
-    """The name and the documents of what a run is to be scored on."""
+    """The source and the documents to score a run on."""
     info = run_folder.read_info(folder)
     recorded, label_names = info.get("data", {}), [_name(label) for label in info["labels"]]
     own, source = _own(folder, info, source)
@@ -103,30 +103,30 @@ def _scored(
         repeated = own and text is None and label is None
         how = reading(recorded, no_header=no_header, named=text is not None)
         documents = load_split(source, split, **columns, label_names=label_names, how=how, own=repeated)
-    if said := str(documents.columns):
-        screen.say(f"{source}: {said}")
+    if columns_used := str(documents.columns):
+        screen.say(f"{source}: {columns_used}")
     for line in documents.warnings:
         screen.warn(line)
     return source, documents
 
 
 def reading(recorded: dict[str, Any], *, no_header: bool, named: bool) -> Reading:
-    """How a table is read: as the training read its own, but with a header where a column is `named`."""
+    """How to read a table: as for training, but with a header where a column is `named`."""
     bare = no_header or (not named and recorded.get("no_header", False))
     return Reading(not bare, recorded.get("keep_na", False))
 
 
 def reread(folder: Path, info: dict[str, Any], source: str, **columns: str | None) -> Corpus:
-    """The corpus of a source as the training read its own."""
+    """The corpus of a source, read as for training."""
     recorded = info["data"]
-    given = {name: recorded[name] for name in names(DataSettings) if name in recorded}
-    files = {name: find_again(given.get(name), folder) for name in FILES}
-    data = make(DataSettings, given | files | columns)
+    settings = {name: recorded[name] for name in names(DataSettings) if name in recorded}
+    files = {name: find_again(settings.get(name), folder) for name in FILES}
+    data = make(DataSettings, settings | files | columns)
     return load_corpus(source, **data.reading(), seed=info["settings"]["seed"])
 
 
 def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, str | None]:
-    """Whether a source is what the run was trained on, and where that lies; None where nobody has named any."""
+    """Whether a source is what the run was trained on, and its place; None where neither user nor run names one."""
     recorded = info.get("data", {})
     if "source" not in recorded:
         return False, source
@@ -138,12 +138,12 @@ def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, 
                 f"`graphloss evaluate {folder} DATA`"
             )
         return True, found
-    if place_of(source) == place_of(found):
+    if full_path(source) == full_path(found):
         return True, source
     same = Path(source).name == Path(found).name and typed(source).exists()
     return same and reread(folder, info, source).fingerprint == recorded["fingerprint"], source
 
 
 def _name(label: Any) -> str:
-    """A label as the readers of files write it: 1.0 is "1"."""
+    """A label as files are read: 1.0 is "1"."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

@@ -1,4 +1,4 @@
-"""A page for labeling: the texts of a pile, or the labels that an audit of a run suspects."""
+"""A page for labeling: the texts of a pile, or the labels that an audit of a run contradicts."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def label(
     """Show texts and take labels until the process is interrupted.
 
     Args:
-        pile: a table, or a `.txt` file with a text a line; None for what `run` learned from.
-        run: a finished run, whose audit says which labels are shown; None shows the texts without a label.
+        pile: a table, or a `.txt` file with a text a line; None for the training texts of `run`.
+        run: a finished run, the contradicted labels of which are shown; None shows the texts without a label.
         out: `.csv` file to write: all columns of the pile, row numbers, and the labels.
         text: the column of the texts; that of the run when None, or guessed.
         label: the column of the labels, as `text`; there need be none without a run.
-        describe: a file of descriptions, whose classes are then all that there are.
+        describe: a file of descriptions, which has all classes then.
         model: the encoder where there is no run; the packaged one when None.
         port: of this machine; 0 takes a free one.
-        on_address: told where the page is, once it is there.
+        on_address: called with the address of the page, once it is served.
         screen: where progress is shown.
 
     Raises:
@@ -98,7 +98,7 @@ def label(
                 desk.write(session.labels())
     if problem := desk.state()["problem"]:
         screen.warn(problem)
-    screen.say(f"{out}: {session.count('label'):,} of {len(order):,} labeled; the same command goes on; to train:")
+    screen.say(f"{out}: {session.count('label'):,} of {len(order):,} labeled; the same command resumes; to train:")
     screen.say(f"graphloss train {out}")
 
 
@@ -116,7 +116,7 @@ def _unlabeled(pile: str, table: Table) -> list[int]:
 def _suspects(
     run: Path, pile: str | None, text: str | None, label: str | None, screen: Screen
 ) -> tuple[Table, dict[int, dict[str, Any]]]:
-    """The labeled texts of a file or of a run, and what an audit says of rows that it suspects, the surest first."""
+    """The labeled texts of a file or of a run, and the audit's entry of each contradicted row, highest score first."""
     info = run_folder.finished_info(run)
     table = read_whole(pile, text=text, label=label, like=info.get("data")) if pile is not None else None
     _, model = run_folder.read_model(run)
@@ -135,7 +135,7 @@ def _suspects(
 
 
 def _check_out(out: Path) -> Path:
-    """The journal beside a file, once it is known that neither would take the place of anything else."""
+    """The journal beside a file, after a check that neither would overwrite anything else."""
     check_writable(out, (".csv",))
     journal = out.with_name(f"{out.name}.journal")
     if out.exists() and not journal.exists():

@@ -1,6 +1,6 @@
-"""What the page says beside a text: a guess and why, which texts come next, and a map of the pile.
+"""What the page shows beside a text: a guess and its reason, which texts come next, and a map of the pile.
 
-The encoder is frozen: its embeddings of the pile are computed once, and after each batch only the head is fitted anew.
+The encoder is frozen: its embeddings of the pile are computed once, and after each batch only the head is refitted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GUESSES = 3
 """Classes that are named as guesses."""
 
 FORECAST = 32
-"""Labels more of which a forecast is made."""
+"""Additional labels that the forecast is for."""
 
 MAPPED = 2000
 """Texts of the map; the others are shown where the most similar one of these is."""
@@ -65,7 +65,7 @@ class Guesses:
         self._map: tuple[list[int], np.ndarray, np.ndarray] | None = None
 
     def learn(self, labels: Sequence[str | None], classes: Sequence[str], count: int) -> list[int]:
-        """Learn from n labels, None for unlabeled; at most `count` rows to ask about next."""
+        """Learn from n labels, None for unlabeled; returns at most `count` rows to label next."""
         labeled = sum(name is not None for name in labels)
         descriptions = self.descriptions or names_as_descriptions(classes, labeled)
         described = [(name, line) for name, own in descriptions.items() for line in own]
@@ -82,7 +82,7 @@ class Guesses:
         return list(reasons)
 
     def about(self, row: int) -> dict[str, Any]:
-        """What to show beside a text: `reason`, and as far as known `guess` (classes, probabilities) and `why`."""
+        """What to show beside a text: `reason`, and after learning `guess` (classes, probabilities) and `why`."""
         now = self._learned
         found: dict[str, Any] = {"reason": now.reasons.get(row, "")}
         if now.probabilities is None:
@@ -143,10 +143,10 @@ class Guesses:
 
 
 class Suspects:
-    """An advisor that shows what an audit says of the labels that it suspects; it learns nothing and has no map.
+    """An advisor that shows what an audit found; it learns nothing and has no map.
 
     Args:
-        found: row -> what `FittedModel.audit` says of it.
+        found: row -> its entry of `FittedModel.audit`.
     """
 
     def __init__(self, found: dict[int, dict[str, Any]]) -> None:
@@ -157,7 +157,7 @@ class Suspects:
         return []
 
     def about(self, row: int) -> dict[str, Any]:
-        """The proposed label as `guess`, and as `why` the document that speaks for it most."""
+        """The proposed label as `guess`, and as `why` the document that supports it most."""
         found = self.found.get(row)
         if found is None:  # an answer that was taken back
             return {}

@@ -1,7 +1,7 @@
 """The answers of a labeling session on disk, one JSON line each, flushed before the next text is shown.
 
-The first line says which texts they are about. A kill can tear the last line and no other; its answer was not
-confirmed to anybody, and it is dropped.
+The first line says which texts they are about. A kill can tear the last line and no other; its answer was
+never confirmed, and it is dropped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page for labeling over HTTP, on this machine alone: the one door to starlette and uvicorn.
 
-Nothing listens but on the loopback address, and nothing is answered without the token of the page's address and a host
-name of this machine: no other user, no other page of the browser and no rebound name gets a text or gives an answer.
+It listens on the loopback address alone, and every request needs the token of the page's address and a host name of
+this machine: no other user, no other page of the browser and no rebound name can read a text or send an answer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket on the loopback address, and the token without which nothing is answered."""
+    """A socket on the loopback address, and the token that every request needs."""
 
     socket: socket.socket
     token: str
@@ -89,12 +89,12 @@ def listening(port: int) -> Iterator[Listener]:
 
 
 def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = lambda address: None) -> None:
-    """Answer until the process is interrupted (SIGINT or SIGTERM).
+    """Serve until the process is interrupted (SIGINT or SIGTERM).
 
     Args:
-        desk: what is asked.
+        desk: answers the requests.
         listener: of `listening`.
-        on_address: told the address of the page.
+        on_address: called with the address of the page.
     """
     import uvicorn
 
@@ -115,10 +115,10 @@ def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = la
 
 
 def application(desk: Desk, token: str, port: int) -> Starlette:
-    """The page and what it asks for, as an ASGI application.
+    """The page and its requests, as an ASGI application.
 
     Args:
-        desk: what is asked; its methods are called in threads.
+        desk: answers the requests; its methods are called in threads.
         token: the first part of every path.
         port: that a request's `Host` has to name, beside this machine.
     """
@@ -146,8 +146,8 @@ def application(desk: Desk, token: str, port: int) -> Starlette:
             length = int(request.headers.get("content-length", "-1"))
             if not 0 <= length <= LARGEST or request.headers.get("content-type") != "application/json":
                 raise ValueError
-            asked = json.loads(await request.body())
-            turn, kind, label = int(asked["turn"]), str(asked["answer"]), asked.get("label")
+            body = json.loads(await request.body())
+            turn, kind, label = int(body["turn"]), str(body["answer"]), body.get("label")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return JSONResponse({"error": "not an answer"}, 400, headers=HEADERS)
         try:
@@ -155,8 +155,8 @@ def application(desk: Desk, token: str, port: int) -> Starlette:
         except InputError as error:
             return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
         except OSError as error:
-            said = f"not kept, for the journal cannot be written ({error.strerror}); make room and answer again"
-            return JSONResponse({"error": said}, 507, headers=HEADERS)
+            message = f"not kept, for the journal cannot be written ({error.strerror}); make room and answer again"
+            return JSONResponse({"error": message}, 507, headers=HEADERS)
         if found is None:
             return JSONResponse(await run_in_threadpool(desk.state), 409, headers=HEADERS)
         return JSONResponse(found, headers=HEADERS)
@@ -182,9 +182,9 @@ class Guard:
         from starlette.requests import Request
         from starlette.responses import PlainTextResponse
 
-        given, host = scope["path"].split("/")[1:2], Request(scope).headers.get("host", "")
-        if host in self.hosts and given and secrets.compare_digest(given[0].encode(), self.token.encode()):
+        token, host = scope["path"].split("/")[1:2], Request(scope).headers.get("host", "")
+        if host in self.hosts and token and secrets.compare_digest(token[0].encode(), self.token.encode()):
             await self.app(scope, receive, send)
         else:
-            said = "Open the address that `graphloss label` has printed; without its token nothing is shown.\n"
-            await PlainTextResponse(said, 403, headers=HEADERS)(scope, receive, send)
+            message = "Open the address that `graphloss label` has printed; without its token nothing is shown.\n"
+            await PlainTextResponse(message, 403, headers=HEADERS)(scope, receive, send)

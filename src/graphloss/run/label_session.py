@@ -1,6 +1,6 @@
 """A labeling session: which text is shown next, what was answered, and what that makes of the labels.
 
-Every answer is in the journal before the session goes on, and a session on an old journal begins where that ended.
+Every answer is in the journal before the next text is shown, and a session on an old journal resumes where that ended.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Session:
 
     Args:
         texts: n of the pile.
-        given: n labels that they had before, None for unlabeled.
-        order: rows to ask about, unless others are proposed.
-        journal: where answers are kept; those in it are taken up.
-        classes: names in the order in which the page shows them; those of `given` where there are none.
-        fixed: whether `classes` are all that there are.
+        original: n labels that they had before, None for unlabeled.
+        order: rows to show, unless others are proposed.
+        journal: where answers are kept; those in it count.
+        classes: names in the order in which the page shows them; those of `original` where there are none.
+        fixed: whether no other classes may be used.
 
     Raises:
         InputError: the journal holds an answer that cannot be about these texts.
@@ -49,15 +49,15 @@ class Session:
     def __init__(
         self,
         texts: Sequence[str],
-        given: Sequence[str | None],
+        original: Sequence[str | None],
         order: Sequence[int],
         journal: Journal,
         *,
         classes: Sequence[str] = (),
         fixed: bool = False,
     ) -> None:
-        self.texts, self.given, self.order, self.journal, self.fixed = texts, given, order, journal, fixed
-        self.begun_with = list(classes) or sorted({name for name in given if name is not None})
+        self.texts, self.original, self.order, self.journal, self.fixed = texts, original, order, journal, fixed
+        self.begun_with = list(classes) or sorted({name for name in original if name is not None})
         self.proposed: Sequence[int] = []  # rows to show before all others
         self.stack: list[dict[str, Any]] = []  # answers that were not taken back
         self.answers: dict[int, dict[str, Any]] = {}  # the last one about each row
@@ -82,9 +82,9 @@ class Session:
 
     def labels(self) -> list[str | None]:
         """The n labels as they are now."""
-        found = list(self.given)
+        found = list(self.original)
         for row, entry in self.answers.items():
-            found[row] = entry.get("label", self.given[row])
+            found[row] = entry.get("label", self.original[row])
         return found
 
     def counts(self) -> Counter[str]:
@@ -96,7 +96,7 @@ class Session:
         return sum(entry["answer"] == kind for entry in self.answers.values())
 
     def answer(self, kind: str, label: object = None) -> None:
-        """Answer about the current text, or take the last answer back, and go on.
+        """Answer for the current text, or take the last answer back, and show the next one.
 
         Raises:
             InputError: there is no such answer now; nothing is changed.
@@ -116,7 +116,7 @@ class Session:
         self.current = self.next_row() if back is None else back
 
     def next_row(self) -> int | None:
-        """The row that an answer would lead to; None where every text is answered."""
+        """The row to show next; None where every text is answered."""
         new = (row for rows in (self.proposed, self.order) for row in rows if row not in self.answers)
         put_off = (each["row"] for each in self.stack if each["answer"] == "skip" and each is self.answers[each["row"]])
         return next(new, next(put_off, None))
@@ -156,11 +156,11 @@ class Session:
 
 
 class Desk:
-    """A session, what advises it and the file that it writes: all that the page asks for, safe to call from threads.
+    """A session, its advisor and its labels file: answers all requests of the page, safe to call from threads.
 
     Args:
         session: of the texts.
-        advisor: what it is told about them.
+        advisor: what guesses their labels.
         write: writes a labels file from n labels.
         about: what the page always shows: `title`, `out` and `review`.
         lines: class -> a line about it.
@@ -184,7 +184,7 @@ class Desk:
             session, row, counts = self.session, self.session.current, self.session.counts()
             shown: dict[str, Any] = {"row": None}
             if row is not None:
-                shown = {"row": row + 1, "text": session.texts[row], "given": session.given[row]}
+                shown = {"row": row + 1, "text": session.texts[row], "given": session.original[row]}
                 shown |= self.advisor.about(row)
             return {
                 **shown,
@@ -241,11 +241,11 @@ class Desk:
         self.write(labels)
         proposed = self.advisor.learn(labels, classes, PROPOSED + aside)
         with self._lock:
-            asked = set(self.session.order)
-            self.session.proposed = [row for row in proposed if row in asked]  # not a blank text
+            shown = set(self.session.order)
+            self.session.proposed = [row for row in proposed if row in shown]  # not a blank text
 
     def write(self, labels: list[str | None]) -> None:
-        """Write the labels file; that it cannot be written is said on the page, for the journal has every answer."""
+        """Write the labels file; the page shows if it cannot be written, for the journal has every answer."""
         try:
             with self._writing:
                 self._write(labels)

@@ -1,4 +1,4 @@
-"""What a training is about to do and how long it may take, said before it begins."""
+"""The plan of a training, shown before it begins: its data, its settings, its time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def estimate_minutes(checked: Preflight, scored: int) -> float:
-    """How long a training may take: a step costs some 3.6 times as much as embedding its texts.
+    """Estimate the time of a training: a step costs about 3.6 times as much as embedding its texts.
 
     A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it.
 
@@ -28,7 +28,7 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
         checked: the training, with the time that a text took.
         scored: documents that the model is scored on at the end.
     """
-    settings, sizes, count = checked.settings, checked.sizes, checked.documents.known
+    settings, sizes, count = checked.settings, checked.sizes, checked.documents.labeled_count
     unlabeled, world = len(checked.documents) - count, distributed.world()
     step = 4.6 if sizes.batch < min(sizes.graph, count) / world else 3.6
     pseudo_labeled = len(checked.documents) if settings.corpus_graph == "auto" and unlabeled else 0
@@ -37,7 +37,7 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
 
 
 def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: SentenceTransformer, console: Console) -> None:
-    """What is about to be done."""
+    """Print the plan."""
     settings, sizes = checked.settings, checked.sizes
     minutes = estimate_minutes(checked, len(corpus.test or corpus.validation))
     name = Path(settings.model).name if settings.model else "all-MiniLM-L6-v2"
@@ -48,7 +48,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     words = [len(text.split()) for text in corpus.train.texts]
     world = distributed.world()
     shared = f" shared by {world} processes" if world > 1 else ""
-    unlabeled = len(corpus.train) - corpus.train.known
+    unlabeled = len(corpus.train) - corpus.train.labeled_count
     documents = [f"{sum(classes.values()):,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]

@@ -35,9 +35,9 @@ def predict(
     explain: bool = False,
     screen: Screen | None = None,
 ) -> Generator[dict[str, Any], None, None]:
-    """Classify texts as they come: whatever has arrived is answered at once, up to `PREDICT_AT_ONCE` texts together.
+    """Classify texts as they come: all that have arrived at once, up to `PREDICT_AT_ONCE` texts together.
 
-    In several processes all call this: the first one reads and answers, and each embeds a part of the texts.
+    In several processes all call this: the first one reads and predicts, and each embeds a part of the texts.
 
     Args:
         folder: a finished run.
@@ -45,13 +45,13 @@ def predict(
         text: the column of the texts in a file; that of the training when None, or guessed where none is recorded.
         no_header: the first line of CSV or TSV is a text, as it is where the training had it so and `text` is None.
         predictor: what classifies, instead of what the run was trained with.
-        explain: say also which training documents carried the answer.
-        screen: where it is said which column was taken.
+        explain: add the training documents that support the prediction.
+        screen: where the column used is printed.
 
     Yields:
-        `row`, `text`, `label` and `probability` of each text, in their order. Blank texts have no answer; `row`, the
+        `row`, `text`, `label` and `probability` of each text, in their order. Blank texts are skipped; `row`, the
         text's number from 1, counts them. With `explain` also `evidence`, a list of `text`, `label` and `share`, and
-        `head_share`, what the head gave.
+        `head_share`, the head's share.
 
     Raises:
         InputError: the run or the texts cannot be used, there is no text, no such predictor, or no training texts in
@@ -66,29 +66,29 @@ def predict(
         z = model.encode([text for _, text in batch], shared=True)
         if distributed.first():
             try:
-                yield from _answers(model, batch, z, predictor=predictor, explain=explain)
-            except GeneratorExit:  # nobody reads on
+                yield from _predictions(model, batch, z, predictor=predictor, explain=explain)
+            except GeneratorExit:  # closed before the last text
                 distributed.on_first(list)
                 raise
 
 
-def _answers(
+def _predictions(
     model: FittedModel, batch: list[tuple[int, str]], z: Tensor, *, predictor: str | None, explain: bool
 ) -> Generator[dict[str, Any], None, None]:
-    """What is said of texts with embeddings z (n, d)."""
+    """The rows that `predict` yields for texts with embeddings z (n, d)."""
     probabilities = model.probabilities(z, predictor=predictor)
-    said = zip(*model.explain(z, predictor=predictor), strict=True) if explain else ()
-    why = [
+    explained = zip(*model.explain(z, predictor=predictor), strict=True) if explain else ()
+    support = [
         {"evidence": [each | {"label": str(each["label"])} for each in evidence], "head_share": head}
-        for evidence, head in said
+        for evidence, head in explained
     ] or [{}] * len(batch)
-    for (row, text), each, because in zip(batch, probabilities, why, strict=True):
+    for (row, text), each, supported in zip(batch, probabilities, support, strict=True):
         yield {
             "row": row,
             "text": text,
             "label": str(model.labels[int(each.argmax())]),
             "probability": round(float(each.max()), 6),
-            **because,
+            **supported,
         }
 
 
@@ -103,7 +103,7 @@ def _begin(
     predictor: str | None,
     explain: bool,
 ) -> None:
-    """Check everything, and let texts come into the queue."""
+    """Check everything, and start to fill the queue."""
     recorded = run_folder.read_info(folder).get("data", {})
     check_predictor(predictor)
     if explain and not (folder / run_folder.TEXTS).exists():
@@ -114,7 +114,7 @@ def _begin(
         header=not (no_header or (text is None and recorded.get("no_header", False))),
         on_columns=lambda columns: screen.say(f"{_name(source)}: {columns}") if screen else None,
     )
-    first = next(texts, None)  # a file that cannot be read is said before a model is loaded
+    first = next(texts, None)  # an unreadable file is an error before a model is loaded
     if first is None:
         raise InputError(f"{_name(source)} holds no text: nothing to classify")
     threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
@@ -137,7 +137,7 @@ def _feed(texts: Iterator[tuple[int, str]], waiting: queue.Queue[Any]) -> None:
 
 
 def _arrived(waiting: queue.Queue[Any]) -> list[tuple[int, str]]:
-    """At least one text, and those behind it that are there already; nothing at the end."""
+    """At least one text, and all others that have arrived; nothing at the end."""
     batch: list[tuple[int, str]] = []
     while not batch or (len(batch) < waiting.maxsize and not waiting.empty()):
         item = waiting.get()

@@ -29,7 +29,7 @@ def suggest(
     add: bool,
     screen: Screen,
 ) -> list[dict[str, Any]]:
-    """The texts of a file to label next, the first ones first.
+    """The texts of a file to label next, in order.
 
     Args:
         run: a finished run; None before there is one.
@@ -57,16 +57,16 @@ def suggest(
     table = read_whole(pile, text=text, label=label, like=info.get("data"))
     where = f"{pile} ({table.taken})"
     screen.say(where)
-    known = _by_text(earlier) | _learned_from(run, info.get("data", {}))
-    names = [name or known.get(each) for each, name in zip(table.texts, table.labels, strict=True)]
-    rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in known)]
+    seen = _by_text(earlier) | _learned_from(run, info.get("data", {}))
+    names = [name or seen.get(each) for each, name in zip(table.texts, table.labels, strict=True)]
+    rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in seen)]
     free = sum(names[row] is None for row in rows)
     if not 1 <= count <= free:
-        left = f"{free:,} of {len(names):,} texts can be suggested" + (f", {out} holding others" if known else "")
+        left = f"{free:,} of {len(names):,} texts can be suggested" + (f", {out} holding others" if seen else "")
         raise InputError(f"{where}: {left}; " + (f"give -n from 1 to {free}" if free else "nothing is left to label"))
-    beside = [each for each in sorted(known.keys() - set(table.texts)) if known[each]]  # labeled texts of another pile
+    beside = [each for each in sorted(seen.keys() - set(table.texts)) if seen[each]]  # labeled texts of another pile
     texts = [*(table.texts[row] for row in rows), *beside]
-    labels = [*(names[row] for row in rows), *(known[each] for each in beside)]
+    labels = [*(names[row] for row in rows), *(seen[each] for each in beside)]
     if run is None:
         from graphloss.inference.suggestion import suggest as suggest_texts
 
@@ -91,7 +91,7 @@ def suggest(
 
 
 def _check_out(out: Path | None, add: bool, text: str | None, label: str | None) -> Table | None:
-    """What a file to be added to holds, after the checks that need no work."""
+    """The table to append to, if any, after the checks that need no work."""
     if out is None:
         if add:
             raise InputError("--add: needs the file to add to; give --out FILE")
@@ -100,7 +100,7 @@ def _check_out(out: Path | None, add: bool, text: str | None, label: str | None)
     if not out.exists():
         return None
     if not add:
-        raise InputError(f"{out}: is there already, and may hold labels; give another name, or --add to go on in it")
+        raise InputError(f"{out}: is there already, and may hold labels; give another name, or --add to append to it")
     return read_whole(out, text=text, label=label)
 
 
@@ -115,7 +115,7 @@ def _learned_from(run: Path | None, data: dict[str, Any]) -> dict[str, str | Non
         return {}
     try:
         table = read_whole(str(find_again(data["source"], run)), text=data.get("text"), label=data.get("label"))
-    except InputError:  # the texts that the run itself keeps do without
+    except InputError:  # the run's own texts are enough
         return {}
     return {text: name for text, name in _by_text(table).items() if name is not None}
 

@@ -32,8 +32,8 @@ PROBE_DOCUMENTS = 10_000  # of the untouched encoder's probe: beyond so many it 
 
 
 @dataclass(frozen=True)
-class Work:
-    """A training that has been checked: what to train on, and how."""
+class CheckedRun:
+    """The checked data, encoder and settings of a training."""
 
     source: str
     data: DataSettings
@@ -43,7 +43,7 @@ class Work:
 
 
 def train(
-    source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
+    source: str | None, specified: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
 ) -> dict[str, Any]:
     """Train on a corpus and leave a finished run folder.
 
@@ -51,22 +51,22 @@ def train(
 
     Args:
         source: a file, a folder, a name or `hub:NAME`; None only when a run is resumed.
-        given: fields of `DataSettings` and `TrainSettings` by name, as far as the user gave them.
+        specified: fields of `DataSettings` and `TrainSettings` by name, as far as the user set them.
         out: the run folder; None takes the next free name under `runs/`.
-        resume: go on with the run in `out`.
+        resume: continue the run in `out`.
         screen: where progress is shown.
 
     Returns:
-        What `graphloss.json` says, with the folder under `run`; in the other processes, what it said at the start.
+        The content of `graphloss.json`, with the folder under `run`; in the other processes that of the start.
 
     Raises:
-        InputError: the data, the settings, the encoder or the folder cannot be used; nothing has been trained then.
+        InputError: the data, the settings, the encoder or the folder cannot be used; raised before any training.
     """
     from graphloss.run.plan import show_plan
     from graphloss.text.encoder import load
     from graphloss.training.preflight import preflight
 
-    work = distributed.on_first(lambda: _prepared(source, given, out=out, resume=resume, screen=screen))
+    run = distributed.on_first(lambda: _prepared(source, specified, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / run_folder.INFO).is_file():
         info = run_folder.read_info(out)
         if info["status"] == "finished":
@@ -74,34 +74,35 @@ def train(
             screen.say(f"{out} has finished already; nothing is left to do")
             return info | {"run": str(out)}
 
-    settings = work.checked.settings
-    encoder = distributed.on_all(lambda: load(work.encoder, max_length=settings.max_length))
-    checked = preflight(work.checked, encoder)  # before the folder is claimed
+    settings = run.checked.settings
+    encoder = distributed.on_all(lambda: load(run.encoder, max_length=settings.max_length))
+    checked = preflight(run.checked, encoder)  # before the folder is claimed
     folder, begun = distributed.on_first(
-        lambda: claim_folder.begin(
-            out, work.source, work.corpus, work.data, settings, encoder=work.encoder, resume=resume
-        )
+        lambda: claim_folder.begin(out, run.source, run.corpus, run.data, settings, encoder=run.encoder, resume=resume)
     )
-    with contextlib.ExitStack() as work_in_it:
-        distributed.on_first(lambda: work_in_it.enter_context(claim_folder.alone(folder)))
+    with contextlib.ExitStack() as locks:
+        distributed.on_first(lambda: locks.enter_context(claim_folder.alone(folder)))
         if distributed.first():
-            show_plan(work.corpus, checked, folder, encoder, screen.console)
+            show_plan(run.corpus, checked, folder, encoder, screen.console)
         fitted = _fit(checked, encoder, folder, screen)
-        return _conclude(folder, begun, work, fitted, screen)
+        return _conclude(folder, begun, run, fitted, screen)
 
 
-def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen) -> Work:
+def _prepared(
+    source: str | None, specified: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
+) -> CheckedRun:
     """Everything that can be checked without loading the encoder."""
     from graphloss.text.encoder_source import check_length, resolve
     from graphloss.training.preflight import check_settings
 
-    data = make(DataSettings, {name: value for name, value in given.items() if name in names(DataSettings)})
-    settings = make(TrainSettings, {name: value for name, value in given.items() if name not in names(DataSettings)})
+    data = make(DataSettings, {name: value for name, value in specified.items() if name in names(DataSettings)})
+    own = {name: value for name, value in specified.items() if name not in names(DataSettings)}
+    settings = make(TrainSettings, own)
     if resume:
         if out is None:
             raise InputError("--resume needs to know which run: give --out RUN")
         if (out / run_folder.INFO).is_file() or source is None:
-            source, data, settings = claim_folder.resumed(out, source, given)
+            source, data, settings = claim_folder.resumed(out, source, specified)
     if source is None:
         raise InputError("expected a data set: `graphloss train DATA`; try `graphloss train builtin`")
     encoder_source = resolve(settings.model)
@@ -111,7 +112,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
     for line in corpus.warnings:
         screen.warn(line)
-    if not corpus.train.known:
+    if not corpus.train.labeled_count:
         screen.warn(f"{source}: no document has a label; the model is made of the descriptions, nothing verifies it")
     elif not corpus.test and not corpus.validation:
         screen.warn(
@@ -126,7 +127,7 @@ def _prepared(source: str | None, given: dict[str, Any], *, out: Path | None, re
     checked = check_settings(settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())
     for line in checked.warnings:
         screen.warn(line)
-    return Work(source, data, corpus, encoder_source, checked)
+    return CheckedRun(source, data, corpus, encoder_source, checked)
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
@@ -135,7 +136,7 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     from graphloss.training.fit import fit
 
     for path in checkpoints.damaged(folder / run_folder.CHECKPOINTS):
-        screen.warn(f"{path}: damaged, so that training goes on from before it")
+        screen.warn(f"{path}: damaged, so that training resumes from before it")
     fitted = fit(
         encoder,
         checked,
@@ -150,14 +151,14 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     return fitted
 
 
-def _judged(corpus: Corpus) -> tuple[str, Documents]:
-    """What scores the model: the test or validation split, or else the training labels, cross-fitted."""
+def _scored_documents(corpus: Corpus) -> tuple[str, Documents]:
+    """The documents to score on: the test or validation split, or else the training labels, cross-fitted."""
     if corpus.test:
         return "test", corpus.test
     if corpus.validation:
         return "validation", corpus.validation
-    known = corpus.train.labeled()
-    return (CROSS_FITTED if known else UNVERIFIED), known
+    labeled = corpus.train.labeled()
+    return (CROSS_FITTED if labeled else UNVERIFIED), labeled
 
 
 def _scores(truth: np.ndarray, probabilities: np.ndarray, embeddings: Any, names: list[str]) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _scores(truth: np.ndarray, probabilities: np.ndarray, embeddings: Any, names
 
 
 def _least_sure(corpus: Corpus, model: FittedModel, screen: Screen) -> list[dict[str, Any]]:
-    """The training texts that the model is least sure of: the first ones to label."""
+    """The training texts of least confidence: the first ones to label."""
     texts = corpus.train.texts
     p = model.probabilities(model.encode(texts, progress=screen.draws))
     best = p.max(dim=1)
@@ -184,8 +185,8 @@ def _least_sure(corpus: Corpus, model: FittedModel, screen: Screen) -> list[dict
     ]
 
 
-def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, screen: Screen) -> dict[str, Any]:
-    """Score the model beside the probe of the untouched encoder, and write all of it."""
+def _conclude(folder: Path, begun: dict[str, Any], run: CheckedRun, fitted: Fitted, screen: Screen) -> dict[str, Any]:
+    """Score the model and its baseline, the probe of the untouched encoder, and write everything."""
     import torch
 
     from graphloss.inference.description_prior import cross_fitted
@@ -198,18 +199,18 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     from graphloss.text.encoder import encode, load
     from graphloss.text.encoder_source import about
 
-    corpus, model = work.corpus, fitted.model
-    lines, (name, judged) = corpus.described(), _judged(corpus)
-    truth, known = np.array(judged.labels, dtype=np.int64), work.checked.documents.labeled(PROBE_DOCUMENTS)
-    if judged:
-        screen.stage(f"Scoring {len(judged):,} documents ({name}) by model and linear probe of the untouched encoder")
-    tuned = model.encode(judged.texts, progress=screen.draws, shared=True)
-    untouched = load(work.encoder, max_length=work.checked.settings.max_length)
-    before = encode(untouched, judged.texts, progress=screen.shows(len(judged)), shared=True)
-    start = encode(untouched, known.texts, progress=screen.shows(len(known)), shared=True)
+    corpus, model = run.corpus, fitted.model
+    lines, (name, scored) = corpus.described(), _scored_documents(corpus)
+    truth, labeled = np.array(scored.labels, dtype=np.int64), run.checked.documents.labeled(PROBE_DOCUMENTS)
+    if scored:
+        screen.stage(f"Scoring {len(scored):,} documents ({name}) by model and linear probe of the untouched encoder")
+    tuned = model.encode(scored.texts, progress=screen.draws, shared=True)
+    untouched = load(run.encoder, max_length=run.checked.settings.max_length)
+    before = encode(untouched, scored.texts, progress=screen.shows(len(scored)), shared=True)
+    start = encode(untouched, labeled.texts, progress=screen.shows(len(labeled)), shared=True)
     if not distributed.first():
         return begun | {"run": str(folder)}
-    curve = learning_curve(start, torch.tensor(known.labels, dtype=torch.long))
+    curve = learning_curve(start, torch.tensor(labeled.labels, dtype=torch.long))
     classes = len(corpus.label_names)
     if name == CROSS_FITTED:
         labels, own = torch.from_numpy(truth), encode(model.encoder, lines.texts)
@@ -218,10 +219,12 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
         by_probe = cross_fitted(before, labels, own[:0], of_lines[:0], classes).numpy()
     else:
         probabilities = model.probabilities(tuned).numpy()
-        by_probe = linear_probe(start, known.labels, classes).probabilities(before).numpy() if known else probabilities
+        by_probe = probabilities
+        if labeled:
+            by_probe = linear_probe(start, labeled.labels, classes).probabilities(before).numpy()
     info = (
         begun
-        | fitted.info(work.checked.settings, folder)
+        | fitted.info(run.checked.settings, folder)
         | {
             "status": "finished",
             "metrics": {
@@ -236,10 +239,10 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
             "least_sure": _least_sure(corpus, model, screen) if name == UNVERIFIED else [],
         }
     )
-    info["encoder"] |= about(work.encoder)
-    told = info
-    if work.data.no_texts:
-        model, judged = replace(model, texts=None), replace(judged, texts=[""] * len(judged))
+    info["encoder"] |= about(run.encoder)
+    shown = info
+    if run.data.no_texts:
+        model, scored = replace(model, texts=None), replace(scored, texts=[""] * len(scored))
         info = info | {
             **{name: [row | {"text": ""} for row in info[name]] for name in ("least_sure", "hidden_labels")},
             "described": info["described"] and info["described"] | {"texts": {}},
@@ -247,12 +250,10 @@ def _conclude(folder: Path, begun: dict[str, Any], work: Work, fitted: Fitted, s
     screen.stage("Writing the model and the report")
     run_folder.write_metrics(folder, fitted.history)
     run_folder.write_model(folder, model)
-    write_predictions(folder, judged, corpus.label_names, probabilities, tuned.numpy(), before.numpy())
+    write_predictions(folder, scored, corpus.label_names, probabilities, tuned.numpy(), before.numpy())
     write_text(folder / run_folder.CARD, model_card(info))
-    run_folder.write_info(
-        folder, info | {"status": "running"}
-    )  # the report reads the figures; the run is finished when it stands
+    run_folder.write_info(folder, info | {"status": "running"})  # for the report, after which the run is finished
     write_report(folder)
     run_folder.write_info(folder, info)
     shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
-    return told | {"run": str(folder)}
+    return shown | {"run": str(folder)}

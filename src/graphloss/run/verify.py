@@ -1,4 +1,4 @@
-"""Is a run folder whole, and what is wrong with it if not."""
+"""Whether a run folder is complete and unchanged, and what is wrong with it if not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def verify(folder: Path, *, seal: bool = False) -> list[str]:
 
     Args:
         folder: the run.
-        seal: take it as it is now, changed on purpose, for what was written.
+        seal: record its files as they are now, changed on purpose.
 
     Raises:
-        InputError: there is no finished run, or it cannot be sealed, for it could not be used.
+        InputError: there is no finished run, or it cannot be used and so not be sealed.
     """
     if seal:
         run_folder.seal(folder)

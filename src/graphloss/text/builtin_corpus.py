@@ -1,7 +1,7 @@
 """The built-in corpus: docstrings of the installed SciPy, each to be filed under the subpackage it comes from.
 
 Real prose, unequal classes and no download: about 1,250 short texts in 14 classes, 340 to 10 documents each with SciPy
-1.17. Another SciPy gives somewhat other texts, which the fingerprint of the corpus tells.
+1.17. Another SciPy gives somewhat other texts, and another fingerprint of the corpus.
 """
 
 import importlib
@@ -44,10 +44,10 @@ def docstrings() -> dict[str, tuple[list[str], list[str]]]:
     places: dict[str, list[int]] = {split: [] for split in SHARES}
     for members in by_class(labels).values():
         order = [members[place] for place in rng.permutation(len(members))]
-        held, judged = (round(len(order) * SHARES[split]) for split in ("validation", "test"))
+        held, tested = (round(len(order) * SHARES[split]) for split in ("validation", "test"))
         places["validation"] += order[:held]
-        places["test"] += order[held : held + judged]
-        places["train"] += order[held + judged :]
+        places["test"] += order[held : held + tested]
+        places["train"] += order[held + tested :]
     mixed = {split: [chosen[place] for place in rng.permutation(len(chosen))] for split, chosen in places.items()}
     return {split: ([documents[i][0] for i in chosen], [labels[i] for i in chosen]) for split, chosen in mixed.items()}
 

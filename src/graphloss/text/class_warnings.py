@@ -1,4 +1,4 @@
-"""What is odd about the names of classes: two that a person takes for one, or numbers that were measured."""
+"""Warnings about the names of classes: look-alikes, and labels that are measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURED = 10
 
 
 def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[str]:
-    """Sentences for the user about the names of the classes, and all labels that were given."""
+    """Warnings for the user about the names of the classes and all labels."""
     return [*_alike(names), *_measured([label for label in labels if label is not None])]
 
 

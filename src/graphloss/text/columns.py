@@ -1,4 +1,4 @@
-"""Which column of a table is meant, and what a cell of it says."""
+"""Choose a column of a table by its name, and read its cells."""
 
 import difflib
 import sys
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from graphloss.errors import InputError
 
-# The first name of each list wins over the others; of two of the others, nobody knows which is meant.
+# The first name of each list wins over the others; two of the others are ambiguous.
 TEXT_NAMES = (
     *("text", "texts", "sentence", "content", "body", "document", "review", "query", "utterance", "message", "comment"),
     *("description", "abstract", "tweet", "question", "answer", "response", "post", "article", "doc", "sentences"),
@@ -26,7 +26,7 @@ AUDITED, CORRECTED = ("row", "proposed", "score", "evidence"), ("row", "former")
 
 
 MISSING = ("na", "n/a", "<na>", "#n/a", "null", "none", "nan")
-"""What tables write, in any case, where there is no label."""
+"""Marks of a missing label in tables, in any case."""
 
 
 class Reading(NamedTuple):
@@ -44,44 +44,44 @@ class Columns(NamedTuple):
     guessed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """For the user: which column holds what, and whether that was guessed."""
-        said = []
-        for kind, name in (("text", self.text), ("label", self.label)):
-            if name is not None:
-                said.append(f"{kind}s from column {name!r}{' (guessed)' if kind in self.guessed else ''}")
-        return ", ".join(said)
+        """For the user: the columns, and whether they were guessed."""
+        return ", ".join(
+            f"{kind}s from column {name!r}{' (guessed)' if kind in self.guessed else ''}"
+            for kind, name in (("text", self.text), ("label", self.label))
+            if name is not None
+        )
 
 
 def choose_column(
     columns: Sequence[str],
     kind: str,
-    given: str | None,
+    specified: str | None,
     where: object,
     *,
     taken: str | None = None,
     remedy: str | None = None,
 ) -> str:
-    """The column that holds the texts or the labels: the one given, or else the one whose name says so.
+    """The column that holds the texts or the labels: the one specified, or else the one with such a name.
 
     Args:
         columns: the names there are.
         kind: "text" or "label".
-        given: what the user asked for, or None to guess.
+        specified: the user's choice, or None to guess.
         where: the file, for the message.
         taken: the column that holds the texts, so not the labels.
-        remedy: a sentence that says how to name it; by default with --text or --label.
+        remedy: a sentence on how to name it; by default with --text or --label.
 
     Raises:
-        InputError: the given column is not there, no name says it, several do, or its name stands twice.
+        InputError: the specified column is not there, no column or several have such a name, or one stands twice.
     """
     remedy = remedy or f"Name it with --{kind} COLUMN."
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
-    if given is not None:
-        if given == taken:
-            raise InputError(f"{there}, and {given!r} holds the texts: the {kind}s are in another. {remedy}")
-        if given in columns:
-            return _only(given, columns, there)
-        raise InputError(f"{there}, and no {given!r}.{did_you_mean(given, columns)} {remedy}")
+    if specified is not None:
+        if specified == taken:
+            raise InputError(f"{there}, and {specified!r} holds the texts: the {kind}s are in another. {remedy}")
+        if specified in columns:
+            return _only(specified, columns, there)
+        raise InputError(f"{there}, and no {specified!r}.{did_you_mean(specified, columns)} {remedy}")
     columns = [column for column in columns if column != taken]
     names = TEXT_NAMES if kind == "text" else LABEL_NAMES
     found = [column for column in columns if _plain(column) in names]
@@ -108,7 +108,7 @@ def _only(column: str, columns: Sequence[str], there: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question for the end of a message, or nothing where no known name is like the word."""
+    """A question for the end of a message, or nothing where no known name is similar."""
     folded = {name.lower(): name for name in known}
     close = [name for name in difflib.get_close_matches(word.lower(), folded, 1, 0.5) if folded[name] != word]
     return f" Did you mean {folded[close[0]]!r}?" if close else ""

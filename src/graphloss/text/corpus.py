@@ -1,4 +1,4 @@
-"""A source as training and evaluation need it: divided, checked against each other, with a fingerprint."""
+"""A source as training and evaluation need it: divided into splits, checked, with a fingerprint."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from graphloss.text.stratified_selection import few_shots, hold_out
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a training needs: documents to learn from, to stop by and to judge by.
+    """The documents of a training: to learn from, for early stopping, and to score on.
 
     Attributes:
         name: short, for the name of a run.
         train: may hold unlabeled documents; `validation` and `test` hold labeled ones only.
-        validation: given with the data, or set aside from its train documents.
+        validation: a split of the data, or set aside from its train documents.
         test: None where the data has none.
         label_names: the classes of `train`, sorted; a class's place here is its index.
         fingerprint: SHA-256 of all texts and labels, in their order, and of a file's descriptions.
@@ -69,20 +69,20 @@ def load_corpus(
     """Load the documents of a source, divided into splits.
 
     Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts. With `shots`,
-    N labeled documents a class stay in train and at most N a class in validation: who has few labels to learn from has
-    no more of them to stop by.
+    N labeled documents per class stay in train and at most N per class in validation: who has few labels to train on
+    has no more for validation.
 
     Args:
         source: a file, a folder of train, validation and test files, a name, `builtin` or `hub:NAME`.
         text: the column of the texts; guessed when None.
         label: the column of the labels; guessed when None.
-        shots: N labeled documents a class; the other documents are dropped.
+        shots: N labeled documents per class; the other documents are dropped.
         keep_unlabeled: with `shots`, the other documents stay, unlabeled.
         unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
         describe: a file of descriptions (see `read_descriptions`), "off", or None for the label names themselves, of
             `builtin` the titles of its subpackages.
         add_classes: a described class without any labeled document is a class.
-        validation: share of the labeled train documents that is set aside where no validation split is given.
+        validation: share of the labeled train documents to set aside where the data has no validation split.
         no_header: the first line of CSV or TSV is a document; columns are called 1, 2, and so on.
         keep_na: labels as NA, null or none (`columns.MISSING`) are names of classes.
         seed: chooses what is set aside and what keeps its label.
@@ -93,9 +93,7 @@ def load_corpus(
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
-    texts = (
-        _unlabeled_texts(unlabeled, text, header=not no_header) if unlabeled is not None else []
-    )  # the smaller risk first: it is one file
+    texts = _unlabeled_texts(unlabeled, text, header=not no_header) if unlabeled is not None else []  # fails fast
     described = read_descriptions(describe) if describe not in (None, "off") else {}
     name, parts = (
         _pile(source)
@@ -117,7 +115,7 @@ def load_corpus(
         chosen = set(hold_out(train.names, validation, seed))
         held = train.take(sorted(chosen))
         train = train.take(i for i in range(len(train)) if i not in chosen)
-        if validation and not held and train.known:
+        if validation and not held and train.labeled_count:
             warnings.append("no class has two documents, so none could be set aside for validation")
     if shots is not None:
         kept = few_shots(train.names, shots, seed)
@@ -130,7 +128,7 @@ def load_corpus(
     descriptions = described
     if describe is None:
         own = source == "builtin"
-        descriptions = builtin_corpus.descriptions() if own else names_as_descriptions(label_names, train.known)
+        descriptions = builtin_corpus.descriptions() if own else names_as_descriptions(label_names, train.labeled_count)
     fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
@@ -154,7 +152,7 @@ def load_split(
         label: the column of the labels; guessed when None.
         label_names: the classes a model knows; a label that is not among them is an error.
         how: of tables.
-        own: the columns are those of the source's own train split: a split that lacks one has another taken.
+        own: the columns are those of the source's train split; if a split lacks one, another is taken.
 
     Raises:
         InputError: the data cannot be read, has no such split, no labels or labels out of `label_names` only.
@@ -226,10 +224,10 @@ def _classes(train: Documents, source: str, described: dict[str, list[str]], *, 
 
 
 def _check_labels(part: Documents, label_names: Sequence[str], where: str, known_to: str = "the train split") -> None:
-    known = set(label_names)
+    allowed = set(label_names)
     counts: dict[str, int] = {}
     for name in part.names:
-        if name is not None and name not in known:
+        if name is not None and name not in allowed:
             counts[name] = counts.get(name, 0) + 1
     if counts:
         listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items())[:10])
@@ -242,14 +240,14 @@ def _check_labels(part: Documents, label_names: Sequence[str], where: str, known
 
 
 def _repeated(train: Documents, held: Documents, test: Documents | None) -> list[str]:
-    """What identical texts spoil: labels that contradict each other, and a test that was learned by heart."""
+    """Warnings of identical texts: of contradictory labels in train, and of leaks from train into the other splits."""
     warnings = []
     classes: dict[str, str | None] = {}
     torn = set()
     for document, name in zip(train.texts, train.names, strict=True):
         text = document.strip()
-        known = classes[text] = classes.get(text) or name
-        if name not in (None, known):
+        seen = classes[text] = classes.get(text) or name
+        if name not in (None, seen):
             torn.add(text)
     if torn:
         warnings.append(f"{len(torn):,} texts stand in train more than once, with labels that contradict each other")
@@ -268,6 +266,6 @@ def _fingerprint(*parts: Documents | None, described: dict[str, list[str]]) -> s
                 # lengths between the cells, so that no two different corpora are the same bytes
                 raw = b"" if cell is None else cell.encode()
                 digest.update(b"%d:" % (-1 if cell is None else len(raw)) + raw)
-    if described:  # a resumed training must not go on with other lines
+    if described:  # a training must not be resumed with other lines
         digest.update(json.dumps(described).encode())
     return digest.hexdigest()

@@ -58,12 +58,12 @@ class Description:
 
 
 def describe(corpus: "Corpus") -> Description:
-    """Count what a person wants to know about a corpus before training on it."""
+    """Describe a corpus in numbers."""
     splits = {"train": corpus.train, "validation": corpus.validation} | ({"test": corpus.test} if corpus.test else {})
     counts = {name: Counter(split.names) for name, split in splits.items()}
     order = sorted(corpus.label_names, key=lambda label: -counts["train"][label])
     lengths = np.array([len(text.split()) for text in corpus.train.texts])
-    known = {text.strip() for text in corpus.train.texts}
+    trained = {text.strip() for text in corpus.train.texts}
     return Description(
         name=corpus.name,
         fingerprint=corpus.fingerprint,
@@ -81,7 +81,7 @@ def describe(corpus: "Corpus") -> Description:
             longest=int(lengths.max()),
         ),
         repeated={
-            name: sum(text.strip() in known for text in splits[name].texts) for name in splits if name != "train"
+            name: sum(text.strip() in trained for text in splits[name].texts) for name in splits if name != "train"
         },
         warnings=corpus.warnings,
     )

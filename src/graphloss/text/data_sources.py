@@ -46,9 +46,9 @@ class Entry(NamedTuple):
 
 def roots() -> list[Path]:
     """The folders that may hold data sets by name: `$GRAPHLOSS_DATA` if set, then the cache."""
-    given = os.environ.get("GRAPHLOSS_DATA")
+    own = os.environ.get("GRAPHLOSS_DATA")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphloss"
-    return ([Path(given)] if given else []) + [cache]
+    return ([Path(own)] if own else []) + [cache]
 
 
 def named(name: str) -> Path | None:
@@ -132,7 +132,7 @@ def from_hub(name: str) -> Any:
 
     name, _, configuration = name.partition(":")
     if not huggingface_hub.constants.HF_HUB_OFFLINE:
-        try:  # asked here once, because the libraries ask again and again before they give up
+        try:  # a single request, because the libraries retry many times before they give up
             huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
         except Exception as error:
             raise InputError(
@@ -206,10 +206,10 @@ def split_of(name: str, splits: Sequence[str]) -> str | None:
 
 
 def name_to_keep(source: str | None, run: Path) -> str | None:
-    """What a run folder may say of a file or folder: the way there from the run, or else its name alone.
+    """The name of a file or folder that a run folder keeps: the relative path from the run, or else its name alone.
 
-    A run folder is passed on, and where things lie on this machine is nobody's business: a way that leads through the
-    root of the file system, or past the user's own folder, is not told. A name stays as it is.
+    Run folders are shared, and must not reveal where things lie on this machine: a path through the root of the file
+    system, or through the parent of the user's own folder, is left out. A name stays as it is.
     """
     if source is None or goes_by_name(source) or not typed(source).exists():
         return source
@@ -234,10 +234,10 @@ def find_again(kept: str | None, run: Path) -> str | None:
 
 
 def is_lost(found: str) -> bool:
-    """Whether what `find_again` gave is a file or folder that is nowhere, and no name."""
+    """Whether what `find_again` returned is neither an existing file or folder nor a name."""
     return not goes_by_name(found) and not typed(found).exists() and re.fullmatch(r"[\w-]+", found) is None
 
 
-def place_of(source: str) -> str:
-    """A file or folder by its whole path, so that the run finds it from anywhere; a name as it is."""
+def full_path(source: str) -> str:
+    """The absolute path of a file or folder; a name as it is."""
     return str(typed(source).resolve()) if not goes_by_name(source) and typed(source).exists() else source

@@ -59,8 +59,8 @@ def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
         InputError: in a file of tabs, a quote opens in one row and closes in another.
     """
     first = next(iter(lines()), "")
-    if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
-        return Dialect(said[1], csv.QUOTE_MINIMAL, 1)
+    if declared := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
+        return Dialect(declared[1], csv.QUOTE_MINIMAL, 1)
     order = DELIMITERS if not tabs else ("\t", *(mark for mark in DELIMITERS if mark != "\t"))
     there = [mark for mark in order if mark in first]
     widths = {mark: _widths(lines, mark) for mark in there} if len(there) > 1 else {}
@@ -104,7 +104,7 @@ def _widths(lines: Lines, mark: str) -> list[int]:
             found += [len(row)] if row else []
     except csv.Error:
         return found[:1] if len(found) > 1 else []
-    except InputError:  # a line that is no text is said when it is read
+    except InputError:  # a line that is no text is an error when it is read
         pass
     return found
 

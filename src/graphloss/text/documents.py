@@ -17,8 +17,8 @@ class Documents:
     Attributes:
         texts: n texts.
         labels: n class indices, places in `label_names`; -1 is unlabeled.
-        label_names: names of the classes; may be left out where nobody needs them.
-        warnings: what the user should know of how they were read.
+        label_names: names of the classes; may be left out where they are not needed.
+        warnings: for the user, from reading them.
         columns: of the file that they were read from.
     """
 
@@ -47,17 +47,17 @@ class Documents:
             warnings: see the class.
             columns: see the class.
         """
-        known = sorted({name for name in names if name is not None}) if label_names is None else list(label_names)
-        index: dict[str | None, int] = {name: place for place, name in enumerate(known)} | {None: -1}
-        return cls(texts, [index[name] for name in names], known, list(warnings), columns)
+        classes = sorted({name for name in names if name is not None}) if label_names is None else list(label_names)
+        index: dict[str | None, int] = {name: place for place, name in enumerate(classes)} | {None: -1}
+        return cls(texts, [index[name] for name in names], classes, list(warnings), columns)
 
     def __len__(self) -> int:
         """How many documents."""
         return len(self.texts)
 
     @property
-    def known(self) -> int:
-        """How many have a label."""
+    def labeled_count(self) -> int:
+        """Number of labeled documents."""
         return sum(label >= 0 for label in self.labels)
 
     @property
@@ -81,18 +81,18 @@ class Documents:
         return replace(self, labels=[-1 if row in gone else label for row, label in enumerate(self.labels)])
 
     def labeled(self, most: int | None = None, *, seed: int = 0) -> Documents:
-        """The labeled documents; with `most`, at most so many, as equal in number over the classes as they allow."""
-        known = [row for row, label in enumerate(self.labels) if label >= 0]
-        if most is not None and len(known) > most:
-            order = np.random.default_rng(seed).permutation(known)
+        """The labeled documents; with `most`, a sample of at most so many, as balanced over the classes as possible."""
+        rows = [row for row, label in enumerate(self.labels) if label >= 0]
+        if most is not None and len(rows) > most:
+            order = np.random.default_rng(seed).permutation(rows)
             turn: dict[int, int] = {}
             ranked = []  # (how many of its class came before it, place): the first of each class, then the second, ...
             for place, row in enumerate(order):
                 label = self.labels[row]
                 turn[label] = turn.get(label, -1) + 1
                 ranked.append((turn[label], place))
-            known = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
-        return self.take(known)
+            rows = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
+        return self.take(rows)
 
     def unlabeled(self) -> Documents:
         """The documents without a label."""

@@ -1,4 +1,4 @@
-"""What an encoder's files say before it is loaded: where they lie, whether it has a tokenizer, how much it reads.
+"""Checks of an encoder's files before it is loaded: where they lie, whether it has a tokenizer, its longest text.
 
 A wrong name, a folder without a model or a length beyond the encoder's positions costs a second here, and not the
 loading of libraries and weights.
@@ -25,7 +25,7 @@ VOCABULARIES = (
     *("tokenizer.json", "vocab*", "merges.txt", "bpe.codes", "tekken.json"),
     *("*.model", "*.spm", "*.tiktoken"),
 )
-"""Files of which a tokenizer needs one; without any, transformers makes up a tokenizer that knows no word."""
+"""Files of which a tokenizer needs one; without any, transformers makes up a tokenizer without words."""
 
 WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 """Tokenizers of bytes or characters, which have no such file."""
@@ -38,7 +38,7 @@ OFFSET_TYPES = (
 
 
 def resolve(name: str | None) -> str:
-    """Say where an encoder will be loaded from, without loading it, so that a wrong name costs nothing.
+    """Find where an encoder will be loaded from, without loading it, so that a wrong name costs nothing.
 
     Args:
         name: a folder, a Hub name, or None for the packaged all-MiniLM-L6-v2 (or the same model of the Hub where the
@@ -58,7 +58,7 @@ def resolve(name: str | None) -> str:
     folder = typed(name)
     if folder.is_dir():
         if (folder / "graphloss.json").is_file() and (folder / "encoder").is_dir():
-            folder = folder / "encoder"  # a run folder: go on from the encoder it holds
+            folder = folder / "encoder"  # a run folder: start from the encoder it holds
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             raise InputError(
                 f"model '{name}': the folder holds neither config.json nor modules.json, so it is not an encoder"
@@ -88,27 +88,28 @@ def fingerprint(source: str) -> str | None:
 
 
 def about(source: str) -> dict[str, Any]:
-    """What is known of an encoder by its name and its own card: `base_model` (a name of the Hub), languages, license.
+    """Metadata of an encoder by its name and its model card: `base_model` (a name of the Hub), languages, license.
 
     Args:
         source: what `resolve` returned.
     """
-    known: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if (card := _file_of(source, "README.md")) is not None:
         head = re.match(r"---\n(.*?)\n---", Path(card).read_text(encoding="utf-8", errors="replace"), re.S)
         try:
             found = dict(pairs(head[1], ".yaml")) if head else {}
-        except Exception:  # somebody else's card says nothing that we need
+        except Exception:  # nothing in a card is needed
             found = {}
         for name in ("base_model", "language", "license"):
             value = found.get(name)
-            if said := [each for each in (value if isinstance(value, list) else [value]) if each and type(each) is str]:
-                known[name] = said if len(said) > 1 else said[0]
+            values = [each for each in (value if isinstance(value, list) else [value]) if each and type(each) is str]
+            if values:
+                metadata[name] = values if len(values) > 1 else values[0]
     if Path(source) == _packaged():
-        known["base_model"] = PACKAGED_NAME
+        metadata["base_model"] = PACKAGED_NAME
     elif not Path(source).is_dir():
-        known["base_model"] = source
-    return known
+        metadata["base_model"] = source
+    return metadata
 
 
 def _packaged() -> Path | None:
@@ -147,7 +148,7 @@ def _transformer_folder(source: str) -> str | None:
 
 
 def _check_tokenizer(folder: Path, name: str) -> None:
-    """Refuse a transformer without a vocabulary; a folder that cannot be judged is left to `load`."""
+    """Refuse a transformer without a vocabulary; folders of other kinds are left to `load`."""
     inside = _transformer_folder(str(folder))
     if inside is None or not (folder / inside / "config.json").is_file():
         return
@@ -165,7 +166,7 @@ def _check_tokenizer(folder: Path, name: str) -> None:
 
 
 def check_positions(source: str, max_length: int, positions: object, kind: object) -> None:
-    """Refuse more tokens than a model of a kind has positions; relative ones, or none told of, refuse nothing.
+    """Refuse more tokens than a model of a kind has positions; any number where positions are relative or unknown.
 
     Raises:
         InputError: with the length that fits.

@@ -1,8 +1,7 @@
 """A file of texts: which columns it has, and its rows one after another.
 
-CSV, TSV, JSON Lines, JSON, Parquet and `.txt` look the same from outside: `column_names` and then `rows`, which reads
-on as it is asked for more, so that a file larger than memory can be predicted on. Every complaint names the file and
-the line.
+CSV, TSV, JSON Lines, JSON, Parquet and `.txt` have one interface: `column_names`, then `rows`, which reads lazily, so
+that a file larger than memory can be predicted on. Every error names the file and the line.
 """
 
 import json
@@ -59,7 +58,7 @@ def check_file(path: Path) -> None:
 
 
 def check_room(path: Path) -> None:
-    """Complain about a table whose texts would not fit into memory, judged by its size, before they are read.
+    """Complain about a table whose texts, by its size, would not fit into memory, before they are read.
 
     Raises:
         InputError: with what is needed and what is free.

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the texts and the labels where nobody has said so: by their names, then their cells."""
+"""Guess which columns of a table hold the texts and the labels: by their names, then by their cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from graphloss.text.columns import LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, cho
 SAMPLE = 2_000
 """Rows that are looked at."""
 CLEARLY = 3
-"""One column is more like a text than another from this many times its score on."""
+"""A column is clearly more like a text than another at this many times its score."""
 
 
 class Cells(NamedTuple):
-    """What the filled cells of a column are like: their number, that of different ones, mean words and characters."""
+    """The filled cells of a column: their number, that of different ones, mean words and characters."""
 
     filled: int
     distinct: int
@@ -59,12 +59,12 @@ def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, 
         taken: the column that holds the texts, so not the labels.
 
     Raises:
-        InputError: the cells of another column speak for it as much.
+        InputError: by its cells, another column is as likely.
     """
     others = {name: found for name, found in cells.items() if name not in (chosen, taken, *SUGGESTED)}
     own = cells[chosen]
     if kind == "text":
-        rivals = [
+        candidates = [
             name
             for name, found in others.items()
             if not is_name(name, LABEL_NAMES)
@@ -74,13 +74,13 @@ def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, 
         ]
     elif is_name(chosen, SURE_LABEL_NAMES):
         unlike = own.filled >= 20 and own.distinct == own.filled
-        rivals = [name for name, found in others.items() if unlike and found.like_labels]
+        candidates = [name for name, found in others.items() if unlike and found.like_labels]
     else:
-        rivals = [name for name, found in others.items() if found.like_labels and found.distinct <= own.distinct]
-    if rivals:
+        candidates = [name for name, found in others.items() if found.like_labels and found.distinct <= own.distinct]
+    if candidates:
         raise InputError(
             f"{where}: {chosen!r} is named like the column of the {kind}s, and the cells of "
-            f"{', '.join(map(repr, rivals))} are as likely. Name it with --{kind} COLUMN."
+            f"{', '.join(map(repr, candidates))} are as likely. Name it with --{kind} COLUMN."
         )
     return chosen
 

@@ -1,4 +1,4 @@
-"""What the user knows of the classes: a line or several a class, from a file or from the label names themselves."""
+"""Descriptions of the classes: one or several lines per class, from a file or from the label names themselves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from graphloss.text.parsing.toml_yaml_json import pairs
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
 NAMES_UP_TO = 4
-"""Labels a class up to which the names alone are used: beyond, their gain over ten data sets is not above zero by its
-interval (docs/research/descriptions.md). Descriptions that were written are used at any number."""
+"""Labels per class up to which the names alone are used: beyond, the interval of their gain over ten data sets includes
+zero (docs/research/descriptions.md). Written descriptions are used at any number."""
 SHAPE = 'a class and a line about it, as `card_arrival = "when will my new card come"`, or a list of lines'
 
 
@@ -26,11 +26,11 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
     """Read a file of descriptions: class -> one line or several.
 
     Args:
-        file: TOML, YAML or JSON with a text or a list of texts a class, or CSV or TSV with two columns, class and line;
-            a header `class,description` (or `label`, `name`; `text`, `line`) is recognized.
+        file: TOML, YAML or JSON with a text or a list of texts per class, or CSV or TSV with two columns, class and
+            line; a header `class,description` (or `label`, `name`; `text`, `line`) is recognized.
 
     Returns:
-        At least one line a class, without surrounding blanks, classes in the order of the file.
+        At least one line per class, without surrounding blanks, classes in the order of the file.
 
     Raises:
         InputError: the file cannot be read or has another shape, a class stands in it twice, or a line is empty; the
@@ -61,14 +61,14 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
 
 
 def check_descriptions(descriptions: Mapping[Any, Any], where: str = "descriptions") -> dict[Any, list[str]]:
-    """Descriptions as a caller gives them: class -> a line or a list of lines, without surrounding blanks.
+    """Check a caller's descriptions: class -> a line or a list of lines; returns them stripped.
 
     Raises:
         InputError: it is no mapping, or a class has no line or an empty one.
     """
     if not isinstance(descriptions, Mapping):
         raise InputError(
-            f"{where}: expected a dictionary of a line or a list of lines a class, got {descriptions!r:.60}"
+            f"{where}: expected a dictionary of a line or a list of lines per class, got {descriptions!r:.60}"
         )
     return {name: _checked(value, f"{where}: class {name!r}") for name, value in descriptions.items()}
 
@@ -77,13 +77,13 @@ def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any],
     """Refuse a description of a class that no document has, unless classes are to be added.
 
     Raises:
-        InputError: naming the class, the nearest known one, and the two ways on.
+        InputError: naming the class, the nearest one, and the two repairs.
     """
-    known = set(classes)
-    if add or not known:
+    expected = set(classes)
+    if add or not expected:
         return
     for name in descriptions:
-        if name not in known:
+        if name not in expected:
             near = did_you_mean(str(name), [str(label) for label in classes])
             raise InputError(
                 f"class {name!r} is described, and no document of {known_from} has that label{near}; correct the name, "
@@ -92,10 +92,10 @@ def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any],
 
 
 def names_as_descriptions(classes: Sequence[Any], labeled: int) -> dict[Any, list[str]]:
-    """The label names in the words that a person would read: card_arrival is "card arrival".
+    """The label names in words: card_arrival is "card arrival".
 
-    Empty with more than `NAMES_UP_TO` labels a class in the mean, and where a name has no word in it, as for classes 0
-    and 1: then none of them says anything.
+    Empty with more than `NAMES_UP_TO` labels per class in the mean, and where a name has no word in it, as for classes
+    0 and 1.
 
     Args:
         classes: C labels.
@@ -166,7 +166,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _line_of(text: str, name: str, turn: int) -> int:
-    """Line of a key, counted from 1; of one that stands in the text several times the given one."""
+    """Line of the `turn`-th occurrence of a key, counted from 1."""
     key = re.compile(rf"""^[\s{{,]*["']?{re.escape(name)}["']?\s*[=:]""")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if key.search(line)]
     return lines[min(turn, len(lines)) - 1] if lines else 1

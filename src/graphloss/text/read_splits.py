@@ -1,4 +1,4 @@
-"""The documents of a source, split by split, as they were given: read, labels named, blank texts dropped."""
+"""The documents of a source, split by split: read, labels named, blank texts dropped."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -52,19 +52,19 @@ def read_splits(
         from graphloss.text.builtin_corpus import docstrings
 
         return "builtin", {split: Documents.named(texts, labels) for split, (texts, labels) in docstrings().items()}
-    given = Columns(text, label)
+    specified = Columns(text, label)
     if source.startswith("hub:"):
         name = source.removeprefix("hub:").partition(":")[0].rpartition("/")[2]
-        parts = _read_loaded(source, from_hub(source.removeprefix("hub:")), given, how, only, own)
+        parts = _read_loaded(source, from_hub(source.removeprefix("hub:")), specified, how, only, own)
     elif folder := own_folder(source):
         name = folder.resolve().name
         if (loaded := from_disk(folder)) is not None:
-            parts = _read_loaded(source, loaded, given, how, only, own)
+            parts = _read_loaded(source, loaded, specified, how, only, own)
         else:
             parts = _read_class_folders(folder, only)
     else:
-        name, parts = _read_files(source, given, how, only, own)
-    return name, parts if only else _judgeable(parts, source)
+        name, parts = _read_files(source, specified, how, only, own)
+    return name, parts if only else _labeled_splits(parts, source)
 
 
 def labeled_only(part: Documents, where: str) -> Documents:
@@ -87,13 +87,13 @@ def _read_class_folders(folder: Path, only: str | None) -> dict[str, Documents]:
 
 
 def _read_files(
-    source: str, given: Columns, how: Reading, only: str | None, own: bool
+    source: str, specified: Columns, how: Reading, only: str | None, own: bool
 ) -> tuple[str, dict[str, Documents]]:
     name, files, single = locate(source)
     if single and only:
         files = {only: files["train"]}
     parts: dict[str, Documents] = {}
-    found = given if own else None  # the columns of the first file hold for the others
+    found = specified if own else None  # the columns of the first file hold for the others
     for split in SPLITS:
         if split not in files or split != (only or split):
             continue
@@ -104,16 +104,16 @@ def _read_files(
             columns = column_names(path, header=how.header)
             if path.suffix.lower() == ".txt" and "label" not in columns:
                 raise InputError(f"{path}: a text a line, and no label. {LABELED_LINES}")
-            taken, said = pick_columns(
+            taken, warned = pick_columns(
                 columns,
                 path,
-                given,
+                specified,
                 found,
                 partial(_cells, path, columns, how),
                 required=bool(only) or split == "train",
             )
             pieces.append(read_table(path, taken, how))
-            warnings += said + pieces[-1].warnings
+            warnings += warned + pieces[-1].warnings
             found = found or taken
         texts, labels = [t for piece in pieces for t in piece.texts], [n for piece in pieces for n in piece.names]
         part = Documents.named(texts, labels, warnings=warnings, columns=pieces[0].columns)
@@ -124,25 +124,25 @@ def _read_files(
 def pick_columns(
     columns: Sequence[str],
     where: object,
-    given: Columns,
+    specified: Columns,
     found: Columns | None,
     sample: Callable[[], Iterable[Sequence[Any]]],
     *,
     required: bool,
 ) -> tuple[Columns, list[str]]:
-    """The columns of the texts and the labels: those given, those `found` in the split before, or guessed.
+    """The columns of the texts and the labels: those specified, those `found` in the split before, or guessed.
 
-    A split that lacks a column of the one before has another taken, which a warning says. No column of labels is an
-    error only where it is `required`: a test split may be one whose labels nobody has told.
+    If a split lacks a column of the one before, another is taken, with a warning. A missing column of labels is an
+    error only where it is `required`: a test split may have no labels.
     """
     taken: dict[str, str | None] = {}
     guessed, warnings = [], []
     for kind in ("text", "label"):
-        asked, before = getattr(given, kind), getattr(found, kind, None)
-        name = asked if found is None else (before if before in columns else None)
+        chosen, before = getattr(specified, kind), getattr(found, kind, None)
+        name = chosen if found is None else (before if before in columns else None)
         if name is None:
             guessed.append(kind)
-        elif kind == "label" and name == taken["text"] and asked is None:
+        elif kind == "label" and name == taken["text"] and chosen is None:
             name = None
         try:
             if name is None:
@@ -177,8 +177,8 @@ def read_table(path: Path, taken: Columns, how: Reading = Reading()) -> Document
     for line, (document, kind) in rows(path, [taken.text, taken.label], header=how.header):
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
-    labels, said = _without_marks(labels, path, keep=how.keep_na or names is not None)
-    return Documents.named(texts, labels, columns=taken, warnings=said)
+    labels, warned = _without_marks(labels, path, keep=how.keep_na or names is not None)
+    return Documents.named(texts, labels, columns=taken, warnings=warned)
 
 
 def _without_marks(labels: list[str | None], where: object, *, keep: bool) -> tuple[list[str | None], list[str]]:
@@ -187,16 +187,16 @@ def _without_marks(labels: list[str | None], where: object, *, keep: bool) -> tu
     if keep or not marks:
         return labels, []
     listed = ", ".join(f"{mark!r} ({count:,})" for mark, count in sorted(marks.items()))
-    said = f"{where}: the labels {listed} mark unlabeled documents; if they name a class, give --keep-na"
-    return [None if label in marks else label for label in labels], [said]
+    warning = f"{where}: the labels {listed} mark unlabeled documents; if they name a class, give --keep-na"
+    return [None if label in marks else label for label in labels], [warning]
 
 
 def _read_loaded(
-    source: str, loaded: Any, given: Columns, how: Reading, only: str | None, own: bool
+    source: str, loaded: Any, specified: Columns, how: Reading, only: str | None, own: bool
 ) -> dict[str, Documents]:
     """The splits of what the `datasets` library has loaded."""
     parts: dict[str, Documents] = {}
-    found = given if own else None  # the columns of the first split hold for the others
+    found = specified if own else None  # the columns of the first split hold for the others
     if only and len(loaded) == 1 and source.partition(":")[0] != "hub":
         loaded = {only: next(iter(loaded.values()))}
     for split in SPLITS:
@@ -204,10 +204,10 @@ def _read_loaded(
         if theirs is None or split != (only or split):
             continue
         where, table = f"{source}, {theirs} split", loaded[theirs]
-        required = bool(only) or split == "train"
-        taken, said = pick_columns(table.column_names, where, given, found, partial(_sample, table), required=required)
+        sample, required = partial(_sample, table), bool(only) or split == "train"
+        taken, warned = pick_columns(table.column_names, where, specified, found, sample, required=required)
         part = _read_loaded_table(table, taken, where, how)
-        parts[split] = _without_blanks(replace(part, warnings=said + part.warnings, columns=taken), where)
+        parts[split] = _without_blanks(replace(part, warnings=warned + part.warnings, columns=taken), where)
         found = found or taken
     if not only and "train" not in parts:
         raise InputError(f"{source} has no train split, only {', '.join(loaded)}.")
@@ -231,12 +231,12 @@ def _read_loaded_table(table: Any, taken: Columns, where: str, how: Reading) -> 
         return Documents.named(texts, [None] * len(texts))
     names = getattr(table.features[label], "names", None)
     labels = [as_label(cell, f"{where}, row {row}", names=names) for row, cell in enumerate(cells[label], 1)]
-    labels, said = _without_marks(labels, where, keep=how.keep_na or names is not None)
-    return Documents.named(texts, labels, warnings=said)
+    labels, warned = _without_marks(labels, where, keep=how.keep_na or names is not None)
+    return Documents.named(texts, labels, warnings=warned)
 
 
-def _judgeable(parts: dict[str, Documents], source: str) -> dict[str, Documents]:
-    """Nothing but labeled documents in validation and test, or no such split."""
+def _labeled_splits(parts: dict[str, Documents], source: str) -> dict[str, Documents]:
+    """The splits with labeled documents alone in validation and test, which are left out where there are none."""
     done = {"train": parts["train"]}
     for split in ("validation", "test"):
         if split not in parts:

@@ -24,7 +24,7 @@ def read_texts(
     remedy: str | None = None,
     on_columns: Callable[[Columns], None] = lambda columns: None,
 ) -> Iterator[tuple[int, str]]:
-    """Texts one after another, read as they are asked for; blank ones are left out.
+    """Iterate over texts, which are read lazily; blank ones are left out.
 
     Args:
         source: a table (see `graphloss.text.file_formats`), a `.txt` file, a folder of texts or of a data set, "-" for
@@ -32,14 +32,14 @@ def read_texts(
             texts otherwise.
         text: the column of the texts; guessed when None.
         header: the first line of CSV or TSV names the columns.
-        remedy: a sentence for the message that no column can be told to hold them, see `columns.choose_column`.
-        on_columns: told which column holds them, where the source has columns.
+        remedy: a sentence for the message that no column is theirs, see `columns.choose_column`.
+        on_columns: called with the column that holds them, where the source has columns.
 
     Returns:
         An iterator of pairs: the text's number from 1 (blank ones count), and the text.
 
     Raises:
-        InputError: the source cannot be read; a missing file or column is said at once, the rest when it comes.
+        InputError: the source cannot be read; for a missing file or column at once, else when the place is reached.
     """
     if not isinstance(source, str | Path):
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
@@ -101,14 +101,14 @@ def _split(names: list[str], path: Path) -> str:
     if (test := split_of("test", names)) is not None or len(names) == 1:
         return test or names[0]
     raise InputError(
-        f"{path}: holds the splits {', '.join(names)}, and nobody knows which is meant; give one file of it"
+        f"{path}: holds the splits {', '.join(names)}, and it is unclear which is meant; give one file of it"
     )
 
 
 def _from_standard_input(text: str | None, remedy: str | None, on_columns: Callable[[Columns], None]) -> Iterator[str]:
     objects: bool | None = None
     column: str | None = None
-    # line by line, so that a text can be answered as soon as its line has come
+    # line by line, so that a text can be classified as soon as its line has come
     for number, line in lines(_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")

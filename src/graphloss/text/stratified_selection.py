@@ -1,8 +1,8 @@
-"""Which documents are set aside for validation, which keep their label, and how they are dealt out to parts by class.
+"""Stratified selection: which documents are set aside for validation, which keep their label, and folds.
 
 All are functions of the labels and a seed alone, the same on every machine. They are not scikit-learn's stratified
-splits because a few labels a class are the usual case here: `StratifiedKFold` refuses more parts than the largest class
-has documents, and `StratifiedShuffleSplit` promises no class two documents that stay behind.
+splits because a few labels per class are the usual case here: `StratifiedKFold` refuses more parts than the largest
+class has documents, and `StratifiedShuffleSplit` does not leave each class two training documents.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def by_class(labels: Sequence[str | None]) -> dict[str, list[int]]:
 def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]:
     """Choose labeled documents to set aside, the same share of every class.
 
-    A class gives at least one document as long as two of its own stay behind, because one document alone has no
-    neighbor of its class. Where no class has three documents, classes of two give one; a single document always stays.
+    Each class gives at least one document as long as two of its own stay, because one document alone has no neighbor of
+    its class. Where no class has three documents, classes of two give one; a single document always stays.
 
     Args:
         labels: of all documents; None is unlabeled and stays.
@@ -46,7 +46,7 @@ def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]
 
 
 def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
-    """Choose N labeled documents a class; a class with fewer gives all it has.
+    """Choose N labeled documents per class; all of a class that has fewer.
 
     With the same seed, the documents chosen for a smaller N are among those chosen for a larger one.
 
@@ -66,7 +66,7 @@ def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
 
 
 def deal(labels: np.ndarray, parts: int, rng: np.random.Generator, *, least: int = 1) -> np.ndarray:
-    """Deal documents out by class: classes one after another, each dealt on from where the one before ended.
+    """Deal documents to parts class by class, each starting at the part after the last one dealt to.
 
     Args:
         labels: (n,) classes; -1 is unlabeled.

@@ -54,8 +54,8 @@ def read_whole(
     columns = list(dict.fromkeys(column_names(path, header=how.header)))
     cells = [row for _, row in rows(path, columns, header=how.header)]
     before = [name if name in columns else None for name in ((like or {}).get(kind) for kind in ("text", "label"))]
-    given = Columns(text or before[0] or (columns[0] if columns == ["text"] else None), label or before[1])
-    taken, _ = pick_columns(columns, path, given, None, lambda: cells, required=label is not None)
+    specified = Columns(text or before[0] or (columns[0] if columns == ["text"] else None), label or before[1])
+    taken, _ = pick_columns(columns, path, specified, None, lambda: cells, required=label is not None)
     documents = read_table(path, taken, how)
     return Table(columns, cells, documents.texts, documents.names, taken)
 

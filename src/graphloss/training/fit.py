@@ -45,14 +45,14 @@ from graphloss.training.weight_averaging import Blend
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-SAMPLE = 2048  # labeled documents that calibrate σ, start the head and judge a headless encoder between epochs
+SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a headless encoder between epochs
 CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 
 
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
-    """Give the caller's random states back: Python's, numpy's, and torch's on every device."""
+    """Restore the caller's random states: Python's, numpy's, and torch's on every device."""
     python, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
@@ -72,14 +72,14 @@ def fit(
     callbacks: list[TrainerCallback] | None = None,
     progress: bool = False,
 ) -> Fitted:
-    """Train an encoder; go on from the last checkpoint in `folder` where there is one.
+    """Train an encoder; resume from the last checkpoint in `folder` if there is one.
 
     In several processes all call this with the same arguments: they train one model together, which all return.
 
     Args:
         encoder: a sentence-transformers model; it is changed in place.
-        checked: what to train on and how, and the proof that it can be done.
-        folder: where checkpoints are written; an interrupted call is repeated with the same arguments to go on.
+        checked: documents and settings that have passed the checks.
+        folder: where checkpoints are written; to resume an interrupted call, repeat it with the same arguments.
         callbacks: further callbacks of the trainer, for example a progress bar.
         progress: draw a bar while the training documents are embedded, before and after training.
 
@@ -91,27 +91,28 @@ def fit(
     checked = replace(checked, documents=checked.documents.without_labels(hidden))
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     set_seed(settings.seed)
-    known = _start(encoder, checked, progress)
-    lines = checked.descriptions if known.gate.informs else Documents([], [])
+    start = _start(encoder, checked, progress)
+    lines = checked.descriptions if start.gate.informs else Documents([], [])
     train = lines + documents
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, known.probe)
+        trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, start.probe)
         trainer.began = began
-        step = _train(trainer, settings, folder) if documents.known else None  # descriptions alone train no encoder
+        # descriptions alone train no encoder
+        step = _train(trainer, settings, folder) if documents.labeled_count else None
         trainer.blend.keep()
         predictor = predictor_of(
             trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
         )
-    taught = None
-    if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):  # read once: not remembered
-        predictor, taught = self_train_head(
+    summary = None
+    if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):
+        predictor, summary = self_train_head(
             predictor,
             encode(encoder, unlabeled, progress=progress, shared=True),
             encode(encoder, checked.descriptions.texts, shared=True),
             torch.tensor(checked.descriptions.labels, dtype=torch.long),
-            weight=known.weight,
+            weight=start.weight,
             support_lines=len(lines),
-            fallback=Probe(predictor.weight, predictor.bias) if documents.known else None,
+            fallback=Probe(predictor.weight, predictor.bias) if documents.labeled_count else None,
         )
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
@@ -119,9 +120,9 @@ def fit(
         model=FittedModel(
             encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(lines)
         ),
-        descriptions=known.gate if checked.descriptions else None,
+        descriptions=start.gate if checked.descriptions else None,
         lines=_by_class(checked.descriptions, label_names),
-        self_training=taught,
+        self_training=summary,
         hidden=[*hidden.values()],
         history=history,
         best_epoch=best["epoch"] if best else None,
@@ -130,19 +131,19 @@ def fit(
 
 
 def _contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> dict[int, dict[str, Any]]:
-    """Rows of the labels that the training leaves out, with what the run says of each."""
+    """Rows of the contradicted labels, which the training leaves out, with their entry in the run."""
     documents, names = checked.documents, checked.label_names
     rows = [row for row, label in enumerate(documents.labels) if label >= 0]
-    known = documents.take(rows)
-    if not known:
+    labeled = documents.take(rows)
+    if not labeled:
         return {}
-    y = torch.tensor(known.labels, dtype=torch.long)
-    z = encode(encoder, known.texts, progress=progress, shared=True)
+    y = torch.tensor(labeled.labels, dtype=torch.long)
+    z = encode(encoder, labeled.texts, progress=progress, shared=True)
     found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
     return {
         rows[place]: {
-            "text": known.texts[place],
-            "label": names[known.labels[place]],
+            "text": labeled.texts[place],
+            "label": names[labeled.labels[place]],
             "proposed": names[int(found.proposed[place])],
             "score": round(float(found.score[place]), 6),
         }
@@ -151,8 +152,8 @@ def _contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bo
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What is known of the descriptions before training: their gate, and the head that begins from labels and them."""
+class _Start:
+    """Before training: the gate and weights of the descriptions, and the initial head of labels and descriptions."""
 
     gate: Gate
     weight: torch.Tensor
@@ -166,10 +167,10 @@ def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Known:
+def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Start:
     descriptions, documents, classes = checked.descriptions, checked.documents, len(checked.label_names)
     if not descriptions:
-        return _Known(Gate(0.0, 0.0), torch.zeros(classes))
+        return _Start(Gate(0.0, 0.0), torch.zeros(classes))
     sample = documents.labeled(max(SAMPLE, classes), seed=checked.settings.seed)
     rest = documents.unlabeled().texts
     some = np.random.default_rng(checked.settings.seed).permutation(len(rest))[:CENTERING]
@@ -179,7 +180,7 @@ def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> 
     described = torch.tensor(descriptions.labels)
     found = gate(z, labels, lines, described, classes)
     weight = class_weights(found, torch.tensor(documents.labels), classes)
-    return _Known(found, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
+    return _Start(found, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
 
 
 def _trainer(
@@ -192,16 +193,16 @@ def _trainer(
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
-    sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # every class has a part
-    if settings.freeze:  # remembered in one order, resumed or not: results differ in their last bits by batch;
-        # by each process, for any document may come to it
+    sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # some of every class
+    if settings.freeze:  # cached in one order, resumed or not: results differ in their last bits by batch;
+        # in each process, which may need any document
         encode(encoder, documents.labeled().texts, progress=progress)
     start = encode(encoder, sample.texts, progress=progress, shared=True)
-    judged = len(checked.validation) > 0
-    early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if judged else []
+    scored = len(checked.validation) > 0
+    early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if scored else []
     trainer = GraphTrainer(
         start_model(encoder, start, sample, documents, len(label_names), settings, probe),
-        _arguments(settings, checked.sizes, folder, encoder.device, judged=judged),
+        _arguments(settings, checked.sizes, folder, encoder.device, scored=scored),
         checked=checked,
         sample=sample,
         blend=Blend(encoder, checked.sizes.blend),
@@ -209,7 +210,7 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     if distributed.world() > 1:
-        torch.manual_seed(settings.seed + distributed.rank())  # dropout drops something else in each process
+        torch.manual_seed(settings.seed + distributed.rank())  # other dropout masks in each process
     return trainer
 
 
@@ -223,7 +224,7 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
     else:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        except pickle.UnpicklingError as error:  # sealed, and yet not what this program writes
+        except pickle.UnpicklingError as error:  # not what this program writes, though its checksum fits
             raise InputError(
                 f"{last}: holds something else than numbers; delete it, and resume from before it"
             ) from error
@@ -233,9 +234,9 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
 
 
 def _arguments(
-    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, judged: bool
+    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool
 ) -> TrainingArguments:
-    """The trainer's own settings; `score` is what judges an epoch."""
+    """The trainer's own settings; the best epoch is chosen by `score`."""
     often = "epoch" if sizes.steps <= EVALUATE_EVERY else "steps"
     precision = settings.precision
     if precision == "auto":
@@ -253,8 +254,8 @@ def _arguments(
         eval_steps=EVALUATE_EVERY,
         save_steps=EVALUATE_EVERY,
         logging_steps=EVALUATE_EVERY,
-        metric_for_best_model="score" if judged else None,
-        greater_is_better=True if judged else None,
+        metric_for_best_model="score" if scored else None,
+        greater_is_better=True if scored else None,
         use_cpu=device.type == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
@@ -263,12 +264,12 @@ def _arguments(
         log_level_replica="error",  # the other processes of a launcher are silent
         disable_tqdm=True,
         remove_unused_columns=False,
-        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited already
+        restore_callback_states_from_checkpoint=True,  # the patience that early stopping has used up
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # on several GPUs without a launcher the library would cut the graph
     return arguments
 
 
 def _least_gain(settings: TrainSettings) -> float:
-    """What counts as better: anything for macro-F1, 0.005 for the silhouette (paper, section 4)."""
+    """The least improvement that counts: any for macro-F1, 0.005 for the silhouette (paper, section 4)."""
     return 0.0 if settings.mode == "combined" else 0.005

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and what `graphloss.json` says of it."""
+"""The result of a training, and its entries in `graphloss.json`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from graphloss.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model of the best epoch, and how it came about.
+    """The model of the best epoch, and how it was trained.
 
     Attributes:
         model: what classifies; its texts are the labeled training documents.
-        self_training: what the unlabeled documents did for its head; None where there are none or they were left out.
+        self_training: summary of self-training on unlabeled documents; None where there are none or it was off.
         history: one dictionary an evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
@@ -41,7 +41,7 @@ class Fitted:
     hidden: list[dict[str, Any]] = field(default_factory=list)
 
     def info(self, settings: TrainSettings, run: Path) -> dict[str, Any]:
-        """What `graphloss.json` in the folder `run` says of this model."""
+        """The entries of this model in the `graphloss.json` of the folder `run`."""
         model, predictor, base = self.model, self.model.predictor, name_to_keep(settings.model, run)
         read = model.encoder.max_seq_length or math.inf
         return {

@@ -73,8 +73,8 @@ def check_settings(
     """
     distributed.join()
     descriptions = descriptions or Documents([], [])
-    labeled = documents.known or len(descriptions)
-    unlabeled = len(documents) - documents.known
+    labeled = documents.labeled_count or len(descriptions)
+    unlabeled = len(documents) - documents.labeled_count
     sizes = Sizes.of(labeled, settings)
     _check_processes(labeled, sizes.graph)
     unused = _unused_warning(unlabeled, settings)
@@ -112,8 +112,8 @@ def _try(checked: CheckedSettings, encoder: SentenceTransformer, trial: Trial | 
     settings, documents = checked.settings, checked.documents
     check_freeze(encoder, settings.freeze)
     check_precision(encoder, settings.precision)
-    labeled = documents.known or len(checked.descriptions)
-    counts = {"labeled": labeled, "unlabeled": len(documents) - documents.known, "classes": len(checked.label_names)}
+    labeled = documents.labeled_count or len(checked.descriptions)
+    counts = {"labeled": labeled, "unlabeled": len(documents.unlabeled()), "classes": len(checked.label_names)}
     memory_estimate.check_loss(settings, encoder, **counts)
     trial = trial or memory_estimate.try_texts(encoder, documents.texts, settings.freeze)
     memory_estimate.check_batch(settings, encoder, trial, labeled)

@@ -1,13 +1,13 @@
-"""Batches in which the graph has something to say: every class in company, every document once an epoch.
+"""Class-aware batches: documents share a batch with others of their class, and each is in one batch per epoch.
 
-A loss on a graph of documents learns nothing from a batch of one class, and cannot ask for a document whose class has
-no other member in the batch. Batches drawn blindly are full of such documents as soon as classes are many or unequal.
-Here the documents of a class travel in small groups:
+A loss on a graph of documents has no gradient from a batch of one class, nor from a document whose class has no other
+member in the batch. In random batches such documents are frequent as soon as classes are many or unequal. Here the
+documents of a class stay together in small groups:
 
 1. each class is shuffled and divided into groups of about g documents, a small class left whole;
-2. the groups of a class are spread evenly over the epoch, at random within their stretch of it, and the whole line is
-   cut into batches of near-equal size, beside a group's edge where there is room;
-3. unlabeled documents are dealt out evenly.
+2. the groups of a class are spread evenly over the epoch, at random within their interval of it, and the sequence of
+   all groups is cut into batches of near-equal size, at a group's edge where there is room;
+3. unlabeled documents are distributed evenly.
 """
 
 from bisect import bisect_right
@@ -20,21 +20,21 @@ from graphloss import distributed
 
 
 class ClassAwareBatchSampler:
-    """Lists of document indices, one a batch, for the `batch_sampler` of a `torch.utils.data.DataLoader`.
+    """Lists of document indices, one per batch, for the `batch_sampler` of a `torch.utils.data.DataLoader`.
 
-    What holds for every epoch:
+    In every epoch:
 
-    - every document stands in exactly one batch;
+    - every document is in exactly one batch;
     - there are `ceil(n / batch_size)` batches, none larger than `batch_size`, and their sizes differ by a few documents
       at most: there is no small remainder at the end;
-    - a class with two or more documents is seldom left with one of them in a batch: in batches of 32 that happens to
-      0.2% of the documents of R52 and Ohsumed (docs/research/experiments.md);
+    - of a class with two or more documents, a batch seldom has just one: in batches of 32, 0.2% of the documents of R52
+      and Ohsumed (docs/research/experiments.md);
     - the numbers of unlabeled documents in two batches differ by one at most, and the groups of a class are spread
-      over the epoch. Where labels are so few that not every batch could hold two pairs, the labeled documents meet in
-      some of the batches, about four in each, and the other batches are unlabeled;
+      over the epoch. Where labels are too few for two pairs in every batch, the labeled documents are in some of the
+      batches, about four in each, and the other batches are unlabeled;
     - the batches are a function of the labels, the arguments, the seed and the epoch alone.
 
-    Unlike samplers that draw classes first, this one neither drops nor repeats documents, so an epoch is an epoch.
+    Unlike samplers that draw classes first, this one neither drops nor repeats documents.
 
     Args:
         labels: (n,) class indices; -1 is unlabeled.
@@ -84,7 +84,7 @@ class ClassAwareBatchSampler:
         self.group_size = group_size or min(8, max(2, a_batch // 16))
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; each has its own shuffling."""
+        """Set the next epoch; each has its own shuffling."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class ClassAwareBatchSampler:
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of the epoch that was set."""
+        """The batches of the current epoch."""
         if not self.batches:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -105,10 +105,10 @@ class ClassAwareBatchSampler:
     def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
         """The labeled documents of each batch, and how many unlabeled ones it takes."""
         total = len(self.labels)
-        known = total - len(self._unlabeled)
-        few = max(1, known // 4)  # two classes with two documents each
-        if known and few < self.batches and (total // self.batches) * few >= known:
-            # So few labels that a batch could not hold two pairs: some batches get enough of them, the others none.
+        labeled = total - len(self._unlabeled)
+        few = max(1, labeled // 4)  # two classes with two documents each
+        if labeled and few < self.batches and (total // self.batches) * few >= labeled:
+            # Too few labels for two pairs in every batch: some batches get enough of them, the others none.
             room = _even(total, self.batches)
             chosen = np.sort(rng.choice(self.batches, few, replace=False))
             batches = [np.empty(0, dtype=np.int64) for _ in room]
@@ -119,7 +119,7 @@ class ClassAwareBatchSampler:
         return self._cut(self.batch_size - unlabeled, rng), unlabeled
 
     def _cut(self, room: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Cut the line of groups into near-equal batches, none above its room; no document is left alone if possible.
+        """Cut the sequence of groups into near-equal batches, none above its room; few single documents of a class.
 
         Args:
             room: most labeled documents in each batch.

@@ -1,4 +1,4 @@
-"""Encoder, head and loss as one module: how it starts, what a step computes, and what predicts once it is trained."""
+"""Encoder, head and loss as one module: its start, a step, and the predictor of a trained one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class GraphModel(nn.Module):
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
 
-    In several processes each embeds the documents that it is given, and the loss, the same on all of them, is that of
-    the documents of all (`processes`).
+    In several processes each embeds its own documents, and all compute the same loss, of the documents of all
+    (`distributed`).
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class GraphModel(nn.Module):
         self.head = head
         self.objective = objective
         self.at_once = at_once
-        self._keys_to_ignore_on_save = None  # the trainer asks where a checkpoint lacks a name: tied weights have one
-        self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since they were last asked for
+        self._keys_to_ignore_on_save = None  # read by the trainer if a checkpoint lacks a name, as of tied weights
+        self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since the last call of `averages`
 
     def forward(
         self, features: dict[str, Any], labels: torch.Tensor, documents: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """One pass: `features` of n texts and `labels` (n,) to a scalar loss; `documents` (n,) are their numbers."""
-        z = distributed.gather(self._embedded(features, len(labels)))  # (n, d) from here on of all processes
+        z = distributed.gather(self._embedded(features, len(labels)))  # (n, d) of all processes from here on
         labels = distributed.gather(labels)
         documents = None if documents is None else distributed.gather(documents)
         if isinstance(self.objective, Combined):
@@ -70,7 +70,7 @@ class GraphModel(nn.Module):
         else:
             loss = call_loss(self.objective, z, labels, documents)
             parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
-        if bool((labels >= 0).any()):  # a batch without any label asks nothing, and would only blur the averages
+        if bool((labels >= 0).any()):  # a batch without labels has no loss, and would distort the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
         return {"loss": parts["loss"]}
 
@@ -80,7 +80,7 @@ class GraphModel(nn.Module):
             return embed(self.encoder, features, at_once=self.at_once)
         weight = next(p for p in self.encoder.parameters() if p.requires_grad)
         nothing = weight.new_zeros(0, self.encoder.get_embedding_dimension() or 0)
-        return nothing + weight.sum()  # without any gradient here the distributed wrapper would wait for ever
+        return nothing + weight.sum()  # without a gradient here the distributed wrapper would wait forever
 
     def averages(self) -> dict[str, float]:
         """Means over the batches since the last call."""
@@ -99,7 +99,7 @@ def start_model(
     settings: TrainSettings,
     probe: Probe | None = None,
 ) -> GraphModel:
-    """Loss and head for an encoder: σ calibrated, and the head begun as a probe, on the embeddings before training.
+    """Loss and head for an encoder: σ is calibrated, and the head starts as a probe, on embeddings before training.
 
     Args:
         encoder: a sentence-transformers model.
@@ -108,13 +108,13 @@ def start_model(
         documents: all training documents, for the weights of the classes and the size of a batch.
         classes: C, how many there are.
         settings: which loss, with or without a head.
-        probe: what the head begins as; a linear probe of `sample` when left out.
+        probe: the initial head; a linear probe of `sample` when left out.
     """
     weights = None
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(torch.tensor(documents.labels), classes)
     labels = torch.tensor(sample.labels)
-    at_once = batch_size_for(documents.known, settings)
+    at_once = batch_size_for(documents.labeled_count, settings)
     loss = build(
         settings.loss,
         asdict(settings),
@@ -146,7 +146,7 @@ def predictor_of(
     *,
     progress: bool = False,
 ) -> Predictor:
-    """What classifies new texts; the graph's share of a mix is chosen by left-out predictions (`leftout`).
+    """The predictor for new texts; the graph's share of a mix is chosen on held-out predictions (`head_graph_share`).
 
     In standalone mode the head is a probe on all labeled documents.
 
@@ -158,16 +158,16 @@ def predictor_of(
         kind: the setting `predictor`.
         progress: draw a bar while texts are embedded.
     """
-    known = documents.labeled()
-    support = encode(model.encoder, known.texts, progress=progress, shared=True)
-    support = support.half().float()  # as a run folder keeps it: a model says the same before and after it is saved
+    labeled = documents.labeled()
+    support = encode(model.encoder, labeled.texts, progress=progress, shared=True)
+    support = support.half().float()  # as a run folder keeps it: a model predicts the same before and after saving
     if model.head is not None:
         weight, bias = model.head.weight.detach().float().cpu(), model.head.bias.detach().float().cpu()
     else:
-        probe = linear_probe(support, known.labels, classes)
+        probe = linear_probe(support, labeled.labels, classes)
         weight, bias = probe.weight, probe.bias
     graph = model.objective.graph_loss if isinstance(model.objective, Combined) else model.objective
     sigma = graph.bandwidth if isinstance(graph, GLoss) else GLoss().bandwidth
-    even = Predictor(weight, bias, support, torch.tensor(known.labels), sigma, graph_share=0.5, kind=kind)
+    even = Predictor(weight, bias, support, torch.tensor(labeled.labels), sigma, graph_share=0.5, kind=kind)
     z = encode(model.encoder, validation.texts, shared=True)
     return replace(even, graph_share=share_for(even, z, torch.tensor(validation.labels, dtype=torch.long)))

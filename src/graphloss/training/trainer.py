@@ -58,7 +58,7 @@ class GraphTrainer(Trainer):
         self.class_names = checked.label_names
         self.sizes, self.settings = checked.sizes, checked.settings
         self.sample, self.blend = sample, blend
-        self.few = checked.documents.known <= FEW_LABELS
+        self.few = checked.documents.labeled_count <= FEW_LABELS
         self.began = self.clock = time.perf_counter()
         self.processor_clock = time.process_time()
         # every process computes the same buffers itself: no broadcast before a step

@@ -14,7 +14,7 @@ class Blend:
     """The tuned encoder moved back toward the untouched one: share · tuned + (1 - share) · untouched.
 
     With few labels that keeps more of what the encoder knew of other texts (Wortsman et al. 2022, "Robust fine-tuning
-    of zero-shot models", equation 1). Training goes on with the tuned weights; what is judged and kept is the blend.
+    of zero-shot models", equation 1). Training continues with the tuned weights; the blend is evaluated and kept.
     """
 
     def __init__(self, encoder: nn.Module, share: float) -> None:
@@ -30,7 +30,7 @@ class Blend:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Blend for a while, then give the tuned weights back to the bit."""
+        """Blend in the context, then restore the tuned weights exactly."""
         tuned = {name: x.detach().clone() for name, x in self._floats().items()} if self.untouched else {}
         self.keep()
         try:

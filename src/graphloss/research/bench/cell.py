@@ -137,7 +137,7 @@ def _result(task: Task) -> dict[str, Any]:
         "sizes": {
             "classes": len(classes),
             "train": len(corpus.train),
-            "labeled": corpus.train.known,
+            "labeled": corpus.train.labeled_count,
             "validation": len(validation),
         },
         "scores": {who: {"accuracy": s.accuracy, "macro_f1": s.macro_f1, "ece": s.ece} for who, s in scores.items()},

@@ -16,7 +16,7 @@ from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
-from graphloss.text.data_sources import place_of
+from graphloss.text.data_sources import full_path
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make, unknown
@@ -150,7 +150,7 @@ def make_grid(
     if not sources:
         raise InputError("expected a data set: `graphloss bench DATA`; try `graphloss bench builtin --shots 8`")
     chosen = Grid(
-        tuple(dict.fromkeys(map(place_of, sources))),
+        tuple(dict.fromkeys(map(full_path, sources))),
         losses=_names(losses, tuple(LOSSES), "loss") or Grid.losses,
         modes=_names(modes, MODES, "mode") or Grid.modes,
         shots=tuple(dict.fromkeys(map(_shots, _split(shots)))) or Grid.shots,
@@ -173,7 +173,7 @@ def make_grid(
             raise InputError(unknown(name, available))
     for name in ("model", "unlabeled", "describe"):
         if specified.get(name) and specified[name] != "off":
-            specified[name] = place_of(specified[name])
+            specified[name] = full_path(specified[name])
     data = {name: value for name, value in specified.items() if name in names(DataSettings)}
     make(DataSettings, data)
     grid = Grid(

@@ -206,7 +206,7 @@ class _Work:
             return 0
         from graphloss.training.size_defaults import Sizes
 
-        sizes = Sizes.of(self.drawn[cell.source, cell.shots].train.known, self.grid.settings_of(cell))
+        sizes = Sizes.of(self.drawn[cell.source, cell.shots].train.labeled_count, self.grid.settings_of(cell))
         return sizes.epochs * sizes.steps
 
 

@@ -40,7 +40,7 @@ OTHERS = {
 
 
 def foreign(head: bytes) -> str | None:
-    """What a file is that begins so, with the remedy, if it is known and no text."""
+    """The kind of a file that begins so, with the remedy, if it is a known one that is no text."""
     return next((what for magic, what in OTHERS.items() if head.startswith(magic)), None)
 
 
@@ -135,7 +135,7 @@ def _as_utf8(stream: Iterable[bytes], encoding: str, name: object) -> Iterator[b
 
 
 def _split(stream: Iterable[bytes], end: bytes) -> Iterator[bytes]:
-    rest: list[bytes] = []  # of a line that goes on
+    rest: list[bytes] = []  # of an unfinished line
     for part in stream:
         *whole, last = part.split(end)
         for piece in whole:
