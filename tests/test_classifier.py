@@ -120,7 +120,7 @@ def test_without_its_training_texts_a_model_predicts_but_shows_none(
     again = TextClassifier.from_pretrained(tmp_path / "model")
     assert list(again.predict(toy.texts)) == list(fitted.predict(toy.texts))
     for ask in (lambda: again.explain(toy.texts), again.audit):
-        with pytest.raises(InputError, match="saved without the texts"):
+        with pytest.raises(InputError, match="saved without its training texts"):
             ask()
 
 

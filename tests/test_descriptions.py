@@ -304,7 +304,7 @@ def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path,
     assert metrics["split"] == "cross-fitted" and metrics["model"]["accuracy"] is not None
     assert set(metrics["intervals"]) == {"accuracy", "macro_f1"} and "intervals over documents, cross-fitted" in said
     for name in ("report.html", "README.md"):
-        assert "95% bootstrap intervals over documents, cross-fitted: accuracy" in (out / name).read_text("utf-8")
+        assert "95% intervals over documents, cross-fitted: accuracy" in (out / name).read_text("utf-8")
     assert "cannot check the descriptions of so few classes" in said
 
 

@@ -201,7 +201,17 @@ def test_wrong_input_is_said_with_its_repair() -> None:
         linear_probe(x * np.inf, [0, 1, 0], 2)
 
 
-def test_the_intervals_are_quantiles_of_resampled_scores() -> None:
+@pytest.mark.parametrize("right", [True, False])
+def test_ten_of_ten_right_or_wrong_is_no_certainty(right: bool) -> None:
+    """Wilson's interval of k = n is from n / (n + z²) to 1."""
+    truth = np.arange(10) % 2
+    found = intervals(truth, np.eye(2)[truth if right else 1 - truth])
+    bound = 10 / (10 + 1.959964**2)
+    expected = (bound, 1.0) if right else (0.0, 1 - bound)
+    assert found["accuracy"] == pytest.approx(expected, abs=1e-5) and found["macro_f1"] == found["accuracy"]
+
+
+def test_the_intervals_are_about_the_quantiles_of_resampled_scores() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(3, size=60)
     guess = np.where(rng.random(60) < 0.7, truth, rng.integers(3, size=60))
