@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +84,10 @@ def suggest(
         screen.warn(f"{len(found):,} texts, not {count:,}: all others are near-duplicates of these or of labeled ones")
     if out is not None:
         _write(out, earlier, table, found)
+        column = _label_column(table)
+        words = ["train", str(out), "--text", str(table.taken.text), "--label", column, "--unlabeled", pile]
         screen.say(
-            f"{out}: {len(found):,} texts to label; fill in {_label_column(table)!r}, then train:\n  "
-            f"graphloss train {out} --text {table.taken.text} --label {_label_column(table)} --unlabeled {pile}"
+            f"{out}: {len(found):,} texts to label; fill in {column!r}, then train:\n  graphloss {shlex.join(words)}"
         )
     return found
 
