@@ -158,8 +158,8 @@ class FittedModel:
             texts: the pile, n texts.
             count: texts wanted.
             labels: n labels, None for unlabeled; all are unlabeled when left out.
-            descriptions: class -> a line about it or several; then they and the labels say what a text probably is,
-                instead of this model.
+            descriptions: class -> one or several lines about it; then a head of them and the labels predicts, instead
+                of this model.
             progress: draw a bar where embedding takes a while.
 
         Returns:

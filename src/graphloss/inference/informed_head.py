@@ -207,7 +207,7 @@ def check_rows(embeddings: Tensor, labels: Tensor, num_classes: int, least: int)
     """Raise a ValueError where embeddings (n, d) and their labels (n,) do not fit together."""
     if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
         raise ValueError(
-            f"expected embeddings (n, d) and one label a row, came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            f"expected embeddings (n, d) and labels (n,), came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if len(labels) and not (labels.min() >= least and labels.max() < num_classes):
         unlabeled = " (-1 is unlabeled)" if least < 0 else ""
