@@ -26,7 +26,7 @@ from torch import Tensor
 
 from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.informed_head import informed_head
-from graphloss.inference.suggestion import Opinion, rows_to_label
+from graphloss.inference.suggestion import Predictions, rows_to_label
 
 EMBEDDINGS = Path(os.environ.get("GRAPHLOSS_EMBEDDINGS", "embeddings"))
 DATA = ("20ng", "agnews", "banking77", "cr", "hwu64", "mr", "ohsumed", "r52", "r8", "trec")
@@ -77,8 +77,8 @@ def suggested(pile: Pile, state: State, count: int) -> list[int]:
     labels: list[Any] = [None] * len(pile.z)
     for row in state.rows:
         labels[row] = int(pile.y[row])
-    opinion = None if state.p is None else Opinion(state.p, range(pile.classes))
-    return [each["row"] for each in rows_to_label(pile.z, labels, count, opinion=opinion)]
+    predictions = None if state.p is None else Predictions(state.p, range(pile.classes))
+    return [each["row"] for each in rows_to_label(pile.z, labels, count, predictions=predictions)]
 
 
 def drawn(pile: Pile, state: State, count: int) -> list[int]:

@@ -175,7 +175,7 @@ def test_unlabeled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) ->
 @pytest.mark.parametrize(
     ("texts", "labels", "said"),
     [
-        (["a", "b"], ["x"], "one label a text, got 2 texts and 1 labels"),
+        (["a", "b"], ["x"], "one label per text, got 2 texts and 1 labels"),
         (["a", "b"], ["x", "x"], "at least two classes, got 1"),
         (["a", "b"], [None, None], "at least two classes, got 0"),
         (["a", "  "], ["x", "y"], "text 1: expected a text that is not empty"),
@@ -183,11 +183,11 @@ def test_unlabeled_documents_and_own_validation(tiny_encoder: Path, toy: Toy) ->
         (["a", "b"], np.eye(2), "label 0: expected one label.* got ndarray"),
         (["a", "\ud83d broken"], ["x", "y"], "text 1: place 1 holds half a character"),
         (["a", "b"], ["x", "y\ud83d"], "label 1: place 2 holds half a character"),
-        (["a", "b"], "xy", "expected one label a text, got one text: 'xy'; put it in a list"),
-        (["a", "b"], {"x": 1, "y": 2}, "expected one label a text, got a dict, which holds several columns"),
+        (["a", "b"], "xy", "expected one label per text, got one text: 'xy'; put it in a list"),
+        (["a", "b"], {"x": 1, "y": 2}, "expected one label per text, got a dict, which holds several columns"),
         ({"a": 1, "b": 2}, ["x", "y"], "expected several texts, got a dict, .* give one of them"),
         (pa.table({"text": ["a", "b"]}), ["x"], "expected several texts, got a Table, which holds several columns"),
-        (["a", "b"], pa.table({"p": [1, 2], "q": [3, 4]}), "expected one label a text, got a Table"),
+        (["a", "b"], pa.table({"p": [1, 2], "q": [3, 4]}), "expected one label per text, got a Table"),
         (["a", "b", "c"], [0.0, 1.0, float("inf")], "label 2: expected a text or a finite number, got inf"),
         (["a", "b"], np.array([-np.inf, 1], dtype=np.float32), "label 0: expected a text or a finite number, got -inf"),
     ],

@@ -250,7 +250,7 @@ def test_the_cells_have_a_say_in_a_guess(tmp_path, header, cells, said):
         (
             "a.jsonl",
             b'{"text": "u", "label": ["x", "y"]}\n',
-            r"line 1: expected one label a document, not list.*--label",
+            r"line 1: expected one label per document, not list.*--label",
         ),
         (
             "a.jsonl",

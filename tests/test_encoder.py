@@ -136,7 +136,7 @@ def test_encode_agrees_with_the_library_and_computes_fewer_pad_tokens(
 
 
 def test_what_a_text_has_once_goes_with_its_rows(bare_encoder: Path) -> None:
-    """A recurrent encoder reads the lengths of its texts, one a text."""
+    """A recurrent encoder reads the lengths of its texts, one per text."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import LSTM, Pooling, WordEmbeddings
     from sentence_transformers.sentence_transformer.modules.tokenizer.whitespace import WhitespaceTokenizer

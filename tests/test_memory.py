@@ -173,7 +173,7 @@ class TestDegenerate:
     @pytest.mark.parametrize(
         ("labels", "anchors"),
         [([], 0), ([-1], 0), ([-1] * 5, 0), ([2], 0), ([0], 1), ([0, 1, 2], 2), ([0, -1, -1], 1)],
-        ids=["n = 0", "n = 1, unlabeled", "all unlabeled", "class absent", "n = 1", "one a class", "one label"],
+        ids=["n = 0", "n = 1, unlabeled", "all unlabeled", "class absent", "n = 1", "one per class", "one label"],
     )
     def test_small_batches(self, labels: list[int], anchors: int) -> None:
         x = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -20,7 +20,7 @@ from graphloss.errors import InputError
 from graphloss.inference.graphs import facility_location
 from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.learning_curve import LearningCurve, learning_curve
-from graphloss.inference.suggestion import Labeled, Opinion, rows_to_label
+from graphloss.inference.suggestion import Labeled, Predictions, rows_to_label
 from graphloss.text.delimited import disarm
 from graphloss.text.tables import read_whole, write_table
 
@@ -89,7 +89,7 @@ class TestReasons:
         labels[:6] = ["a"] * 6
         p = torch.nn.functional.one_hot(groups, 3).float() * 0.8 + 0.2 / 3
         p[60:80] = torch.tensor([0.48, 0.45, 0.07])
-        found = rows_to_label(z, labels, 8, opinion=Opinion(p, ["a", "b", "c"]))
+        found = rows_to_label(z, labels, 8, predictions=Predictions(p, ["a", "b", "c"]))
         assert [sorted(each) for each in found] == [sorted(["row", "reason", "stands_for", "guess", "probability"])] * 8
         for each in found:
             assert each["row"] >= 6 and each["reason"].startswith(f"stands for {each['stands_for']} text")

@@ -90,7 +90,7 @@ class TestSoftProbe:
         z, t, w = torch.eye(3), torch.full((3, 2), 0.5), torch.ones(3)
         for args, message in [
             ((z, t[:2], w), r"targets \(3, classes\)"),
-            ((z, t, w[:, None]), "one row an embedding"),
+            ((z, t, w[:, None]), "one row per embedding"),
             ((z, t * torch.nan, w), "NaN"),
             ((z, t, -w), "negative"),
             ((z, t, 0 * w), "weight above 0"),
@@ -230,7 +230,7 @@ class TestInformedHead:
     def test_wrong_input_is_said_with_its_repair(self) -> None:
         z = torch.eye(3)
         for labels, message in [
-            ([0, -1], "one label a row"),
+            ([0, -1], "labels \\(n,\\)"),
             ([0, -1, 2], "from -1 to 1"),
             ([-1, -1, -1], "labels or lines, and unlabeled"),
             ([0, 1, 1], "labels or lines, and unlabeled"),

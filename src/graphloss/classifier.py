@@ -34,7 +34,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document: after
     training, labels are spread to these over a graph of all documents and the head is refitted (`corpus_graph`).
     All arguments are keywords and named like the options of `graphloss train`; `validation` is the share of the labeled
-    documents held out to choose the best epoch (0: the last epoch is kept), `verbose` shows a bar and a line an epoch
+    documents held out to choose the best epoch (0: the last epoch is kept), `verbose` shows a bar and a line per epoch
     on standard error.
 
     Attributes:
@@ -45,7 +45,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         predictor_: head and graph over unit-length embeddings (`graphloss.inference.predictor.Predictor`).
         texts_: the labeled training documents in that graph, or None in a folder that was saved without them.
         self_training_: what the unlabeled documents did for the head; None without any.
-        history_: one dictionary an evaluation: loss and its parts, coverage, validation scores, seconds.
+        history_: one dictionary per evaluation: loss and its parts, coverage, validation scores, seconds.
         best_epoch_: the epoch whose weights were kept.
 
     Examples:

@@ -8,7 +8,7 @@ OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 """Control characters, which begin escape sequences; separators of lines; marks that turn the direction of writing."""
 
 TABLE_WIDTH = 80
-"""Columns that a table is given at the least; a narrower screen breaks its lines."""
+"""Minimum width of a table in columns; a narrower screen breaks its lines."""
 
 
 def printable(text: object) -> str:

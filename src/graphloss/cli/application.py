@@ -56,7 +56,7 @@ def _version(wanted: bool) -> None:
 def _common(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Fine-tune text encoders with a loss that sees a graph of documents."""
@@ -86,7 +86,7 @@ def main() -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # what this screen cannot show is written out
         app()
     except InputError as error:
-        if not getattr(error, "elsewhere", False):  # else the first of several processes says it
+        if not getattr(error, "elsewhere", False):  # else the first of several processes prints it
             _fail(str(error))
         sys.exit(2)
     except PermissionError as error:

@@ -32,7 +32,7 @@ def as_matrix(values: Array, name: str, rows: int | None = None) -> NDArray[np.f
     """A matrix (n, d) of float32; with `rows`, of so many rows. Raises ValueError for another shape."""
     x = np.asarray(as_numpy(values), dtype=np.float32)
     if x.ndim != 2 or (rows is not None and len(x) != rows):
-        expected = "two dimensions" if rows is None else f"{rows} rows, one a document"
+        expected = "two dimensions" if rows is None else f"{rows} rows, one per document"
         raise ValueError(f"expected {name} with {expected}, came shape {x.shape}; pass both for the same documents")
     return x
 

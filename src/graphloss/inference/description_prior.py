@@ -3,8 +3,8 @@
 Letters: z (n, d) unit embeddings of documents, y their classes, x = z less the mean of z, C' described classes; a class
 is described by lines, embedded::
 
-    e_c      mean of the unit-length lines of class c, minus the mean of these means, to unit length: what its
-             description says that the others do not
+    e_c      mean of the unit-length lines of class c, minus the mean of these means, to unit length: what
+             distinguishes its description from the others
     chance   A = sum_i log softmax(STRENGTH e . x_i)_{y_i} + log C'
              the descriptions' log-likelihood of the labels over that of guessing
     labels   B = max_s sum_i log softmax(s m_i(1))_{y_i} - max_s sum_i log softmax(s m_i(0))_{y_i},
@@ -95,7 +95,7 @@ def gate(embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, num
     cosine = x @ e.T  # (l, C')
     chance = _log_likelihood(STRENGTH * cosine, y) + len(y) * math.log(c)
     count = torch.bincount(y, minlength=c)  # (C',)
-    again, odds, labels_alone = count[y] > 1, chance, None  # (l,) is there another label of its class?
+    again, odds, labels_alone = count[y] > 1, chance, None  # (l,) has its class another label?
     if again.any():
         with_lines, without = (
             max(_log_likelihood(s * near[again], y[again]) for s in SCALES)
@@ -167,12 +167,12 @@ def informed_probe(
     """
     if weight is None:
         weight = class_weights(gate(embeddings, labels, lines, classes, num_classes), labels, num_classes)
-    z, y, weights = known(embeddings, labels, lines, classes, weight)
+    z, y, weights = labeled_and_lines(embeddings, labels, lines, classes, weight)
     mean = STRENGTH * weight[:, None] * directions(lines, classes, num_classes).cpu()  # (C, d)
     return soft_probe(z, torch.zeros(0, num_classes), weights, classes=y, prior_mean=mean)
 
 
-def known(
+def labeled_and_lines(
     embeddings: Tensor, labels: Tensor, lines: Tensor, classes: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Labeled documents, then lines: unit embeddings (l + k, d), classes (l + k,) and weights (l + k,).

@@ -13,7 +13,7 @@ from graphloss.errors import InputError
 from graphloss.inference import python_inputs
 from graphloss.inference.label_errors import steps, suspicion
 from graphloss.inference.predictor import Predictor
-from graphloss.inference.suggestion import Labeled, Opinion, check_pile, informed_opinion, rows_to_label
+from graphloss.inference.suggestion import Labeled, Predictions, check_pile, predict_pile, rows_to_label
 from graphloss.text.encoder import encode
 from graphloss.text.read_descriptions import check_descriptions
 
@@ -124,19 +124,19 @@ class FittedModel:
         else:
             texts, labels = python_inputs.labeled_pairs(texts, labels)
             z = self.encode(texts, progress=progress)
-        known = python_inputs.sorted_labels(set(labels))
-        index = {label: row for row, label in enumerate(known)}
+        names = python_inputs.sorted_labels(set(labels))
+        index = {label: row for row, label in enumerate(names)}
         y = torch.tensor([index[label] for label in labels], dtype=torch.long)
         with tqdm(desc="checking labels", total=steps(len(y)), disable=not progress, leave=False) as bar:
             found = suspicion(
-                z, y, len(known), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
+                z, y, len(names), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
             )
         evidence = python_inputs.evidence(texts, labels, found.documents, found.shares)
         return [
             {
                 "text": texts[place],
                 "label": labels[place],
-                "proposed": known[int(found.proposed[place])],
+                "proposed": names[int(found.proposed[place])],
                 "score": round(float(found.score[place]), 6),
                 "evidence": evidence[place],
             }
@@ -158,8 +158,8 @@ class FittedModel:
             texts: the pile, n texts.
             count: texts wanted.
             labels: n labels, None for unlabeled; all are unlabeled when left out.
-            descriptions: class -> a line about it or several; then they and the labels say what a text probably is,
-                instead of this model.
+            descriptions: class -> one or several lines about it; then a head of them and the labels predicts, instead
+                of this model.
             progress: draw a bar where embedding takes a while.
 
         Returns:
@@ -173,10 +173,10 @@ class FittedModel:
         z, k = self.encode(texts, progress=progress), self.descriptions
         beside = Labeled(self.predictor.support[k:], self.support_labels()[k:])
         described = Labeled(self.encode([line for _, line in lines]), [name for name, _ in lines])
-        opinion = (
-            informed_opinion(z, labels, described, beside) if lines else Opinion(self.probabilities(z), self.labels)
+        predictions = (
+            predict_pile(z, labels, described, beside) if lines else Predictions(self.probabilities(z), self.labels)
         )
-        found = rows_to_label(z, labels, count, beside=beside, opinion=opinion)
+        found = rows_to_label(z, labels, count, beside=beside, predictions=predictions)
         return [{"text": texts[each["row"]], **each} for each in found]
 
     def known_texts(self) -> list[str]:

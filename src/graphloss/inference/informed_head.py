@@ -16,7 +16,7 @@ Letters: z (n, d) unit embeddings, U the m unlabeled documents among them, C cla
 
 Step 2 is information maximization (Krause, Perona, Gomes 2010; Boudiaf et al. 2020) with a prior on the classes, 3
 label spreading (Zhou et al. 2003), 4 a product of experts (Hinton 2002) with the weights of Iscen et al. 2019.
-Regression and information know a direction, the graph knows clusters. b says how far anything but a single label
+Regression and information have a direction, the graph has clusters. b measures how far anything but a single label
 confirms the direction: information maximization amplifies a wrong one, which the graph corrects pass by pass, where it
 agrees with the regression beyond chance; where it does not, the classes are no clusters, and passes amplify noise.
 docs/research/few_label_head.md has the figures behind each number.
@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphloss.inference.description_prior import informed_probe, known
+from graphloss.inference.description_prior import informed_probe, labeled_and_lines
 from graphloss.inference.graphs.corpus_graph import assortativity, certainty, class_mass, corpus_graph, spread
 from graphloss.inference.linear_probe import ABSENT_BIAS, Probe, soft_probe
 from graphloss.losses.graph import unit
@@ -90,7 +90,7 @@ def informed_head(
     """
     for rows, y, least in ((embeddings, labels, -1), (lines, classes, 0)):
         check_rows(rows, y, num_classes, least)
-    z, y, weights = known(embeddings, labels, lines, classes, weight)  # (k, d), (k,), (k,)
+    z, y, weights = labeled_and_lines(embeddings, labels, lines, classes, weight)  # (k, d), (k,), (k,)
     unlabeled = _some(unit(embeddings[labels < 0].detach().float()), max(1, PROBABILITIES // num_classes))  # (m, d)
     if not len(z) or not len(unlabeled):
         raise ValueError(f"expected labels or lines, and unlabeled documents, came {len(z)} and {len(unlabeled)}")
@@ -207,7 +207,7 @@ def check_rows(embeddings: Tensor, labels: Tensor, num_classes: int, least: int)
     """Raise a ValueError where embeddings (n, d) and their labels (n,) do not fit together."""
     if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
         raise ValueError(
-            f"expected embeddings (n, d) and one label a row, came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            f"expected embeddings (n, d) and labels (n,), came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if len(labels) and not (labels.min() >= least and labels.max() < num_classes):
         unlabeled = " (-1 is unlabeled)" if least < 0 else ""

@@ -37,7 +37,7 @@ TOGETHER = 16  # documents of a class that stay in one part, so that a rare clas
 
 
 HIDDEN, SURE, WRONG, KNOWN = 0.7, 0.8, 0.05, 0.15
-"""With 16 labels a class, 2% of clean ones have a score above `SURE`, of ones a fifth of which is wrong 1 to 20%."""
+"""With 16 labels per class, 2% of clean ones have a score above `SURE`, of ones a fifth of which is wrong 1 to 20%."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def soft_probe(
     n, y = len(embeddings), torch.zeros(0, dtype=torch.long) if classes is None else classes.long()
     if targets.dim() != 2 or len(y) + len(targets) != n or weights.shape != (n,):
         raise ValueError(
-            f"expected targets ({n}, classes) and weights ({n},), one row an embedding, came {tuple(targets.shape)} "
+            f"expected targets ({n}, classes) and weights ({n},), one row per embedding, came {tuple(targets.shape)} "
             f"and {tuple(weights.shape)}"
         )
     if not all(torch.isfinite(values).all() for values in (embeddings, targets, weights)):
@@ -162,7 +162,7 @@ class Probe:
         return torch.softmax(self.logits(embeddings), dim=1)
 
     def logits(self, embeddings: Array) -> torch.Tensor:
-        """Logarithms of the probabilities, up to a number a row."""
+        """Logarithms of the probabilities, up to a number per row."""
         z = torch.from_numpy(unit_rows(embeddings))  # (n, d)
         return z @ self.weight.T + self.bias  # (n, C)
 

@@ -141,10 +141,10 @@ def score(
         raise ValueError(
             "expected probabilities from 0 to 1; if these are logits, apply a softmax over the classes first"
         )
-    known = y >= 0
-    if not known.any():
+    labeled = y >= 0
+    if not labeled.any():
         raise ValueError("expected at least one labeled document to score against, came none (every class is -1)")
-    y, p = y[known], p[known]
+    y, p = y[labeled], p[labeled]
     predicted = p.argmax(axis=1)  # (n,)
 
     present = np.union1d(y, predicted)
@@ -157,7 +157,7 @@ def score(
     macro, micro = (
         (None, None)
         if embeddings is None
-        else silhouettes(as_matrix(embeddings, "embeddings", len(known))[known], y, seed=seed)
+        else silhouettes(as_matrix(embeddings, "embeddings", len(labeled))[labeled], y, seed=seed)
     )
     return Scores(
         accuracy=float(accuracy_score(y, predicted)),

@@ -32,10 +32,10 @@ def texts_only(texts: Sequence[str], of: str = "") -> list[str]:
 def checked(texts: Sequence[str], labels: Sequence[Any], of: str = "") -> tuple[list[str], list[Any]]:
     """Lists of the same length, of texts that are not empty; missing labels become None. `of` names the argument."""
     texts, where = texts_only(texts, of), f"{of}: " if of else ""
-    listed = _listed(labels, f"{where}expected one label a text")
+    listed = _listed(labels, f"{where}expected one label per text")
     labels = [_label(label, f"{where}label {row}") for row, label in enumerate(listed)]
     if len(texts) != len(labels):
-        raise InputError(f"{where}expected one label a text, got {len(texts)} texts and {len(labels)} labels")
+        raise InputError(f"{where}expected one label per text, got {len(texts)} texts and {len(labels)} labels")
     _check_kinds(labels, where)
     for row, text in enumerate(texts):
         if not text.strip():

@@ -7,7 +7,7 @@
     unlabeled.safetensors embeddings (m, d) float16 of unlabeled training documents, after self-training with some
     graphloss.json        labels, settings, versions, data, metrics, and the checksums of the files above and of
                           metrics and predictions (`checksums`); `status` "finished" once all else is in place
-    metrics.jsonl         one line an evaluation
+    metrics.jsonl         one line per evaluation
     predictions.parquet   the scored split, document by document, with its map
     audit.jsonl           the training labels that `audit` has found contradicted
     report.html, README.md

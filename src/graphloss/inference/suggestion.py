@@ -27,7 +27,7 @@ BORDER = 2 / 3
 """A text is near the border of two classes where the second has this part of the first one's probability."""
 
 UNLIKE = 0.25
-"""Part of the pile that is called unlike all that is labeled: what is least similar to it."""
+"""Part of the pile, the least similar to all labeled texts, whose reason is that nothing like it is labeled."""
 
 
 class Labeled(NamedTuple):
@@ -37,8 +37,8 @@ class Labeled(NamedTuple):
     labels: Sequence[Any]
 
 
-class Opinion(NamedTuple):
-    """What a model says of the n texts of a pile: probabilities (n, C) of C classes."""
+class Predictions(NamedTuple):
+    """A model's predictions for the n texts of a pile: probabilities (n, C) of C classes."""
 
     probabilities: Tensor
     classes: Sequence[Any]
@@ -59,7 +59,7 @@ def suggest(
         texts: the pile, n texts.
         count: texts wanted.
         labels: n labels, None for unlabeled; all are unlabeled when left out.
-        descriptions: class -> a line about it or several. Labels and descriptions say what a text probably is.
+        descriptions: class -> one or several lines about it. A head of labels and descriptions predicts.
         model: the encoder; the packaged one by default.
         progress: draw a bar where embedding takes a while.
 
@@ -78,7 +78,7 @@ def suggest(
     encoder = load(resolve(model))
     z = encode(encoder, texts, progress=progress)
     described = Labeled(encode(encoder, [line for _, line in lines]), [name for name, _ in lines])
-    found = rows_to_label(z, labels, count, opinion=informed_opinion(z, labels, described))
+    found = rows_to_label(z, labels, count, predictions=predict_pile(z, labels, described))
     return [{"text": texts[each["row"]], **each} for each in found]
 
 
@@ -88,7 +88,7 @@ def rows_to_label(
     count: int,
     *,
     beside: Labeled | None = None,
-    opinion: Opinion | None = None,
+    predictions: Predictions | None = None,
 ) -> list[dict[str, Any]]:
     """The texts of a pile to label next, by their embeddings.
 
@@ -97,7 +97,7 @@ def rows_to_label(
         labels: n labels, None for unlabeled.
         count: texts wanted.
         beside: further labeled texts; a text of the pile that is among them is not suggested.
-        opinion: of a model.
+        predictions: of a model.
 
     Returns:
         At most `count` dictionaries `row` (the place in the pile, from 0), `reason`, `stands_for` (texts of the pile
@@ -105,42 +105,42 @@ def rows_to_label(
         `probability`. There are fewer where all others are near-duplicates of labeled or suggested texts.
     """
     x = directions(z, z[:0] if beside is None else beside.z)  # (n + m, d)
-    known = [*labels, *(() if beside is None else beside.labels)]  # n + m
-    labeled = x[torch.tensor([label is not None for label in known])]  # (l, d)
+    all_labels = [*labels, *(() if beside is None else beside.labels)]  # n + m
+    labeled = x[torch.tensor([label is not None for label in all_labels])]  # (l, d)
     x = x[: len(z)]
-    cover = greedy_cover(x, labeled, count, weights=_weights(x, labeled, opinion))
+    cover = greedy_cover(x, labeled, count, weights=_weights(x, labeled, predictions))
     nearest = nearest_labeled(x, labeled)
     unlike = nearest.kthvalue(max(1, round(UNLIKE * len(z)))).values
-    counts = Counter(label for label in known if label is not None)
+    counts = Counter(label for label in all_labels if label is not None)
     found = []
     for row, stands_for in zip(cover.chosen, cover.stands_for, strict=True):
         reasons, guess = [f"stands for {stands_for:,} text{'s' if stands_for > 1 else ''} of the pile"], {}
         if counts and nearest[row] <= unlike:
             reasons.append("nothing like it is labeled")
-        if opinion is not None:
-            (p, q), (first, second) = (part.tolist() for part in opinion.probabilities[row].topk(2))
-            one, other = opinion.classes[first], opinion.classes[second]
+        if predictions is not None:
+            (p, q), (first, second) = (part.tolist() for part in predictions.probabilities[row].topk(2))
+            one, other = predictions.classes[first], predictions.classes[second]
             guess = {"guess": one, "probability": round(p, 4)}
             if q > BORDER * p and p + q > 0.5:
                 reasons.append(f"near the border of {one} and {other}")
-            elif p > 0.5 and 2 * counts[one] * len(opinion.classes) <= counts.total():
+            elif p > 0.5 and 2 * counts[one] * len(predictions.classes) <= counts.total():
                 reasons.append(f"probably {one}, of which there are few")
         found.append({"row": row, "reason": "; ".join(reasons), "stands_for": stands_for, **guess})
     return found
 
 
-def _weights(x: Tensor, labeled: Tensor, opinion: Opinion | None) -> Tensor | None:
+def _weights(x: Tensor, labeled: Tensor, predictions: Predictions | None) -> Tensor | None:
     """Weights w (n,) of texts x (n, d); None where nothing is labeled yet."""
     if not len(labeled):
         return None
-    if opinion is None:
+    if predictions is None:
         return torch.ones(len(x))
-    best = opinion.probabilities.topk(2, dim=1).values  # (n, 2)
+    best = predictions.probabilities.topk(2, dim=1).values  # (n, 2)
     return 1.0 - (best[:, 0] - best[:, 1]) / 2
 
 
-def informed_opinion(z: Tensor, labels: Sequence[Any], lines: Labeled, beside: Labeled | None = None) -> Opinion | None:
-    """What labels and descriptions say of a pile; None where they name fewer than two classes.
+def predict_pile(z: Tensor, labels: Sequence[Any], lines: Labeled, beside: Labeled | None = None) -> Predictions | None:
+    """Predictions for a pile by a head of labels and descriptions; None where these have fewer than two classes.
 
     Args:
         z: (n, d) embeddings of the pile.
@@ -148,14 +148,14 @@ def informed_opinion(z: Tensor, labels: Sequence[Any], lines: Labeled, beside: L
         lines: embeddings of descriptions and their classes.
         beside: further labeled texts.
     """
-    known = [*labels, *(() if beside is None else beside.labels)]
-    classes = python_inputs.sorted_labels({label for label in (*known, *lines.labels) if label is not None})
+    all_labels = [*labels, *(() if beside is None else beside.labels)]
+    classes = python_inputs.sorted_labels({label for label in (*all_labels, *lines.labels) if label is not None})
     if len(classes) < 2:
         return None
     index = {name: place for place, name in enumerate(classes)} | {None: -1}
-    y, of_lines = (torch.tensor([index[name] for name in names], dtype=torch.long) for names in (known, lines.labels))
+    y, of_lines = (torch.tensor([index[c] for c in names], dtype=torch.long) for names in (all_labels, lines.labels))
     probe = informed_probe(z if beside is None else torch.cat([z, beside.z]), y, lines.z, of_lines, len(classes))
-    return Opinion(probe.probabilities(z), classes)
+    return Predictions(probe.probabilities(z), classes)
 
 
 def check_pile(texts: Sequence[str], labels: Sequence[Any] | None, count: int) -> tuple[list[str], list[Any]]:

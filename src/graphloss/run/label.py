@@ -44,7 +44,7 @@ def label(
     """Show texts and take labels until the process is interrupted.
 
     Args:
-        pile: a table, or a `.txt` file with a text a line; None for the training texts of `run`.
+        pile: a table, or a `.txt` file with a text per line; None for the training texts of `run`.
         run: a finished run, the contradicted labels of which are shown; None shows the texts without a label.
         out: `.csv` file to write: all columns of the pile, row numbers, and the labels.
         text: the column of the texts; that of the run when None, or guessed.

@@ -15,7 +15,7 @@ from torch import Tensor
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.informed_head import informed_head
 from graphloss.inference.learning_curve import learning_curve
-from graphloss.inference.suggestion import Opinion, rows_to_label
+from graphloss.inference.suggestion import Predictions, rows_to_label
 from graphloss.report.predictions import flat_map
 from graphloss.text.read_descriptions import names_as_descriptions
 
@@ -73,7 +73,7 @@ class Guesses:
         index: dict[str | None, int] = {name: place for place, name in enumerate(classes)} | {None: -1}
         y = torch.tensor([index[name] for name in labels], dtype=torch.long)
         p = class_probabilities(self.z, y, lines, torch.tensor([index[name] for name, _ in described]), len(classes))
-        found = rows_to_label(self.z, labels, count, opinion=None if p is None else Opinion(p, classes))
+        found = rows_to_label(self.z, labels, count, predictions=None if p is None else Predictions(p, classes))
         reasons = {each["row"]: each["reason"] for each in found}
         self._learned = _Learned(labels, list(classes), p, reasons, described, lines)
         curve = learning_curve(self.z, y)

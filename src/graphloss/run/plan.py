@@ -63,7 +63,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         ),
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
-        "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers a text, on {encoder.device}",
+        "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",
         "training": f"{settings.loss} {settings.mode}, up to {sizes.epochs} epochs of {sizes.steps:,} "
         f"{'step' if sizes.steps == 1 else 'steps'}, "
         f"{format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}",

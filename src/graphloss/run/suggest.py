@@ -34,7 +34,7 @@ def suggest(
 
     Args:
         run: a finished run; None before there is one.
-        pile: a table, or a `.txt` file with a text a line. Texts with a label count as labeled.
+        pile: a table, or a `.txt` file with a text per line. Texts with a label count as labeled.
         count: texts wanted.
         text: the column of the texts; that of the run when None, or guessed.
         label: the column of the labels, as `text`; there need be none.

@@ -163,7 +163,7 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
     if isinstance(cell, bool | int | float):
         return str(cell)
     raise InputError(
-        f"{where}: expected one label a document, not {type(cell).__name__}. Choose another column with --label."
+        f"{where}: expected one label per document, not {type(cell).__name__}. Choose another column with --label."
     )
 
 

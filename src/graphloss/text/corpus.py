@@ -183,7 +183,7 @@ def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
         check_file(path)
         text = text if text in column_names(path, header=header) else None
         check_room(path)
-    remedy = "Rename the one that does to 'text', or write a .txt file with a text a line."
+    remedy = "Rename the one that does to 'text', or write a .txt file with a text per line."
     if not (texts := [document for _, document in read_texts(path, text=text, header=header, remedy=remedy)]):
         raise InputError(f"{file}: holds no text; expected the unlabeled documents, a row or a line each.")
     return texts

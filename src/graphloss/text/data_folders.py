@@ -75,8 +75,8 @@ def read_class_folders(classes: Sequence[Path]) -> Documents:
     for folder in classes:
         if strange := [path for path in folder.iterdir() if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]:
             raise InputError(
-                f"{strange[0]}: expected a text a file in the folder of a class ({', '.join(TEXT_SUFFIXES[1:])}); take "
-                "it out, or write one table of all texts"
+                f"{strange[0]}: expected a text per file in the folder of a class ({', '.join(TEXT_SUFFIXES[1:])}); "
+                "take it out, or write one table of all texts"
             )
     check_size(str(classes[0].parent), sum(path.stat().st_size for path, _ in files))
     names = [None if name.lower() in UNLABELED else name for _, name in files]

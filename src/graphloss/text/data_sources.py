@@ -164,7 +164,7 @@ def list_corpora() -> list[Entry]:
 
 
 def _count(paths: list[Path]) -> int | None:
-    """How many rows, where the file says so without being read."""
+    """Number of rows, for Parquet, whose metadata has it."""
     import pyarrow
     import pyarrow.parquet
 

@@ -209,7 +209,7 @@ def check_modules(source: str) -> None:
 
 
 def has_pooling(source: str) -> bool:
-    """Whether a model is one of sentence-transformers, which says how tokens become one embedding."""
+    """Whether a model is one of sentence-transformers, and so specifies its pooling."""
     return _file_of(source, "modules.json") is not None
 
 

@@ -92,7 +92,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         header: the first line of CSV or TSV names the columns; else they are called 1, 2, and so on.
 
     Raises:
-        InputError: the file cannot be read as what its ending says it is, or holds no row at all.
+        InputError: the file cannot be read in the format of its ending, or is empty.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -110,7 +110,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         if len(columns) > 1:
             _check_document(next(file_lines(path))[1].split("\t"), path, "give it a name that ends in .tsv")
         return columns
-    # JSON says its columns row by row, and a label may be missing in the first one.
+    # JSON names its columns row by row, and a label may be missing in the first one.
     columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
     if not columns:
         raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')

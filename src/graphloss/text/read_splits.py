@@ -103,7 +103,7 @@ def _read_files(
             check_room(path)
             columns = column_names(path, header=how.header)
             if path.suffix.lower() == ".txt" and "label" not in columns:
-                raise InputError(f"{path}: a text a line, and no label. {LABELED_LINES}")
+                raise InputError(f"{path}: a text per line, and no label. {LABELED_LINES}")
             taken, warned = pick_columns(
                 columns,
                 path,

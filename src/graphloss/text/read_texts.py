@@ -50,7 +50,7 @@ def read_texts(
     else:
         check_file(path)
         columns = column_names(path, header=header)
-        plain = path.suffix.lower() == ".txt" and len(columns) == 1  # a text a line, whatever columns others have
+        plain = path.suffix.lower() == ".txt" and len(columns) == 1  # a text per line, whatever columns others have
         column = columns[0] if plain else text
         if column is None and len(columns) == 1:
             column = _only(columns[0], path)
@@ -92,7 +92,7 @@ def _from_folder(
         for folder in classes[_split(list(classes), path)] if classes else [path]:
             for file in text_files(folder):
                 if file.suffix.lower() not in TEXT_SUFFIXES:
-                    raise InputError(f"{file}: expected a text a file in a folder of texts; give this file alone")
+                    raise InputError(f"{file}: expected a text per file in a folder of texts; give this file alone")
                 yield read_text(file)
 
 

@@ -36,7 +36,7 @@ def read_whole(
     like: Mapping[str, str | None] | None = None,
     how: Reading = Reading(),  # noqa: B008 (immutable)
 ) -> Table:
-    """Read a table, or a `.txt` file with a text a line; a table without a column of labels is unlabeled.
+    """Read a table, or a `.txt` file with a text per line; a table without a column of labels is unlabeled.
 
     Args:
         file: see `graphloss.text.file_formats`.

@@ -23,7 +23,7 @@ class Fitted:
     Attributes:
         model: what classifies; its texts are the labeled training documents.
         self_training: summary of self-training on unlabeled documents; None where there are none or it was off.
-        history: one dictionary an evaluation.
+        history: one dictionary per evaluation.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         descriptions: how far the labels confirm the descriptions; None without any.

@@ -11,7 +11,7 @@ from typing import Any
 from graphloss.errors import InputError
 from graphloss.text.parsing.character_encodings import file_lines
 
-EXPECTED = 'Expected one object a line, or one list of objects, like {"text": "…", "label": "…"}'
+EXPECTED = 'Expected one object per line, or one list of objects, like {"text": "…", "label": "…"}'
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

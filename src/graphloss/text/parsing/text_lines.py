@@ -1,4 +1,4 @@
-"""A `.txt` file: a text a line, or with its label: `label<TAB>text`, `text<TAB>label` or `__label__x text`."""
+"""A `.txt` file: a text per line, or with its label: `label<TAB>text`, `text<TAB>label` or `__label__x text`."""
 
 from __future__ import annotations
 
