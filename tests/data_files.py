@@ -340,8 +340,8 @@ def _folders() -> Iterator[Case]:
     yield Case("hidden files", with_file("music/.DS_Store", b"\0\1"), ordered)
     yield Case("a file beside", with_file("README.txt", b"about"), ordered)
     yield Case("unlabeled texts", with_file("unsup/1.txt", b"more"), [*ordered, ("more", None)])
-    yield Case("a picture", with_file("music/cover.png", b"\x89PNG"), "expected a text a file")
-    yield Case("a folder inside", with_file("music/deep/1.txt", b"text"), "expected a text a file")
+    yield Case("a picture", with_file("music/cover.png", b"\x89PNG"), "expected a text per file")
+    yield Case("a folder inside", with_file("music/deep/1.txt", b"text"), "expected a text per file")
     yield Case(
         "a text in UTF-16", with_file("space/9.txt", "ein Wort".encode("utf-16")), [*ordered, ("ein Wort", "space")]
     )

@@ -103,7 +103,7 @@ def choose_column(
 def _only(column: str, columns: Sequence[str], there: str) -> str:
     """The column, if no other one has its name."""
     if (times := columns.count(column)) > 1:
-        raise InputError(f"{there}: {times} are called {column!r}, and nobody knows which is meant. Rename the others.")
+        raise InputError(f"{there}: {times} are called {column!r}, which is ambiguous. Rename the others.")
     return column
 
 

@@ -131,7 +131,7 @@ def _tsv_quoting(lines: Lines, where: object) -> Literal[0, 3]:
         return csv.QUOTE_NONE
     if merged:
         raise InputError(
-            f"{where}: line {merged}, with tabs between, and nobody knows whether these are one row or several. "
+            f"{where}: line {merged}, with tabs between, and it is unclear whether these are one row or several. "
             "Close the quote on its line, or leave it out."
         )
     return csv.QUOTE_MINIMAL

@@ -269,7 +269,7 @@ def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: to
     if (
         type(table) is not nn.Embedding  # a class of its own may do more than look up
         or ids is None
-        or "forward" in vars(table)  # somebody has replaced it already
+        or "forward" in vars(table)  # already replaced
         or table.max_norm is not None
         or table.scale_grad_by_freq
         or table.sparse

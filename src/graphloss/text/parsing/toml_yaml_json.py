@@ -24,7 +24,7 @@ def pairs(text: str, suffix: str) -> Any:
 
     Raises:
         ValueError: it is no TOML, YAML or JSON (each library has errors of its own), or its YAML has aliases or is
-            nested deeper than anybody writes, either of which can take hours to read.
+            nested too deep, either of which can take hours to read.
     """
     match suffix.lower():
         case ".toml":
