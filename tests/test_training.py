@@ -44,7 +44,7 @@ from graphloss.training.size_defaults import (
     steps_of_epoch,
 )
 from graphloss.training.trainable_model import GraphModel, start_model
-from graphloss.training.weight_averaging import Blend, untied
+from graphloss.training.weight_interpolation import Blend, untied
 
 QUICK = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 

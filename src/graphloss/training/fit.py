@@ -40,7 +40,7 @@ from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import Sizes
 from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
-from graphloss.training.weight_averaging import Blend
+from graphloss.training.weight_interpolation import Blend
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -32,7 +32,7 @@ from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.size_defaults import FEW_LABELS
 from graphloss.training.trainable_model import GraphModel
-from graphloss.training.weight_averaging import Blend, untied
+from graphloss.training.weight_interpolation import Blend, untied
 
 WARMUP = 0.1
 """Share of warm-up steps of `schedule="linear"`."""
