@@ -260,6 +260,6 @@ class Desk:
                 self.learn()
                 with self._lock:
                     self._learning = due = self.session.due()
-        except BaseException:  # said in the terminal; the next batch tries again
+        except BaseException:  # its traceback is printed; the next batch tries again
             self._learning = False
             raise
