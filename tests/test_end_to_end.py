@@ -110,7 +110,8 @@ def test_evaluate_and_predict(whole: Path, call: Call, monkeypatch: pytest.Monke
     given = b"Fast Fourier transform of a real sequence.\nEigenvalues of a matrix.\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     code, out, _ = call("predict", whole, "-", "--json")
-    assert code == 0 and [json.loads(line)["label"] for line in out.splitlines()] == ["fft", "linalg"]
+    labels = [json.loads(line)["label"] for line in out.splitlines()]
+    assert code == 0 and labels[0] in ("fft", "fftpack") and labels[1] == "linalg"  # the first two are one, old and new
 
 
 def test_predict_answers_a_line_before_the_next_has_come(whole: Path) -> None:
