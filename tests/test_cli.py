@@ -603,6 +603,10 @@ def test_audit_of_other_data_lists_the_wrong_labels(
         proposed = changed[number]["proposed"] if number in changed else old["label"]
         assert new["text"] == old["text"] and new["label"] == proposed and int(new["row"]) == number
         assert new["former"] == (old["label"] if number in changed else "")
+    before = copy.read_bytes()  # nothing that is there is overwritten, least of all somebody's labels
+    for options in (["--out", copy], ["--out", tmp_path / "n.csv", "--apply", tmp_path / "n.csv"]):
+        code, _, error = call("audit", run, "--data", data, *options)
+        assert code == 2 and ("is there already" in error or "are one file" in error) and copy.read_bytes() == before
     code, out, said = call("audit", run, "--data", data, "--limit", 2)
     assert code == 0 and len([line for line in out.splitlines() if " -> " in line]) == 2 and "--json" in said
 

@@ -293,6 +293,27 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     assert "No scores: no document has a label" in (out / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_table_without_a_column_of_labels_is_a_pile_where_classes_are_described(
+    tiny_encoder: Path, toy: Any, call: Call, tmp_path: Path
+) -> None:
+    rows = "".join(f'{row},"{text}",by mail\n' for row, text in enumerate(toy.texts))
+    (tmp_path / "pile.csv").write_text(f"id,text,note\n{rows}")
+    (tmp_path / "classes.json").write_text(json.dumps({name: toy.texts[toy.labels.index(name)] for name in toy.names}))
+    out = tmp_path / "run"
+    train = ("train", tmp_path / "pile.csv", "--model", tiny_encoder, "--out", out, "--max-length", 16)
+    code, _, error = call(*train)
+    assert code == 2 and "none is known to hold the labels" in error  # without descriptions it is no training data
+    code, _, error = call(*train, "--describe", tmp_path / "classes.json", "--label", "note")
+    assert code == 2 and "is described, and no document" in error  # a column that was named holds labels
+    code, _, error = call(*train, "--describe", tmp_path / "classes.json")
+    assert code == 0 and "no column is known to hold labels" in error and "name it with --label" in error
+    assert json.loads((out / "graphloss.json").read_text())["data"]["sizes"]["labeled"] == 0
+    code, said, error = call("audit", out)
+    assert code == 0 and said == "" and "no label could be checked" in error
+    code, said, error = call("predict", out, "")
+    assert code == 2 and said == "" and "one of them is empty" in error
+
+
 def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path, call: Call, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("text,label\na goal in the match,football\na song and a tune,music\n")
     out = tmp_path / "run"

@@ -113,6 +113,8 @@ def _texts(run: Path, items: list[str], source: str | None, text: str | None) ->
         )
     if source is not None:
         return source
+    if any(not item.strip() for item in items):
+        raise InputError("expected texts, and one of them is empty; an unset variable of the shell is a usual cause")
     files = [item for item in items if item == "-" or _is_path(item)]
     if len(files) == len(items) == 1:
         return items[0]

@@ -124,6 +124,8 @@ class FittedModel:
         else:
             texts, labels = python_inputs.labeled_pairs(texts, labels)
             z = self.encode(texts, progress=progress)
+        if not labels:
+            return []
         names = python_inputs.sorted_labels(set(labels))
         index = {label: row for row, label in enumerate(names)}
         y = torch.tensor([index[label] for label in labels], dtype=torch.long)

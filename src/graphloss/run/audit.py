@@ -54,8 +54,10 @@ def audit(
     for option, path in (("--out", out), ("--apply", apply)):
         if path is not None:
             check_writable(path, option=option)
-    if apply is not None and apply.exists():
-        raise InputError(f"--apply {apply}: is there already; give the name of a new file, which gets a copy")
+            if path.exists():
+                raise InputError(f"{option} {path}: is there already; give the name of a new file")
+    if out is not None and apply is not None and out.resolve() == apply.resolve():
+        raise InputError(f"--out and --apply are one file, {out}; give each its own")
     info = run_folder.read_info(folder)
     recorded = info.get("data", {})
     how = reading(recorded, no_header=no_header, named=text is not None)
@@ -80,7 +82,7 @@ def audit(
             screen.warn(line)
         rows = model.audit(documents.texts, documents.names, progress=screen.draws)
     rows = _numbered(rows, table)
-    labels = model.support_labels() if documents is None else documents.names
+    labels = model.support_labels()[model.descriptions :] if documents is None else documents.names
     checked = sum(count for label, count in Counter(labels).items() if label is not None and count > 1)
     if not checked:
         screen.warn("no label could be checked, for no class has two documents; label more documents per class")

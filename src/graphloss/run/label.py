@@ -98,8 +98,9 @@ def label(
                 desk.write(session.labels())
     if problem := desk.state()["problem"]:
         screen.warn(problem)
-    screen.say(f"{out}: {session.count('label'):,} of {len(order):,} labeled; the same command resumes; to train:")
-    screen.say(f"graphloss train {out}")
+    labeled = session.count("label")
+    to_train = f"; to train:\n  graphloss train {out}" if labeled else ""
+    screen.say(f"{out}: {labeled:,} of {len(order):,} labeled; the same command resumes{to_train}")
 
 
 def _unlabeled(pile: str, table: Table) -> list[int]:

@@ -63,7 +63,7 @@ def suggest(
     rows = [row for row, each in enumerate(table.texts) if each.strip() and (names[row] or each not in seen)]
     free = sum(names[row] is None for row in rows)
     if not 1 <= count <= free:
-        left = f"{free:,} of {len(names):,} texts can be suggested" + (f", {out} holding others" if seen else "")
+        left = f"{free:,} of {len(names):,} texts can be suggested" + (f"; {out} holds others" if earlier else "")
         raise InputError(f"{where}: {left}; " + (f"give -n from 1 to {free}" if free else "nothing is left to label"))
     beside = [each for each in sorted(seen.keys() - set(table.texts)) if seen[each]]  # labeled texts of another pile
     texts = [*(table.texts[row] for row in rows), *beside]
@@ -86,6 +86,8 @@ def suggest(
         _write(out, earlier, table, found)
         column = _label_column(table)
         words = ["train", str(out), "--text", str(table.taken.text), "--label", column, "--unlabeled", pile]
+        of_run = find_again(info.get("data", {}).get("describe"), run) if run is not None else None
+        words += ["--describe", described] if (described := describe or of_run) not in (None, "off") else []
         screen.say(
             f"{out}: {len(found):,} texts to label; fill in {column!r}, then train:\n  graphloss {shlex.join(words)}"
         )

@@ -98,7 +98,7 @@ def load_corpus(
     name, parts = (
         _pile(source)
         if described and _is_pile(source)
-        else read_splits(source, text, label, Reading(not no_header, keep_na))
+        else read_splits(source, text, label, Reading(not no_header, keep_na), labeled=not described)
     )
     train = parts["train"]
     warnings = [warning for part in parts.values() for warning in part.warnings]

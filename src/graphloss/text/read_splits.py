@@ -29,6 +29,7 @@ def read_splits(
     *,
     only: str | None = None,
     own: bool = False,
+    labeled: bool = True,
 ) -> tuple[str, dict[str, Documents]]:
     """Read the splits of a source.
 
@@ -40,6 +41,7 @@ def read_splits(
         how: of tables.
         only: read this split and no other, unlabeled documents and all; a single file is any split.
         own: with `only`, the columns are those of the source's own train split, which another split may lack.
+        labeled: a file of train without a column of labels is an error; else all its documents are unlabeled.
 
     Returns:
         A short name, and the splits there are. Without `only`, train is among them, and validation and test hold
@@ -63,7 +65,7 @@ def read_splits(
         else:
             parts = _read_class_folders(folder, only)
     else:
-        name, parts = _read_files(source, specified, how, only, own)
+        name, parts = _read_files(source, specified, how, only, own, labeled or label is not None)
     return name, parts if only else _labeled_splits(parts, source)
 
 
@@ -87,7 +89,7 @@ def _read_class_folders(folder: Path, only: str | None) -> dict[str, Documents]:
 
 
 def _read_files(
-    source: str, specified: Columns, how: Reading, only: str | None, own: bool
+    source: str, specified: Columns, how: Reading, only: str | None, own: bool, labeled: bool
 ) -> tuple[str, dict[str, Documents]]:
     name, files, single = locate(source)
     if single and only:
@@ -110,8 +112,13 @@ def _read_files(
                 specified,
                 found,
                 partial(_cells, path, columns, how),
-                required=bool(only) or split == "train",
+                required=bool(only) or (labeled and split == "train"),
             )
+            if not labeled and taken.label is None:
+                warned.append(
+                    f"{path}: no column is known to hold labels, so that all documents count as unlabeled; if there is "
+                    "one, name it with --label"
+                )
             pieces.append(read_table(path, taken, how))
             warnings += warned + pieces[-1].warnings
             found = found or taken
