@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import Call, Toy
+from rich.console import Console
 
 from graphloss import TextClassifier, cli
+from graphloss.cli.tables import _show_hidden
 from graphloss.inference import run_folder
 from graphloss.run import claim_folder
 from graphloss.text import encoder
@@ -102,7 +104,7 @@ def test_training_says_what_it_will_do_then_how_it_goes_then_what_to_type(typed:
         "words on average",
         "cpu",
         "up to 3 epochs of 4 steps",
-        "minutes",
+        "less than a minute",
         "coverage",
         "val F1",
     ]
@@ -639,16 +641,34 @@ def test_a_training_leaves_contradicted_labels_out_and_lists_them(
     original = data.read_bytes()
     monkeypatch.setattr("graphloss.inference.label_errors.WRONG", 0.0)
     monkeypatch.setattr("graphloss.inference.label_errors.SURE", 0.5)
-    folders = {clean: tmp_path / clean for clean in ("auto", "off")}
+    folders, said = {clean: tmp_path / clean for clean in ("auto", "off")}, {"auto": "", "off": ""}
     for clean, folder in folders.items():
-        code, _, error = call("train", data, "--out", folder, "--clean", clean, *quick)
-        assert code == 0, error
+        code, _, said[clean] = call("train", data, "--out", folder, "--clean", clean, *quick)
+        assert code == 0, said[clean]
     hidden = run_folder.read_info(folders["auto"])["hidden_labels"]
     assert hidden and all(set(row) == {"text", "label", "proposed", "score"} for row in hidden)
     assert all(row["label"] != row["proposed"] and row["score"] > 0.7 for row in hidden)
     kept = [len(run_folder.read_model(folder)[1].known_texts()) for folder in folders.values()]
     assert kept == [kept[1] - len(hidden), kept[1]] and run_folder.read_info(folders["off"])["hidden_labels"] == []
     assert data.read_bytes() == original
+    listed = [line for line in said["auto"].splitlines() if " -> " in line]
+    assert len(listed) == min(len(hidden), 10) and f"{hidden[0]['label']} -> {hidden[0]['proposed']}" in listed[0]
+    assert "probably wrong and left out" in said["auto"] and "clean  " not in said["off"]
+    titled = ["Labels left out of the training" in (each / "report.html").read_text() for each in folders.values()]
+    assert titled == [True, False]
+
+
+def test_labels_left_out_are_shown_up_to_ten_and_none_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"text": "a [b]text[/b]\x1b", "label": "[x]", "proposed": "y", "score": 0.9}
+    for count, header, shown in (
+        (0, "no label was left out", 0),
+        (1, "1 label was probably wrong and left out:", 1),
+        (11, "11 labels were probably wrong and left out:", 10),
+    ):
+        _show_hidden([row] * count, Console(width=120))
+        out = capsys.readouterr().out
+        assert f"clean       {header}" in out
+        assert out.count("0.900  [x] -> y  a [b]text[/b]\\x1b") == shown and ("and 1 more" in out) == (count == 11)
 
 
 def test_audit_reads_the_data_again_where_the_run_keeps_no_texts(

@@ -286,6 +286,7 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     code, _, said = call("train", tmp_path / "pile.txt", "--describe", tmp_path / "classes.json", "--out", out, *quick)
     assert code == 0, said
     assert "Nothing was verified" in said and "least sure" in said
+    assert "no label: the encoder is not trained" in said and "less than a minute" in said and "epochs of" not in said
     assert "no label to check them by" in said and "probability" not in said
     info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
     assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None
@@ -320,12 +321,15 @@ def test_one_label_a_class_trains_without_anything_set_aside(tiny_encoder: Path,
     quick = ["--model", tiny_encoder, "--max-length", 16, "--epochs", 1]
     code, _, said = call("train", tmp_path / "few.csv", "--out", out, *quick)
     assert code == 0, said
+    assert "2, 1 labeled document each" in said and "up to 1 epoch of 1 step," in said
     assert "cross-fitted" in said and "2 of 2 classes have one label" in said
     metrics = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["split"] == "cross-fitted" and metrics["model"]["accuracy"] is not None
     assert set(metrics["intervals"]) == {"accuracy", "macro_f1"} and "intervals over documents, cross-fitted" in said
     for name in ("report.html", "README.md"):
         assert "95% intervals over documents, cross-fitted: accuracy" in (out / name).read_text("utf-8")
+    assert "Fine-tuning raises" not in (report := (out / "report.html").read_text("utf-8"))
+    assert "Cross-fitted on the training labels" in report and "<h3>Validation</h3>" not in report
     assert "cannot check the descriptions of so few classes" in said
 
 

@@ -224,6 +224,36 @@ def test_undefined_scores_and_a_loss_of_quality_are_said_as_they_are(tmp_path: P
     assert '<td class="number ours">–</td>' in text
 
 
+def test_cross_fitted_scores_are_no_raise_and_a_run_without_labels_shows_no_scores(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    info = json.loads((run / "graphloss.json").read_text())
+    metrics = info["metrics"] | {"split": "cross-fitted"}
+    metrics["probe"] |= {"macro_f1": 0.571}
+    metrics["model"] |= {"macro_f1": 1.0}
+    text = render(info | {"metrics": metrics}, [], [Document("a text", "account", "account", 0.9)])
+    assert "Cross-fitted on the training labels, macro-F1 is 57.1% for a linear probe" in text
+    assert "<b>100.0%</b> after fine-tuning, which flatters" in text and "Fine-tuning raises" not in text
+    assert "<b>1</b> cross-fitted document</span>" in text and '<table class="headline">' in text
+    none = {"accuracy": None, "macro_f1": None, "ece": None, "macro_silhouette": None, "per_class": []}
+    text = render(info | {"metrics": metrics | {"split": "unverified", "model": none, "probe": none}}, [], [])
+    assert (
+        "No scores: no document has a label" in text
+        and 'id="result"' not in text
+        and '<table class="headline">' not in text
+    )
+
+
+def test_labels_left_out_of_the_training_are_listed(run: Path) -> None:
+    info = json.loads((run / "graphloss.json").read_text())
+    row = {"text": HOSTILE, "label": "account", "proposed": "other", "score": 0.91234}
+    text = render(info | {"hidden_labels": [row]}, [], [])
+    shown = Page(text).shown
+    assert "1 of 1 label, probably wrong" in shown and HOSTILE in shown and "0.912accountother" in shown
+    many = render(info | {"hidden_labels": [row] * 101}, [], [])
+    assert "100 of 101 labels, probably wrong" in many and many.count("0.912</td>") == 100
+    assert "Labels left out" not in render(info | {"hidden_labels": []}, [], [])
+
+
 def test_the_report_needs_no_torch(run: Path) -> None:
     code = (
         f"import sys, pathlib; from graphloss.report.page import write_report; write_report(pathlib.Path({str(run)!r}))"
@@ -297,6 +327,8 @@ def test_curves_leave_gaps_and_mark_the_best_epoch() -> None:
     assert lines == {"loss": [2.0, None], "macro-F1": [0.5, 0.75], "silhouette": [None, 0.25]}
     assert drawn["Validation"].layout.shapes[0].x0 == 2
     assert figures.curves([], None) == {}
+    unchecked = [{"epoch": 1, "loss": 2.0, "coverage": 0.9}, {"epoch": 2, "loss": 1.0, "coverage": 0.8}]
+    assert list(figures.curves(unchecked, 2)) == ["Training loss"]  # coverage alone is no validation
 
 
 def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:

@@ -24,3 +24,8 @@ def one_line(text: object) -> str:
 def sentence(text: str) -> str:
     """A document on one line: any run of blanks is one blank."""
     return one_line(" ".join(text.split()))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 label, 2 labels, 1,000 labels."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
-from graphloss.terminal import TABLE_WIDTH, one_line, printable, sentence
+from graphloss.terminal import TABLE_WIDTH, counted, one_line, printable, sentence
 from graphloss.text.columns import Columns
 from graphloss.text.corpus_summary import Description
 from graphloss.text.data_sources import Entry
 from graphloss.training.progress import format_cell
 
-CLASSES_SHOWN = 100
+CLASSES_SHOWN, HIDDEN_SHOWN = 100, 10
 
 
 def cell(name: object) -> str:
@@ -76,7 +76,9 @@ def corpus_table(shown: Description) -> Group:
         f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords a text: {lengths}",
     )
     more = len(shown.classes) - CLASSES_SHOWN
-    return Group(title, table, *([f"and {more:,} smaller classes; all of them with --json"] if more > 0 else []))
+    return Group(
+        title, table, *([f"and {more:,} smaller class{'es' * (more > 1)}; all of them with --json"] if more > 0 else [])
+    )
 
 
 def scores_table(scores: dict[str, Any]) -> Group:
@@ -117,15 +119,13 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     if info["best_epoch"]:
         console.print(f"  best epoch  {info['best_epoch']:g}")
     if described := info.get("described"):
-        used = f"{described['lines']:,} lines" if described["lines"] else "lines not used as documents"
+        used = counted(described["lines"], "line") if described["lines"] else "lines not used as documents"
         console.print(f"  described   {used}; {Gate.of(described)}")
     if summary := info.get("self_training"):
-        documents = f"{summary['documents']:,} unlabeled document{'' if summary['documents'] == 1 else 's'}"
+        documents = counted(summary["documents"], "unlabeled document")
         console.print(f"  head        {summary['trust']:.0%} from self-training on {documents}")
-    if hidden := info.get("hidden_labels"):
-        console.print(
-            f"  cleaned     {len(hidden):,} labels were probably wrong and left out: `hidden_labels` in graphloss.json"
-        )
+    if info["settings"]["clean"] == "auto":
+        _show_hidden(info["hidden_labels"], console)
     if curve := info.get("learning_curve"):
         from graphloss.inference.learning_curve import LearningCurve
 
@@ -193,6 +193,19 @@ def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None
     for row in least_sure:
         text = sentence(row["text"][:200])
         console.print(f"  {row['probability']:6.1%}  {one_line(row['label'])}  {text[:100]}", markup=False)
+
+
+def _show_hidden(hidden: list[dict[str, Any]], console: Console) -> None:
+    if not hidden:
+        console.print("  clean       no label was left out")
+        return
+    was = "was" if len(hidden) == 1 else "were"
+    console.print(f"  clean       {counted(len(hidden), 'label')} {was} probably wrong and left out:")
+    for row in hidden[:HIDDEN_SHOWN]:
+        labels = f"{one_line(row['label'])} -> {one_line(row['proposed'])}"
+        console.print(f"    {row['score']:.3f}  {labels}  {sentence(row['text'][:200])[:100]}", markup=False)
+    if (more := len(hidden) - HIDDEN_SHOWN) > 0:
+        console.print(f"    and {more:,} more: `hidden_labels` in graphloss.json")
 
 
 def _title(info: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
+from graphloss.terminal import counted
 from graphloss.training.settings import LOSSES, TrainSettings
 
 LABELS_SHOWN = 100
@@ -67,9 +68,9 @@ def model_card(info: Mapping[str, Any]) -> str:
     ]
     shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
-    trained = f" on {sizes['labeled']:,} labeled documents" if "labeled" in sizes else ""
+    trained = f" on {counted(sizes['labeled'], 'labeled document')}" if "labeled" in sizes else ""
     if summary := info.get("self_training"):
-        trained += f" and self-trained on {summary['documents']:,} unlabeled documents"
+        trained += f" and self-trained on {counted(summary['documents'], 'unlabeled document')}"
     own = [
         key
         for key in LOSSES.get(settings.get("loss", ""), ())

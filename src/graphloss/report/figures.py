@@ -46,7 +46,7 @@ def short_names(names: Sequence[str], width: int = 32) -> list[str]:
 
 
 def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> dict[str, go.Figure]:
-    """Losses and validation scores by epoch; curves and figures without values are left out.
+    """Losses and validation scores by epoch; curves without values are left out, and figures of coverage alone.
 
     Args:
         history: the lines of `metrics.jsonl`.
@@ -83,7 +83,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
                     marker={"size": 5},
                     hovertemplate="%{y:.4f}" if title == "Training loss" else "%{y:.3f}",
                 )
-        if figure.data:
+        if any(trace.name != "coverage (training)" for trace in figure.data):
             figure.update_yaxes(rangemode="tozero")
             if best_epoch is not None:
                 figure.add_vline(best_epoch, line={"color": ROSE, "width": 1, "dash": "dash"})

@@ -20,6 +20,7 @@ from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
 from graphloss.report.sections import Page
 from graphloss.system import write_text
+from graphloss.terminal import counted
 
 MISTAKES, SUSPECTS = 25, 100
 
@@ -65,7 +66,8 @@ def render(
     metrics, split = info["metrics"], str(info["metrics"]["split"])
     page = Page()
     head = tables.head(info, metrics, split, len(documents), len(labels))
-    page.section("Result", tables.headline_note(metrics, split), tables.headline(metrics))
+    if metrics["model"]["macro_f1"] is not None:
+        page.section("Result", tables.headline_note(metrics, split), tables.headline(metrics))
     if drawn := figures.curves(history, info.get("best_epoch")):
         panels = [f"<div><h3>{html.escape(title)}</h3>{page.figure(figure)}</div>" for title, figure in drawn.items()]
         page.section(
@@ -81,11 +83,19 @@ def render(
             "see the documents behind the proposed label, and each one's share of its probability.",
             tables.suspects(suspects[:SUSPECTS]),
         )
+    if hidden := info.get("hidden_labels"):
+        page.section(
+            "Labels left out of the training",
+            f"{min(len(hidden), SUSPECTS)} of {counted(len(hidden), 'label')}, probably wrong, that `--clean auto` "
+            "left out: the training took these documents as unlabeled. All of them: `hidden_labels` in graphloss.json.",
+            tables.suspects(hidden[:SUSPECTS]),
+        )
     if described := info.get("described"):
-        part = f"{described['lines']:,} lines" if described["lines"] else "None"
+        lines = described["lines"]
+        used = f"{counted(lines, 'line')} {'was' if lines == 1 else 'were'}" if lines else "None were"
         page.section(
             "Descriptions",
-            f"The descriptions of each class. {part} were used as labeled documents: {Gate.of(described)}.",
+            f"The descriptions of each class. {used} used as labeled documents: {Gate.of(described)}.",
             tables.descriptions(described["texts"]),
         )
     page.section("Settings and environment", "", tables.details(info))

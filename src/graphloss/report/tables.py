@@ -22,12 +22,12 @@ HEADLINE = (  # key of Scores, name, whether more is better, percent or plain
 def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored: int, classes: int) -> str:
     """The page header: encoder, name, the result in one sentence, and the sizes behind it."""
     sizes = info.get("data", {}).get("sizes", {})
-    facts = [(classes, "classes"), (sizes.get("train"), "training documents")]
+    facts = [(classes, "classes"), (sizes.get("train"), _documents("training", sizes.get("train")))]
     if sizes.get("labeled") != sizes.get("train"):
         facts.append((sizes.get("labeled"), "of them labeled"))
     if summary := info.get("self_training"):
-        facts.append((summary["documents"], "unlabeled documents for self-training"))
-    facts.append((scored or None, f"{split} documents"))
+        facts.append((summary["documents"], f"{_documents('unlabeled', summary['documents'])} for self-training"))
+    facts.append((scored or None, _documents(split, scored)))
     shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]
     if info.get("best_epoch") is not None:
         shown.append(f"<span>kept: epoch <b>{info['best_epoch']:g}</b></span>")
@@ -58,7 +58,7 @@ def headline_note(metrics: Mapping[str, Any], split: str) -> str:
         )
     if found := metrics.get("intervals"):
         note += f" {format_intervals(found)}."
-    return note if metrics["model"]["macro_f1"] is not None else ""
+    return note
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -130,13 +130,13 @@ def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
 
 
 def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Score, label, proposed label and text of each suspected label error, with its evidence folded."""
+    """Score, label, proposed label and text of each suspected label error, with its evidence, if any, folded."""
     body = []
     for row in rows:
         evidence = "".join(
             f'<tr><td class="number">{percent(each["share"])}</td><td>{html.escape(str(each["label"]))}</td>'
             f'<td class="text">{html.escape(cut(str(each["text"]), 200))}</td></tr>'
-            for each in row["evidence"]
+            for each in row.get("evidence", ())
         )
         text = html.escape(cut(str(row["text"]), 400))
         folded = f"<details><summary>{text}</summary><table><tbody>{evidence}</tbody></table></details>"
@@ -200,11 +200,20 @@ def _verdict(metrics: Mapping[str, Any], split: str) -> str:
     after, before = metrics["model"]["macro_f1"], metrics["probe"]["macro_f1"]
     if after is None or before is None:
         return "No scores: no document has a label. Label some of those with the least confident predictions."
+    if split == "cross-fitted":
+        return (
+            f"Cross-fitted on the training labels, macro-F1 is {percent(before)} for a linear probe of the untouched "
+            f"encoder and <b>{percent(after)}</b> after fine-tuning, which flatters: the encoder has seen these labels."
+        )
     if abs(after - before) < 0.0005:
         change = f"leaves macro-F1 unchanged at <b>{after:.1%}</b>"
     else:
         change = f"{'raises' if after > before else 'lowers'} macro-F1 from {before:.1%} to <b>{after:.1%}</b>"
     return f"Fine-tuning {change} on the {html.escape(split)} documents, against a linear probe of the same encoder."
+
+
+def _documents(kind: str, number: int | None) -> str:
+    return f"{kind} document{'' if number == 1 else 's'}"
 
 
 def _format_value(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from graphloss import distributed
-from graphloss.terminal import printable
+from graphloss.terminal import counted, printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
 from graphloss.training.size_defaults import format_graphs
@@ -55,19 +56,17 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, "
-        + (
-            f"{min(classes.values()):,} to {max(classes.values()):,} labeled documents each"
-            if classes
-            else "none labeled"
-        ),
+        "classes": f"{len(corpus.label_names)}, {_each(classes.values()) if classes else 'none labeled'}",
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",
-        "training": f"{settings.loss} {settings.mode}, up to {sizes.epochs} epochs of {sizes.steps:,} "
-        f"{'step' if sizes.steps == 1 else 'steps'}, "
-        f"{format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}",
-        "time": f"about {minutes:.1f} minutes, less if training stops early",
+        "training": f"{settings.loss} {settings.mode}, up to {counted(sizes.epochs, 'epoch')} of "
+        f"{counted(sizes.steps, 'step')}, {format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}"
+        if classes
+        else "no label: the encoder is not trained",
+        "time": "less than a minute"
+        if minutes < 1
+        else f"about {minutes:.1f} minutes{', less if training stops early' if classes else ''}",
         "run folder": str(folder),
     }
     console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]")
@@ -75,6 +74,11 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         console.print(f"  [dim]{row:<11}[/dim]", end="")
         console.print(printable(value), markup=False)
     console.print()
+
+
+def _each(sizes: Collection[int]) -> str:
+    least, most = min(sizes), max(sizes)
+    return f"{f'{least:,} to ' if least < most else ''}{counted(most, 'labeled document')} each"
 
 
 def _percentile(values: list[int], share: float) -> int:
