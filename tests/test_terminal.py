@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Call
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from test_damage import make_run
 
@@ -157,6 +157,7 @@ def test_the_bar_counts_epochs_to_the_last_and_fits_a_narrow_screen() -> None:
 CELLS = st.text(st.sampled_from("=+-@'\t\r\n\"; a1(é＝"), min_size=1).filter(str.strip)
 
 
+@example([("1", " \r1")])
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_no_cell_is_a_formula_and_each_is_read_back(pairs: list[tuple[str, str]]) -> None:
     rows = [

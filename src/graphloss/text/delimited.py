@@ -21,7 +21,7 @@ TRIED = 200
 
 OURS = (SUGGESTED[:2], SUGGESTED, AUDITED, CORRECTED)
 """Ends of the headers of tables that we write, whose cells are disarmed; see `disarm`."""
-FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|'*[\t\r\n]")
+FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|[ ']*[\t\r\n]")
 
 Lines = Callable[[], Iterable[str]]
 
