@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import oracles  # noqa: E402
 
-from graphloss.losses.modules import gloss, paper_loss  # noqa: E402
+from graphloss.losses.functional import gloss, paper_loss  # noqa: E402
 
 DIMENSIONS, CLASSES, SIGMA, GAMMA = 384, 20, 0.3, 0.7
 

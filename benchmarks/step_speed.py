@@ -39,11 +39,12 @@ from loss_speed import environment_of
 from rich.console import Console
 from rich.table import Table
 
-from graphloss.losses.modules import Combined, GLoss, Memory
+from graphloss.losses.memory_bank import Memory
+from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.corpus import load_corpus
 from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
-from graphloss.training.batches import Collator
+from graphloss.training.batches import collate
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.trainable_model import GraphModel
 
@@ -102,7 +103,6 @@ def our_steps(classes: int, remembered: list[int]) -> tuple[dict[str, Step], dic
     assert dimensions is not None
     model = GraphModel(encoder, torch.nn.Linear(dimensions, classes), torch.nn.Identity(), at_once=DOCUMENTS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    collate = Collator(encoder)
     losses: dict[str, torch.nn.Module | None] = {"cross-entropy": None, "gloss": GLoss(sigma=SIGMA)}
     for count in remembered:
         memory = full_memory(classes, count, dimensions)
@@ -113,7 +113,7 @@ def our_steps(classes: int, remembered: list[int]) -> tuple[dict[str, Step], dic
     def with_loss(name: str) -> Step:
         def step(batch: Batch) -> None:
             model.objective = timed_loss = Timed(losses[name], WEIGHT)
-            loss = model(**collate(batch))["loss"]
+            loss = model(**collate(encoder, batch))["loss"]
             timed_loss.began = time.process_time()
             loss.backward()
             taken[name].append(timed_loss.seconds)

@@ -36,7 +36,7 @@ from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.corpus import load_corpus
 from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
-from graphloss.training.batches import Collator
+from graphloss.training.batches import collate
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.trainable_model import GraphModel
@@ -82,11 +82,10 @@ def stepper(
     model = GraphModel(encoder, torch.nn.Linear(encoder.get_embedding_dimension() or 0, classes), Combined(GLoss()))
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
-    collate = Collator(encoder)
 
     def step(batch: Batch) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model(**collate(batch))["loss"]
+            loss = model(**collate(encoder, batch))["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()

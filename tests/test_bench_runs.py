@@ -345,7 +345,6 @@ def test_settings_that_a_study_found_are_those_of_every_seed(
         return best
 
     monkeypatch.setattr(tuned_settings, "search", search)
-    monkeypatch.setattr(runner, "_check_tuning", lambda: None)
     grid = make_grid([str(data)], losses=["ce,supcon"], shots=["8"], seeds=2, specified=brief, tune=3)
     out = tmp_path / "out"
     run_bench(grid, out=out, screen=QUIET)

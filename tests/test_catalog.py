@@ -11,10 +11,9 @@ import torch
 from strategies import batch
 from torch import Tensor, nn
 
-from graphloss.errors import InputError
 from graphloss.losses import baselines
 from graphloss.losses.modules import Combined, GLoss
-from graphloss.training.build_loss import BASELINES, OF_THE_COMBINATION, build, check_memory
+from graphloss.training.build_loss import BASELINES, OF_THE_COMBINATION, build
 from graphloss.training.settings import LOSSES, TrainSettings
 
 OTHER = {
@@ -133,10 +132,3 @@ def test_a_memory_is_built_from_its_settings() -> None:
     assert loss.memory.embeddings.shape == (3, 5, 16)
     with pytest.raises(ValueError, match="needs the dimensions"):
         build("gloss", settings(memory=5), num_classes=3)
-
-
-def test_too_large_a_memory_is_an_error_of_the_command() -> None:
-    check_memory(0, 10**9, 384)
-    check_memory(64, 150, 384)
-    with pytest.raises(InputError, match=r"--memory 9000: a memory of 9,000 documents for each of 150 classes"):
-        check_memory(9000, 150, 384)

@@ -18,7 +18,7 @@ from graphloss.errors import InputError
 from graphloss.losses.graph import unit
 from graphloss.text.encoder import _beginning, embed, encode, load, tokenize
 from graphloss.text.encoder_source import check_length, resolve
-from graphloss.training.batches import Collator
+from graphloss.training.batches import collate
 
 TEXTS = [
     "goal",
@@ -288,7 +288,7 @@ def static_encoder(bare_encoder: Path, tmp_path: Path) -> Path:
 
 def test_a_table_of_word_vectors_is_embedded_in_one_pass(static_encoder: Path) -> None:
     encoder = load(resolve(str(static_encoder)))
-    features = Collator(encoder)([(text, 0, row) for row, text in enumerate(TEXTS)])["features"]
+    features = collate(encoder, [(text, 0, row) for row, text in enumerate(TEXTS)])["features"]
     assert "attention_mask" not in features
     z = embed(encoder, features, chunk=2)
     torch.testing.assert_close(z, encode(encoder, TEXTS))
@@ -307,7 +307,7 @@ def test_the_default_prompt_is_in_training_too(tiny_encoder: Path, include: bool
     encoder.prompts, encoder.default_prompt_name = {"topic": "rocket of the onion "}, "topic"
     encoder.set_pooling_include_prompt(include)
     encoder.tokenizer.padding_side = side
-    batch = Collator(encoder)([(text, 0, row) for row, text in enumerate(TEXTS)])["features"]
+    batch = collate(encoder, [(text, 0, row) for row, text in enumerate(TEXTS)])["features"]
     z = embed(encoder, batch, chunk=1)  # one by one: padding on the left would shift BERT's positions
     torch.testing.assert_close(z, encode(encoder, TEXTS, batch_size=1), rtol=1e-5, atol=1e-6)
     assert (z - plain).abs().max() > 1e-3

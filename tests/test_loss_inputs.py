@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from graphloss.losses.baselines import NCA, Cosine, SupCon, Triplet
+from graphloss.losses.functional import gloss, paper_loss
 from graphloss.losses.memory_bank import Memory
-from graphloss.losses.modules import Combined, GLoss, balanced_class_weights, gloss, paper_loss
+from graphloss.losses.modules import Combined, GLoss, balanced_class_weights
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "gloss": GLoss,

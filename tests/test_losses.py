@@ -13,15 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphloss.losses import graph
-from graphloss.losses.modules import (
-    AUTO_SIGMA,
-    LEAST_SIGMA,
-    Combined,
-    GLoss,
-    balanced_class_weights,
-    gloss,
-    paper_loss,
-)
+from graphloss.losses.functional import gloss, paper_loss
+from graphloss.losses.modules import Combined, GLoss, balanced_class_weights
+from graphloss.losses.sigma import AUTO_SIGMA, LEAST_SIGMA
 
 MODES = [{"alpha": 1.0}, {"alpha": 0.9}, {"alpha": 1.0, "k": 3}, {"alpha": 0.9, "k": 3}, {"alpha": 1.0, "q": 0.7}]
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from strategies import Batch, batch, batches, quick
 from torch import Tensor
 
+from graphloss.losses.functional import GLossResult, gloss
 from graphloss.losses.graph import MASKED, unit
 from graphloss.losses.memory_bank import TILE, UNKNOWN, Boundary, Memory, check_size, log_mass
-from graphloss.losses.modules import Combined, GLoss, GLossResult, gloss
+from graphloss.losses.modules import Combined, GLoss
 
 
 def boundary(embeddings: Tensor, labels: Tensor, num_classes: int, each: int = 8, hidden: int = 2) -> Boundary:

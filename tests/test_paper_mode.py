@@ -8,7 +8,8 @@ import torch
 from strategies import Batch, batch, split
 from torch import Tensor
 
-from graphloss.losses.modules import GLoss, paper_loss
+from graphloss.losses.functional import paper_loss
+from graphloss.losses.modules import GLoss
 
 SHAPES = [
     (2, 2, 16),

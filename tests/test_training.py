@@ -25,8 +25,9 @@ from graphloss.inference.graphs.corpus_graph import assortativity, corpus_graph
 from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import self_train_head
+from graphloss.losses.functional import gloss
 from graphloss.losses.graph import unit
-from graphloss.losses.modules import Combined, GLoss, gloss
+from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.training import checkpoints, presets, trainer

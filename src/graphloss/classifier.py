@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,8 +19,6 @@ from graphloss.errors import InputError
 from graphloss.inference import python_inputs, run_folder
 from graphloss.inference.description_gate import UNCHECKED
 from graphloss.inference.fitted_model import FittedModel
-from graphloss.inference.predictor import Predictor
-from graphloss.inference.self_training import SelfTrainingSummary
 from graphloss.text.class_warnings import class_warnings
 from graphloss.text.read_descriptions import check_descriptions, match_classes, names_as_descriptions
 from graphloss.training.fit_result import Fitted
@@ -28,6 +26,7 @@ from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
@@ -55,76 +54,39 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         array(['card_arrival'], dtype='<U12')
     """
 
-    def __init__(
-        self,
-        *,
-        model: str | None = None,
-        loss: str = TrainSettings.loss,
-        mode: str = TrainSettings.mode,
-        weight: float = TrainSettings.weight,
-        sigma: float | str = TrainSettings.sigma,
-        alpha: float = TrainSettings.alpha,
-        q: float = TrainSettings.q,
-        k: int | None = TrainSettings.k,
-        corpus_graph: str = TrainSettings.corpus_graph,
-        clean: str = TrainSettings.clean,
-        memory: int = TrainSettings.memory,
-        gamma: float = TrainSettings.gamma,
-        temperature: float = TrainSettings.temperature,
-        margin: float = TrainSettings.margin,
-        class_weights: str = TrainSettings.class_weights,
-        epochs: int | None = TrainSettings.epochs,
-        batch_size: int | None = TrainSettings.batch_size,
-        graph_size: int | None = TrainSettings.graph_size,
-        learning_rate: float = TrainSettings.learning_rate,
-        head_learning_rate: float = TrainSettings.head_learning_rate,
-        schedule: str = TrainSettings.schedule,
-        weight_decay: float = TrainSettings.weight_decay,
-        head_start: str = TrainSettings.head_start,
-        max_length: int | None = TrainSettings.max_length,
-        freeze: int = TrainSettings.freeze,
-        accumulate: int = TrainSettings.accumulate,
-        blend: float | None = TrainSettings.blend,
-        patience: int = TrainSettings.patience,
-        predictor: str = TrainSettings.predictor,
-        precision: str = TrainSettings.precision,
-        seed: int = TrainSettings.seed,
-        validation: float = 0.1,
-        verbose: bool = False,
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.mode = mode
-        self.weight = weight
-        self.sigma = sigma
-        self.alpha = alpha
-        self.q = q
-        self.k = k
-        self.corpus_graph = corpus_graph
-        self.clean = clean
-        self.memory = memory
-        self.gamma = gamma
-        self.temperature = temperature
-        self.margin = margin
-        self.class_weights = class_weights
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.graph_size = graph_size
-        self.learning_rate = learning_rate
-        self.head_learning_rate = head_learning_rate
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.head_start = head_start
-        self.max_length = max_length
-        self.freeze = freeze
-        self.accumulate = accumulate
-        self.blend = blend
-        self.patience = patience
-        self.predictor = predictor
-        self.precision = precision
-        self.seed = seed
-        self.validation = validation
-        self.verbose = verbose
+    model: str | None = None
+    loss: str = TrainSettings.loss
+    mode: str = TrainSettings.mode
+    weight: float = TrainSettings.weight
+    sigma: float | str = TrainSettings.sigma
+    alpha: float = TrainSettings.alpha
+    q: float = TrainSettings.q
+    k: int | None = TrainSettings.k
+    corpus_graph: str = TrainSettings.corpus_graph
+    clean: str = TrainSettings.clean
+    memory: int = TrainSettings.memory
+    gamma: float = TrainSettings.gamma
+    temperature: float = TrainSettings.temperature
+    margin: float = TrainSettings.margin
+    class_weights: str = TrainSettings.class_weights
+    epochs: int | None = TrainSettings.epochs
+    batch_size: int | None = TrainSettings.batch_size
+    graph_size: int | None = TrainSettings.graph_size
+    learning_rate: float = TrainSettings.learning_rate
+    head_learning_rate: float = TrainSettings.head_learning_rate
+    schedule: str = TrainSettings.schedule
+    weight_decay: float = TrainSettings.weight_decay
+    head_start: str = TrainSettings.head_start
+    max_length: int | None = TrainSettings.max_length
+    freeze: int = TrainSettings.freeze
+    accumulate: int = TrainSettings.accumulate
+    blend: float | None = TrainSettings.blend
+    patience: int = TrainSettings.patience
+    predictor: str = TrainSettings.predictor
+    precision: str = TrainSettings.precision
+    seed: int = TrainSettings.seed
+    validation: float = 0.1
+    verbose: bool = False
 
     def settings(self) -> TrainSettings:
         """The settings as one checked object.
@@ -255,7 +217,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def audit(
         self, texts: Sequence[str] | None = None, labels: Sequence[Any] | None = None, k: int = 5
     ) -> list[dict[str, Any]]:
-        """Probable label errors, in descending order of score: see `FittedModel.audit`.
+        """Probable label errors, in descending order of score (docs/research/audit.md).
 
         Args:
             texts: n labeled documents to compare with one another; the training documents when left out.
@@ -264,7 +226,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Returns:
             One dictionary per contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
-            `evidence`, a list of `text`, `label` and `share`.
+            `evidence`, a list of `text`, `label` and `share`, the part of the proposed label's probability that each
+            of these documents contributes.
 
         Raises:
             InputError: texts and labels do not fit together, or the folder that this was read from does not keep the
@@ -280,7 +243,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         *,
         descriptions: Mapping[Any, str | Sequence[str]] | None = None,
     ) -> list[dict[str, Any]]:
-        """Which texts of a pile to label next, in an order in which one may stop anywhere: see `FittedModel.suggest`.
+        """Which texts of a pile to label next, in an order in which one may stop anywhere.
 
         Args:
             texts: the pile, n texts; those that this classifier learned from count as labeled.
@@ -328,38 +291,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self._take(Fitted.of(info, model))
         return self
 
-    @property
-    def encoder_(self) -> Any:
-        """The fine-tuned sentence-transformers model."""
-        return self.fitted_.model.encoder
-
-    @property
-    def predictor_(self) -> Predictor:
-        """Head and graph over unit-length embeddings."""
-        return self.fitted_.model.predictor
-
-    @property
-    def texts_(self) -> list[str] | None:
-        """The labeled training documents in that graph, or None in a folder that was saved without them."""
-        return self.fitted_.model.texts
-
-    @property
-    def self_training_(self) -> SelfTrainingSummary | None:
-        """What the unlabeled documents did for the head; None without any."""
-        return self.fitted_.self_training
-
-    @property
-    def history_(self) -> list[dict[str, Any]]:
-        """One dictionary an evaluation: loss and its parts, coverage, validation scores, seconds."""
-        return self.fitted_.history
-
-    @property
-    def best_epoch_(self) -> float | None:
-        """The epoch whose weights were kept."""
-        return self.fitted_.best_epoch
-
     def _take(self, fitted: Fitted) -> None:
-        self.fitted_, self.classes_ = fitted, python_inputs.label_array(fitted.model.labels)
+        model = fitted.model
+        self.fitted_, self.classes_ = fitted, python_inputs.label_array(model.labels)
+        self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
+        self.self_training_, self.history_, self.best_epoch_ = fitted.self_training, fitted.history, fitted.best_epoch
 
     def _model(self) -> FittedModel:
         if not hasattr(self, "fitted_"):

@@ -291,7 +291,13 @@ class CrossEntropyLoss(BatchLoss):
         objective = modules.Combined(None, class_weights=class_weights)
         settings = {"num_labels": num_labels, "class_weights": class_weights}
         super().__init__(model, objective, settings, mini_batch_size)
-        self.head = _head(model, num_labels)
+        dimension = model.get_embedding_dimension()
+        if dimension is None:
+            raise ValueError(
+                "the head needs the dimension of the encoder's embeddings, which is unknown; "
+                "end the encoder with a Pooling or a Dense module"
+            )
+        self.head = nn.Linear(dimension, num_labels, device=model.device)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss, 0-d, of embeddings (n, d); the head runs in float32 under autocast too."""
@@ -342,13 +348,3 @@ class CombinedLoss(CrossEntropyLoss):
             self.citation, other = other.citation, other.objective
         self.objective = modules.Combined(other, weight, class_weights)
         self.settings |= {"loss": name, "weight": weight}
-
-
-def _head(model: SentenceTransformer, num_labels: int) -> nn.Linear:
-    dimension = model.get_embedding_dimension()
-    if dimension is None:
-        raise ValueError(
-            "the head needs the dimension of the encoder's embeddings, which is unknown; "
-            "end the encoder with a Pooling or a Dense module"
-        )
-    return nn.Linear(dimension, num_labels, device=model.device)

@@ -41,8 +41,7 @@ def show_data(
     from graphloss.training.progress import Screen
 
     corpus = load_corpus(source, text=text, label=label, no_header=no_header, keep_na=keep_na)
-    for line in corpus.warnings:
-        Screen().warn(line)
+    Screen().warn(*corpus.warnings)
     shown = describe(corpus)
     if as_json:
         print_json(asdict(shown))
@@ -70,8 +69,7 @@ def prepare_data(
         except InputError as error:  # go on to the other data sets
             failed.append(str(error))
             continue
-        for line in done.warnings:
-            Screen().warn(line)
+        Screen().warn(*done.warnings)
         if as_json:
             print_json(done._asdict())
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import sys
@@ -130,17 +131,10 @@ def with_settings(command: Callable[..., None], *, without: tuple[str, ...] = ()
 def settings_of(config: Path | None, specified: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The data settings of a settings file, and all other settings of it and of the options, which win."""
     chosen = {name: value for name, value in specified.items() if value is not None}
-    if "sigma" in chosen:
-        chosen["sigma"] = _number_or_rule(chosen["sigma"])
+    with contextlib.suppress(KeyError, ValueError):  # not there, or the name of a rule
+        chosen["sigma"] = float(chosen["sigma"])
     data, settings = read_file(config) if config else ({}, {})
     return data, settings | chosen
-
-
-def _number_or_rule(value: str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        return value
 
 
 def print_json(value: dict[str, Any]) -> None:

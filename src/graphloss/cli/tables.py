@@ -144,10 +144,11 @@ def show_result(info: dict[str, Any], console: Console) -> None:
 
 
 def _show_scores(info: dict[str, Any], console: Console) -> None:
-    metrics = info["metrics"]
+    metrics, settings = info["metrics"], info["settings"]
+    title = {"gloss": "G-Loss", "ce": "cross-entropy"}.get(settings["loss"], settings["loss"])
     rows = [
         ("untouched, linear probe", metrics["probe"], None),
-        (_title(info), metrics["model"], metrics["seconds"]),
+        (f"{title}, {settings['mode']}", metrics["model"], metrics["seconds"]),
     ]
     table = Table(
         title=f"{cell(info['name'])}, {metrics['split']} split",
@@ -206,9 +207,3 @@ def _show_hidden(hidden: list[dict[str, Any]], console: Console) -> None:
         console.print(f"    {row['score']:.3f}  {labels}  {sentence(row['text'][:200])[:100]}", markup=False)
     if (more := len(hidden) - HIDDEN_SHOWN) > 0:
         console.print(f"    and {more:,} more: `hidden_labels` in graphloss.json")
-
-
-def _title(info: dict[str, Any]) -> str:
-    settings = info["settings"]
-    title = {"gloss": "G-Loss", "ce": "cross-entropy"}.get(settings["loss"], settings["loss"])
-    return f"{title}, {settings['mode']}"

@@ -14,16 +14,14 @@ from graphloss.errors import InputError
 TRAIN_ALONE = ("no_texts",)
 """Settings of the data that trials and comparisons would silently ignore."""
 
+DATA = typer.Argument(
+    metavar="DATA", help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME."
+)
+
 
 @with_settings
 def train(
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA",
-            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
-        ),
-    ] = None,
+    source: Annotated[str | None, DATA] = None,
     *,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write (default: a new one under runs/).", callback=place)
@@ -62,13 +60,7 @@ def train(
 
 @partial(with_settings, without=TRAIN_ALONE)
 def tune(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="CSV, TSV, JSON Lines or Parquet file, folder of splits, data set name, builtin, or hub:NAME.",
-        ),
-    ],
+    source: Annotated[str, DATA],
     *,
     trials: Annotated[int, typer.Option(help="Trials of the study, over all processes.", min=1)] = 20,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no further trial starts.", min=0)] = None,

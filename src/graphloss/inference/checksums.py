@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from graphloss.errors import InputError
 from graphloss.inference.predictor_names import PREDICTORS
@@ -60,15 +60,7 @@ def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(path: Path, *, edited: bool = False) -> dict[str, Any]:
-    """Read a `graphloss.json` and check all its values.
-
-    Args:
-        path: of the file.
-        edited: its checksum need not fit: it is to be sealed again.
-
-    Raises:
-        InputError: it cannot be read, is of another format, was changed, or a value in it makes no sense.
-    """
+    """Read a `graphloss.json` and check all its values; of an `edited` one, the checksum need not fit."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no number")
@@ -146,7 +138,7 @@ def _description_faults(described: Any) -> list[str]:
     return [f"expected described with {', '.join(numbers)}, evidence and texts, got {described!r:.60}"]
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -157,6 +149,6 @@ def _predictor_faults(chosen: Mapping[str, Any]) -> list[str]:
     bounds = {"sigma": (1 / LARGEST_SIGMA, LARGEST_SIGMA), "graph_share": (0.0, 1.0), "neighbor_weight": (0.0, 1.0)}
     for name, (least, most) in bounds.items():
         value = chosen.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        if not _number(value) or not least <= value <= most:
             found.append(f"expected a {name} from {least:g} to {most:g}, got {value!r:.60}")
     return found

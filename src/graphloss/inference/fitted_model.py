@@ -44,29 +44,14 @@ class FittedModel:
     def encode(
         self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool = False, shared: bool = False
     ) -> torch.Tensor:
-        """Unit-length embeddings (n, d), float32.
-
-        Args:
-            texts: n texts.
-            batch_size: texts at once; by default as many as this machine embeds well together.
-            progress: draw a bar where it takes a while.
-            shared: all processes of a launcher call this together and share the texts.
-        """
+        """Unit-length embeddings (n, d), float32, of n texts; arguments as of `encoder.encode`."""
         texts = python_inputs.texts_only(texts)
         return encode(
             self.encoder, texts, batch_size=batch_size, progress=progress and len(texts) > SLOW, shared=shared
         )
 
     def probabilities(self, embeddings: torch.Tensor, *, predictor: str | None = None) -> torch.Tensor:
-        """Probabilities (n, C) of unit-length embeddings (n, d).
-
-        Args:
-            embeddings: as `encode` gives them.
-            predictor: what classifies instead of the predictor's own kind.
-
-        Raises:
-            InputError: there is no predictor of that name.
-        """
+        """Probabilities (n, C) of unit-length embeddings (n, d), by `predictor` instead of the own kind, if any."""
         return self._by(predictor).probabilities(embeddings)
 
     def explain(
@@ -77,9 +62,6 @@ class FittedModel:
         Returns:
             For each of them a list of at most k dictionaries `text`, `label` and `share`, in descending order of share,
             with `description` true for a line about the class, and the head's share of the predicted probability.
-
-        Raises:
-            InputError: k is below 1, there is no such predictor, or the training texts were not kept.
         """
         if k < 1:
             raise InputError(f"expected at least 1 document to explain an answer by, got {k}")
@@ -98,22 +80,7 @@ class FittedModel:
         *,
         progress: bool = False,
     ) -> list[dict[str, Any]]:
-        """Probable label errors, in descending order of score (`label_errors`, docs/research/audit.md).
-
-        Args:
-            texts: n labeled documents to compare with one another; the training documents when left out.
-            labels: n labels, of any names; documents without a label (None) are ignored.
-            k: supporting documents of each proposal.
-            progress: draw bars where it takes a while.
-
-        Returns:
-            One dictionary per contradicted label: `text`, `label`, `proposed`, `score` (above one half, at most 1) and
-            `evidence`, a list of `text`, `label` and `share`, the part of the proposed label's probability that each
-            of these documents contributes.
-
-        Raises:
-            InputError: texts and labels do not fit together, or the training texts were not kept.
-        """
+        """Probable label errors (`label_errors`): see `TextClassifier.audit`."""
         if texts is None or labels is None:
             if (texts is None) != (labels is None):
                 raise InputError(
@@ -154,21 +121,9 @@ class FittedModel:
         descriptions: Mapping[Any, str | Sequence[str]] | None = None,
         progress: bool = False,
     ) -> list[dict[str, Any]]:
-        """Which texts of a pile to label next; those that this model learned from count as labeled.
+        """Which texts of a pile to label next (`suggestion`): see `TextClassifier.suggest`.
 
-        Args:
-            texts: the pile, n texts.
-            count: texts wanted.
-            labels: n labels, None for unlabeled; all are unlabeled when left out.
-            descriptions: class -> one or several lines about it; then a head of them and the labels predicts, instead
-                of this model.
-            progress: draw a bar where embedding takes a while.
-
-        Returns:
-            See `suggestion.rows_to_label`; each with its `text`.
-
-        Raises:
-            InputError: arguments do not fit together, or fewer texts than wanted are unlabeled.
+        With descriptions, a head of them and the labels predicts instead of this model.
         """
         texts, labels = check_pile(texts, labels, count)
         lines = [(name, line) for name, own in check_descriptions(descriptions or {}).items() for line in own]
@@ -182,11 +137,7 @@ class FittedModel:
         return [{"text": texts[each["row"]], **each} for each in found]
 
     def known_texts(self) -> list[str]:
-        """The labeled training texts.
-
-        Raises:
-            InputError: they were not kept.
-        """
+        """The labeled training texts; an InputError where they were not kept."""
         if self.texts is None:
             raise InputError(
                 "this model was saved without its training texts, so that it cannot show them; train again, or put the "

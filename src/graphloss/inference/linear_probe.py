@@ -36,6 +36,11 @@ HISTORY = 2**26
 ENTRIES = 2**24
 """Probabilities computed at once: 64 MB."""
 
+ABSENT_BIAS = -1e4
+"""Bias of a class without training documents: probability zero in any float format, and still finite in float16."""
+
+FOLDS = 5
+
 
 def soft_probe(
     embeddings: torch.Tensor,
@@ -141,10 +146,6 @@ def cross_entropy(
     return value, grad_w, grad_b
 
 
-ABSENT_BIAS = -1e4
-"""Bias of a class without training documents: probability zero in any float format, and still finite in float16."""
-
-
 @dataclass(frozen=True)
 class Probe:
     """A linear classifier on unit-length embeddings: softmax(W z + b).
@@ -168,12 +169,7 @@ class Probe:
 
 
 def linear_probe(
-    train_embeddings: Array,
-    train_labels: Array,
-    num_classes: int,
-    *,
-    seed: int = 0,
-    inverse_regularization: float = 10.0,
+    train_embeddings: Array, train_labels: Array, num_classes: int, *, inverse_regularization: float = 10.0
 ) -> Probe:
     """Fit scikit-learn's logistic regression on unit-length embeddings: the baseline without fine-tuning.
 
@@ -184,13 +180,11 @@ def linear_probe(
         train_embeddings: (n, d), scaled to unit length here.
         train_labels: (n,) integer classes; documents of -1 are left out.
         num_classes: C.
-        seed: passed on to scikit-learn; the solver used (L-BFGS) does not draw.
         inverse_regularization: scikit-learn's C; 10 suits unit-length embeddings of a sentence encoder.
 
     Raises:
         ValueError: if shapes disagree, a class is out of range, an embedding is not finite or no document is labeled.
     """
-    import torch
     from sklearn.linear_model import LogisticRegression
 
     y = as_classes(train_labels, num_classes)  # (n,)
@@ -208,7 +202,7 @@ def linear_probe(
         bias[present] = 0.0
     else:
         # At the default tolerance of 1e-4, probabilities of 77 classes are still 0.07 from the optimum; here 0.002.
-        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000, random_state=seed)
+        model = LogisticRegression(C=inverse_regularization, tol=1e-5, max_iter=1_000)
         with warnings.catch_warnings():  # with one label per class scikit-learn suspects a regression problem
             warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
             model.fit(unit_rows(x), y)
@@ -217,9 +211,6 @@ def linear_probe(
             w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
         weight[present], bias[present] = w, b
     return Probe(torch.from_numpy(weight), torch.from_numpy(bias))
-
-
-FOLDS = 5
 
 
 def cross_fitted(

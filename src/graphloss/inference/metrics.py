@@ -70,7 +70,7 @@ class Bin:
     accuracy: float | None
 
 
-def intervals(truth: Array, probabilities: Array, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+def intervals(truth: Array, probabilities: Array) -> dict[str, tuple[float, float]]:
     """95% intervals over documents: of accuracy Wilson's (1927), of macro-F1 the percentile bootstrap's.
 
     Where all predictions are right, or all wrong, every resample has the same macro-F1; it has Wilson's interval then.
@@ -78,7 +78,6 @@ def intervals(truth: Array, probabilities: Array, *, seed: int = 0) -> dict[str,
     Args:
         truth: (n,) integer class of each document.
         probabilities: (n, C).
-        seed: of the 999 resamples.
     """
     from scipy.stats import binomtest, bootstrap
     from sklearn.metrics import f1_score
@@ -93,7 +92,7 @@ def intervals(truth: Array, probabilities: Array, *, seed: int = 0) -> dict[str,
     def macro_f1(y: NDArray[Any], found: NDArray[Any]) -> float:
         return float(f1_score(y, found, average="macro", zero_division=0))
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = bootstrap(pairs, macro_f1, paired=True, vectorized=False, n_resamples=999, method="percentile", rng=rng)
     found["macro_f1"] = (float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
     return found
@@ -105,14 +104,7 @@ def format_intervals(found: Mapping[str, Sequence[float]]) -> str:
     return f"95% intervals over documents, cross-fitted: {', '.join(parts)}"
 
 
-def score(
-    truth: Array,
-    probabilities: Array,
-    embeddings: Array | None,
-    label_names: Sequence[str],
-    *,
-    seed: int = 0,
-) -> Scores:
+def score(truth: Array, probabilities: Array, embeddings: Array | None, label_names: Sequence[str]) -> Scores:
     """Score predicted probabilities, and the embeddings they came from, against the truth.
 
     A class that occurs neither in the truth nor among the predictions has no F1: it is left out of `macro_f1` and
@@ -123,7 +115,6 @@ def score(
         probabilities: (n, C) class probabilities; the prediction is the most probable class.
         embeddings: (n, d) embeddings for the silhouettes, or None to leave those out.
         label_names: the C names.
-        seed: of the sample that stands for the documents beyond `SILHOUETTE_DOCUMENTS` in the silhouette.
 
     Raises:
         ValueError: if shapes disagree, a class is out of range, a probability is outside [0, 1] or no document is
@@ -157,7 +148,7 @@ def score(
     macro, micro = (
         (None, None)
         if embeddings is None
-        else silhouettes(as_matrix(embeddings, "embeddings", len(labeled))[labeled], y, seed=seed)
+        else silhouettes(as_matrix(embeddings, "embeddings", len(labeled))[labeled], y)
     )
     return Scores(
         accuracy=float(accuracy_score(y, predicted)),

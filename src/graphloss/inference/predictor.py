@@ -75,11 +75,7 @@ class Predictor:
     neighbor_weight: float = 0.0
 
     def by(self, kind: str | None) -> Predictor:
-        """The same with another `kind`; None leaves it as it is.
-
-        Raises:
-            ValueError: there is no such kind.
-        """
+        """The same with another `kind`; None leaves it as it is."""
         if kind is None:
             return self
         if kind not in PREDICTORS:

@@ -97,11 +97,7 @@ def _check_kinds(labels: list[Any], where: str) -> None:
 
 
 def sorted_labels(labels: set[Any]) -> list[Any]:
-    """The distinct labels in order, those of one kind that has no order by how they are written.
-
-    Raises:
-        InputError: they are of several kinds that have no order together.
-    """
+    """The distinct labels in order, those of one kind that has no order by how they are written."""
     kinds = {type(label) for label in labels}
     if kinds and all(issubclass(kind, Set) for kind in kinds):  # its < means "is part of"
         return sorted(labels, key=lambda label: sorted(map(repr, label)))
@@ -134,11 +130,7 @@ def label_array(labels: Sequence[Any]) -> np.ndarray:
 
 
 def kept_labels(labels: Sequence[Any]) -> list[Any]:
-    """The labels as JSON keeps them.
-
-    Raises:
-        InputError: one of them would come back as something else.
-    """
+    """The labels as JSON keeps them; refuses one that would come back as something else."""
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     for label in plain:
         if type(label) not in KEPT:

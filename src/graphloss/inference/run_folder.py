@@ -65,11 +65,7 @@ def write_metrics(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_model(folder: Path, model: FittedModel) -> None:
-    """Write encoder, head, and support sets, each whole.
-
-    Raises:
-        OSError: they cannot be written there.
-    """
+    """Write encoder, head, and support sets, each whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors import SafetensorError
@@ -102,11 +98,7 @@ def write_model(folder: Path, model: FittedModel) -> None:
 
 
 def read_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
-    """Read `graphloss.json` of a run, finished or not; `edited` passes over its own checksum.
-
-    Raises:
-        InputError: there is no run, it cannot be read, is damaged, or is of another format.
-    """
+    """Read `graphloss.json` of a run, finished or not; `edited` passes over its own checksum."""
     existing_run(folder)
     path = folder / INFO
     if not path.is_file():
@@ -127,8 +119,7 @@ def faults(folder: Path, info: dict[str, Any]) -> list[str]:
 def seal(folder: Path) -> None:
     """Take the files of a finished run, and the values of its `graphloss.json`, as they are now for what was written.
 
-    Raises:
-        InputError: the run is unfinished, or could not be used even so.
+    A run that could not be used even so is refused.
     """
     info = finished_info(folder, edited=True)
     write = info | {"files": digests(folder, SEALED)}
@@ -147,11 +138,7 @@ def finished_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
 
 
 def checked_info(folder: Path) -> dict[str, Any]:
-    """Read `graphloss.json` of a finished run and compare every file with its checksum.
-
-    Raises:
-        InputError: the run is unfinished or damaged; the message names the file at fault and the repair.
-    """
+    """Read `graphloss.json` of a finished run and compare every file with its checksum."""
     info = finished_info(folder)
     if wrong := faults(folder, info):
         raise InputError(wrong[0] if len(wrong) == 1 else f"{wrong[0]}\nand {len(wrong) - 1} more faults")
@@ -176,11 +163,7 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
 
 
 def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:
-    """Read what predicts from embeddings, its tensors checked.
-
-    Raises:
-        InputError: a file is damaged, or two do not fit together.
-    """
+    """Read what predicts from embeddings, its tensors checked."""
     from graphloss.inference.predictor import Predictor
 
     chosen, classes = info["predictor"], len(info["labels"])

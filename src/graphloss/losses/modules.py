@@ -1,7 +1,7 @@
 """The losses as modules: `GLoss`, and `Combined` with cross-entropy.
 
-The formulas are the pure functions of `functional`, exported here too. A module holds what a training keeps: the
-bandwidth, the class weights, and the random state of paper mode.
+The formulas are the pure functions of `functional`. A module holds what a training keeps: the bandwidth, the class
+weights, and the random state of paper mode.
 """
 
 from typing import Literal, NamedTuple
@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from graphloss.losses import graph
 from graphloss.losses.functional import (
-    GLossResult,
     check_batch,
     check_class_weights,
     check_memory_options,
@@ -24,21 +23,6 @@ from graphloss.losses.functional import (
 from graphloss.losses.graph import no_autocast, unit, working
 from graphloss.losses.memory_bank import Memory
 from graphloss.losses.sigma import AUTO_SIGMA, LEAST_SIGMA, RULES, SIGMAS
-
-__all__ = [
-    "AUTO_SIGMA",
-    "LEAST_SIGMA",
-    "SIGMAS",
-    "Combined",
-    "CombinedResult",
-    "GLoss",
-    "GLossResult",
-    "Memory",
-    "balanced_class_weights",
-    "call_loss",
-    "gloss",
-    "paper_loss",
-]
 
 
 class CombinedResult(NamedTuple):

@@ -25,11 +25,7 @@ SCORES = (
 
 
 def model_card(info: Mapping[str, Any]) -> str:
-    """A description of the model, its labels and scores, and how to load it with and without graphloss.
-
-    Args:
-        info: contents of `graphloss.json`, with labels, name and metrics.
-    """
+    """A description of the model, its labels and scores, and how to load it with and without graphloss."""
     import yaml
 
     metrics, labels = info["metrics"], [str(label) for label in info["labels"]]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, TEAL, ROSE, GRAY = "#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#94a3b8"
 GRID = "rgba(127,127,127,0.18)"
+ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # of a legend
+DASHED = {"color": GRAY, "width": 1, "dash": "dash"}
 PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#64748b", "#22c55e")
 HOVER_CHARACTERS = 320
 COUNTS_IN_CELLS = 20  # most classes for which cells of the confusion matrix show their count
@@ -34,9 +36,9 @@ def class_colors(count: int) -> list[str]:
     return ["#" + "".join(f"{round(255 * channel):02x}" for channel in color) for color in rgb]
 
 
-def short_names(names: Sequence[str], width: int = 32) -> list[str]:
-    """Names cut to a width, escaped, and still unique."""
-    cut = [name if len(name) <= width else name[: width - 1].rstrip() + "…" for name in names]
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names cut to 32 characters, escaped, and still unique."""
+    cut = [name if len(name) <= 32 else name[:31].rstrip() + "…" for name in names]
     seen: Counter[str] = Counter()
     result = []
     for name in cut:
@@ -46,14 +48,9 @@ def short_names(names: Sequence[str], width: int = 32) -> list[str]:
 
 
 def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> dict[str, go.Figure]:
-    """Losses and validation scores by epoch; curves without values are left out, and figures of coverage alone.
+    """Losses and validation scores of `metrics.jsonl` by epoch, up to two figures by title.
 
-    Args:
-        history: the lines of `metrics.jsonl`.
-        best_epoch: marked by a vertical line.
-
-    Returns:
-        Up to two figures under the titles "Training loss" and "Validation".
+    Curves without values are left out, and figures of coverage alone; a vertical line marks the best epoch.
     """
     panels = {
         "Training loss": {"loss": ("loss", BLUE), "ce": ("cross-entropy part", ORANGE), "graph": ("graph part", TEAL)},
@@ -66,9 +63,7 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
     }
     result = {}
     for title, lines in panels.items():
-        figure = new_figure(
-            310, xaxis_title="epoch", hovermode="x unified", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-        )
+        figure = new_figure(310, xaxis_title="epoch", hovermode="x unified", legend=ABOVE)
         for key, (name, color) in lines.items():
             points = [
                 (row["epoch"], _curve_value(key, row.get(key))) for row in history if row.get("epoch") is not None
@@ -86,17 +81,8 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
         if any(trace.name != "coverage (training)" for trace in figure.data):
             figure.update_yaxes(rangemode="tozero")
             if best_epoch is not None:
-                figure.add_vline(best_epoch, line={"color": ROSE, "width": 1, "dash": "dash"})
-                figure.add_annotation(
-                    x=best_epoch,
-                    y=0,
-                    yref="paper",
-                    text="best",
-                    showarrow=False,
-                    xanchor="left",
-                    yanchor="bottom",
-                    font_color=ROSE,
-                )
+                how = {"annotation_position": "bottom right", "annotation_font_color": ROSE}
+                figure.add_vline(best_epoch, line=DASHED | {"color": ROSE}, annotation_text="best", **how)
             result[title] = figure
     return result
 
@@ -104,16 +90,9 @@ def curves(history: Sequence[Mapping[str, Any]], best_epoch: float | None) -> di
 def confusion(
     labels: Sequence[str], truth: Sequence[str], predicted: Sequence[str], f1: Mapping[str, float]
 ) -> tuple[go.Figure, dict[str, list[str]]]:
-    """The confusion matrix, with correct predictions in one color and wrong ones in another.
+    """The confusion matrix, ordered by size, and the available orders of its axes, of which one needs each class's F1.
 
-    Args:
-        labels: class names; those that neither occur nor are predicted are left out.
-        truth: name of each document's class.
-        predicted: name of each document's predicted class.
-        f1: F1 of each class by name.
-
-    Returns:
-        The figure, ordered by size, and the available orders of its axes.
+    Correct predictions have one color and wrong ones another; classes that nowhere occur are left out.
     """
     counts = Counter(zip(truth, predicted, strict=True))
     sizes, occurring = Counter(truth), {*truth, *predicted}
@@ -146,14 +125,7 @@ def confusion(
             hovertemplate="true <b>%{y}</b><br>predicted <b>%{x}</b><br>"
             "%{customdata[0]} documents, %{customdata[1]:.1%} of the class<extra></extra>",
         )
-    ticks = {
-        "type": "category",
-        "categoryorder": "array",
-        "categoryarray": axis,
-        "showgrid": False,
-        "tickmode": "linear",
-        "dtick": 1,
-    }
+    ticks = {"type": "category", "categoryarray": axis, "showgrid": False, "tickmode": "linear", "dtick": 1}
     font = {"size": 11 if side <= COUNTS_IN_CELLS else 9}
     figure.update_xaxes(**ticks, tickangle=-45 if side <= COUNTS_IN_CELLS else -90, tickfont=font)
     figure.update_yaxes(**ticks, autorange="reversed", tickfont=font)
@@ -173,14 +145,9 @@ def embedding_map(
     *,
     small: bool = False,
 ) -> go.Figure:
-    """Documents as dots: circles for correct predictions, crosses for wrong ones.
+    """Documents as dots of the colors of their classes: circles for correct predictions, crosses for wrong ones.
 
-    Args:
-        points: two coordinates per document.
-        hover: text of each document, from `hover_text`.
-        colors: color of each document's class.
-        right: whether each prediction is correct.
-        small: for a page with several maps.
+    Each has two coordinates and a text of `hover_text`; a page with several maps has them small.
     """
     height, size, margin = (330, 6, 6) if small else (460, 7, 8)
     figure = new_figure(height, hovermode="closest", margin=dict.fromkeys("lrtb", margin))
@@ -203,12 +170,13 @@ def embedding_map(
     return figure
 
 
-def hover_text(text: str, label: str, predicted: str, probability: float) -> str:
+def hover_text(text: str, label: str, predicted: str, probability: float | None = None) -> str:
     """Hover text of a dot: true and predicted class, and the beginning of the text, wrapped and escaped."""
     beginning = text if len(text) <= HOVER_CHARACTERS else text[: HOVER_CHARACTERS - 1] + "…"
     lines = "<br>".join(html.escape(line) for line in textwrap.wrap(beginning, 64))
     verdict = "predicted correctly" if label == predicted else f"predicted <b>{html.escape(predicted)}</b>"
-    return f"<b>{html.escape(label)}</b>, {verdict} ({probability:.0%})<br><br>{lines}"
+    how = "" if probability is None else f" ({probability:.0%})"
+    return f"<b>{html.escape(label)}</b>, {verdict}{how}<br><br>{lines}"
 
 
 def reliability_diagram(bins: Sequence[Bin]) -> go.Figure:
@@ -241,7 +209,7 @@ def confidence_histogram(confidence: Sequence[float], right: Sequence[bool]) -> 
         yaxis_title="documents",
         barmode="stack",
         bargap=0.08,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        legend=ABOVE,
     )
     for wanted, name, color in ((True, "correct", TEAL), (False, "wrong", ROSE)):
         figure.add_histogram(

@@ -26,11 +26,7 @@ MISTAKES, SUSPECTS = 25, 100
 
 
 def write_report(run: Path) -> Path:
-    """Write `report.html` of a run, whole or not at all, and return its path.
-
-    Raises:
-        InputError: the run has no scores yet, or one of its files is missing or damaged; the message names it.
-    """
+    """Write `report.html` of a run, whole or not at all, and return its path."""
     info = run_folder.read_info(run)
     if "metrics" not in info:
         raise InputError(f"{run}: no scores to report yet; finish it with `graphloss train --resume --out {run}`")
@@ -51,16 +47,13 @@ def render(
     documents: Sequence[Document],
     suspects: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The page.
+    """The page, a whole HTML document.
 
     Args:
         info: contents of `graphloss.json`, with labels, name and metrics.
         history: lines of `metrics.jsonl`, one per evaluation.
         documents: the labeled documents of the scored split.
         suspects: lines of `audit.jsonl`, the suspected label errors; none before an audit.
-
-    Returns:
-        A whole HTML document.
     """
     labels = [str(label) for label in info["labels"]]
     metrics, split = info["metrics"], str(info["metrics"]["split"])
@@ -173,18 +166,13 @@ def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) 
     if not panels:
         return
     occurring = {d.label for d in documents}
-    chips = "".join(
-        f'<button value="{i}" aria-pressed="false"><i style="background:{colors[name]}"></i>'
-        f"{html.escape(tables.cut(name, 48))}</button>"
-        for i, name in enumerate(labels)
-        if name in occurring
-    )
+    chips = tables.class_buttons((i, name, colors[name]) for i, name in enumerate(labels) if name in occurring)
     sample = f" A sample of {drawn:,}." if drawn < len(documents) else ""
     page.section(
         "Embedding maps",
         "Each dot is a document, by t-SNE: near documents are similar, distances between clusters mean little. "
         f"Crosses are wrong predictions of the fine-tuned model. Select classes below to see only them.{sample}",
-        _pair(panels) + f'<div class="chips">{chips}</div>',
+        _pair(panels) + chips,
     )
 
 

@@ -26,10 +26,10 @@ def write_predictions(
     tuned: np.ndarray,
     before: np.ndarray,
 ) -> None:
-    """Write the file whole.
+    """Write the file of a run folder whole.
 
     Args:
-        folder: the run folder.
+        folder: of the run.
         split: the n documents that were scored.
         label_names: names of the C classes.
         probabilities: (n, C) of the trained model.

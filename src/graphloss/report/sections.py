@@ -56,14 +56,7 @@ class Page:
         return f'<div data-figure="{name}"{of} style="height:{int(figure.layout.height)}px"></div>'
 
     def render(self, *, title: str, head: str, footer: str, css: str = "") -> str:
-        """The whole HTML document.
-
-        Args:
-            title: window title, plain text.
-            head: HTML of the page header.
-            footer: plain text.
-            css: added to the common style.
-        """
+        """The whole HTML document; the head of the page is HTML, title and footer are plain text."""
         from jinja2 import Environment, PackageLoader
         from plotly.offline import get_plotlyjs
 

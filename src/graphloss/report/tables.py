@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphloss.inference.metrics import format_intervals
@@ -114,19 +114,17 @@ def class_table(after: Mapping[str, Any], before: Mapping[str, Any], confusions:
     names = ("Documents", "Precision", "Recall", "F1", "F1 of the probe", "Change")
     head = '<th data-kind="text"><button>Class</button></th>'
     head += "".join(f'<th class="number" data-kind="number"><button>{name}</button></th>' for name in names)
-    head += '<th data-kind="text"><button>Taken for</button></th>'
-    return f'<div class="scroll tall"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return _tall(rows, head + '<th data-kind="text"><button>Taken for</button></th>')
 
 
 def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
     """Probability, predicted class, true class and beginning of the text of each mistake."""
-    body = "".join(
+    body = [
         f'<tr><td class="number">{probability:.1%}</td><td>{html.escape(predicted)}</td><td>{html.escape(label)}</td>'
         f'<td class="text">{html.escape(cut(text, 400))}</td></tr>'
         for probability, predicted, label, text in rows
-    )
-    head = '<th class="number">Probability</th><th>Predicted</th><th>Label</th><th>Text</th>'
-    return f'<div class="scroll tall"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    ]
+    return _tall(body, '<th class="number">Probability</th><th>Predicted</th><th>Label</th><th>Text</th>')
 
 
 def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -144,34 +142,50 @@ def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<tr><td class="number">{plain(row["score"])}</td><td>{html.escape(str(row["label"]))}</td>'
             f'<td>{html.escape(str(row["proposed"]))}</td><td class="text">{folded if evidence else text}</td></tr>'
         )
-    head = '<th class="number">Score</th><th>Label</th><th>Proposed</th><th>Text</th>'
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll tall">{table}</div>'
+    return _tall(body, '<th class="number">Score</th><th>Label</th><th>Proposed</th><th>Text</th>')
 
 
 def descriptions(texts: Mapping[str, Sequence[str]]) -> str:
-    """A row a described class: its name and its lines."""
-    body = "".join(
+    """One row per described class: its name and its lines."""
+    return _tall(
         f'<tr><th scope="row">{html.escape(name)}</th><td class="text">{"<br>".join(map(html.escape, lines))}</td></tr>'
         for name, lines in texts.items()
     )
-    return f'<div class="scroll tall"><table><tbody>{body}</tbody></table></div>'
 
 
 def details(info: Mapping[str, Any]) -> str:
     """Everything needed to repeat the run, folded: data, encoder, settings, versions, machine."""
-    blocks = []
-    for key in ("data", "encoder", "unlabeled", "predictor", "settings", "versions", "environment"):
-        values = info.get(key)
-        if values:
-            rows = "".join(
-                f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(_format_value(value))}</td></tr>'
-                for name, value in values.items()
-            )
-            blocks.append(
-                f"<details><summary>{key.capitalize()}</summary><table><tbody>{rows}</tbody></table></details>"
-            )
-    return "".join(blocks)
+    keys = ("data", "encoder", "unlabeled", "predictor", "settings", "versions", "environment")
+    shown = {key: values for key in keys if (values := info.get(key))}
+    return "".join(
+        f"<details><summary>{key.capitalize()}</summary>{two_columns(values)}</details>"
+        for key, values in shown.items()
+    )
+
+
+def two_columns(values: Mapping[str, Any]) -> str:
+    """Names and values."""
+    rows = (
+        f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(_format_value(value))}</td></tr>'
+        for name, value in values.items()
+    )
+    return f"<table><tbody>{''.join(rows)}</tbody></table>"
+
+
+def class_buttons(classes: Iterable[tuple[int, str, str]]) -> str:
+    """Buttons that select classes in the maps of a page: number, name and color of each."""
+    buttons = (
+        f'<button value="{number}" aria-pressed="false"><i style="background:{color}"></i>'
+        f"{html.escape(cut(name, 48))}</button>"
+        for number, name, color in classes
+    )
+    return f'<div class="chips">{"".join(buttons)}</div>'
+
+
+def _tall(rows: Iterable[str], head: str = "") -> str:
+    """Rows of HTML as a table that scrolls."""
+    head = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<div class="scroll tall"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def percent(value: float | None) -> str:

@@ -31,25 +31,12 @@ def audit(
     out: Path | None = None,
     apply: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Probable label errors, in descending order of score.
+    """Probable label errors, in descending order of score; arguments as the options of `graphloss audit`.
 
     That of the training documents is also kept in the run folder, if that keeps texts, and shown by its report.
 
-    Args:
-        folder: a finished run.
-        source: labeled documents to check (the train split, or a single file); None takes those of the training.
-        text: the column of the texts in `source`; that of the training when None.
-        label: the column of the labels in `source`; that of the training when None.
-        screen: where progress is shown.
-        no_header: the first line of CSV or TSV is a document.
-        out: a new table of these documents, with all columns of their file and `AUDITED`.
-        apply: a new file, a copy of theirs with the proposed labels.
-
     Returns:
         As `FittedModel.audit`, each with `row`, its number in the file from 1; None where that is unknown.
-
-    Raises:
-        InputError: the run or the data cannot be used, or neither the run nor its data holds the training texts.
     """
     for option, path in (("--out", out), ("--apply", apply)):
         if path is not None:
@@ -78,8 +65,7 @@ def audit(
     if documents is None:
         rows = model.audit(progress=screen.draws)
     else:
-        for line in documents.warnings:
-            screen.warn(line)
+        screen.warn(*documents.warnings)
         rows = model.audit(documents.texts, documents.names, progress=screen.draws)
     rows = _numbered(rows, table)
     labels = model.support_labels()[model.descriptions :] if documents is None else documents.names

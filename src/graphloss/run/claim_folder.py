@@ -56,11 +56,7 @@ FILES = ("unlabeled", "describe")
 
 
 def resumed(folder: Path, source: str | None, specified: dict[str, Any]) -> tuple[str, DataSettings, TrainSettings]:
-    """Data and settings of a resumed run; its files are those specified now, or found again.
-
-    Raises:
-        InputError: a specified setting differs from what the run began with.
-    """
+    """Data and settings of a resumed run, which specified ones must not change; its files are found again."""
     info = run_folder.read_info(folder)
     if "data" not in info:
         raise InputError(f"{folder}: holds a saved model and no training to resume; train into another folder")
@@ -103,18 +99,8 @@ def begin(
 ) -> tuple[Path, dict[str, Any]]:
     """Claim the run folder, or find the resumed run in it; returns it and the content of `graphloss.json`.
 
-    Args:
-        out: the folder; None takes the next free name under `runs/`.
-        source: of the data, as the user named it.
-        corpus: the data.
-        data: its settings.
-        settings: of the training.
-        encoder: what `encoder_source.resolve` returned.
-        resume: continue the run in `out`, if its `graphloss.json` was written.
-
-    Raises:
-        InputError: the folder cannot be made, another training has taken it in the meantime, or the data has changed
-            since the run in it began.
+    Without `out`, the next free name under `runs/` is taken. Another training may have taken it in the meantime, or the
+    data may have changed since the run in it began: both are refused.
     """
     if out is not None and (out / run_folder.INFO).is_file():
         check_free(out, resume=resume)
@@ -171,11 +157,7 @@ def _first_info(
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock a run folder: two processes that resume one run would overwrite each other's checkpoints.
-
-    Raises:
-        InputError: another process is at work there.
-    """
+    """Lock a run folder: two processes that resume one run would overwrite each other's checkpoints."""
     with locked(folder / LOCK) as mine:
         if not mine:
             raise InputError(f"{folder}: another training is at work there; wait for its end, or choose another --out")

@@ -41,22 +41,9 @@ def label(
     on_address: Callable[[str], None],
     screen: Screen,
 ) -> None:
-    """Show texts and take labels until the process is interrupted.
+    """Show texts and take labels until the process is interrupted; arguments as the options of `graphloss label`.
 
-    Args:
-        pile: a table, or a `.txt` file with a text per line; None for the training texts of `run`.
-        run: a finished run, the contradicted labels of which are shown; None shows the texts without a label.
-        out: `.csv` file to write: all columns of the pile, row numbers, and the labels.
-        text: the column of the texts; that of the run when None, or guessed.
-        label: the column of the labels, as `text`; there need be none without a run.
-        describe: a file of descriptions, which has all classes then.
-        model: the encoder where there is no run; the packaged one when None.
-        port: of this machine; 0 takes a free one.
-        on_address: called with the address of the page, once it is served.
-        screen: where progress is shown.
-
-    Raises:
-        InputError: an option cannot be used, or there is nothing to label.
+    With a run, its contradicted labels are shown, without one the texts of the pile that have no label.
     """
     from graphloss.text.encoder_source import resolve
 

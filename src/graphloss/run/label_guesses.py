@@ -118,15 +118,9 @@ class Guesses:
         self._map = rows.tolist(), flat, nearest.numpy()
 
     def points(self, labels: Sequence[str | None], classes: Sequence[str], current: int | None) -> dict[str, Any]:
-        """The map: of each text its place in it, and its label and guess as places in `classes`, or -1.
+        """The map: `points`, of each text its place in it, its label and its guess as places in `classes`, or -1.
 
-        Args:
-            labels: n labels.
-            classes: names.
-            current: the row that is shown.
-
-        Returns:
-            `points`, none before `draw` has ended, and `current`, the place of that row.
+        There are none before `draw` has ended. `current` is the place of the row that is shown.
         """
         if self._map is None:
             return {"points": []}
@@ -143,11 +137,7 @@ class Guesses:
 
 
 class Suspects:
-    """An advisor that shows what an audit found; it learns nothing and has no map.
-
-    Args:
-        found: row -> its entry of `FittedModel.audit`.
-    """
+    """An advisor that shows what an audit found, by row; it learns nothing and has no map."""
 
     def __init__(self, found: dict[int, dict[str, Any]]) -> None:
         self.found, self.rounds, self.forecast = found, 0, ""

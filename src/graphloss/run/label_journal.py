@@ -16,15 +16,9 @@ from graphloss.system import flush
 
 
 class Journal:
-    """A file that only grows; `entries` has all that is in it.
+    """A file that only grows, made if it is not there; `entries` has all that is in it.
 
-    Args:
-        path: of the file, which is made if it is not there.
-        about: what the answers are about; a file about anything else is refused.
-
-    Raises:
-        InputError: the file is about other texts, or a line before the last is damaged.
-        OSError: it cannot be written.
+    One whose answers are about anything else than `about`, or of which a line before the last is damaged, is refused.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:

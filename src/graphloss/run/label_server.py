@@ -63,14 +63,7 @@ class Listener:
 
 @contextlib.contextmanager
 def listening(port: int) -> Iterator[Listener]:
-    """Listen on the loopback address; nothing is answered yet.
-
-    Args:
-        port: 0 takes a free one.
-
-    Raises:
-        InputError: the port is occupied or not for this user, or the libraries of the extra are not installed.
-    """
+    """Listen on a port of the loopback address, 0 for a free one; nothing is answered yet."""
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the page needs {' and '.join(missing)}; install: pip install 'graphloss[serve]'")
@@ -89,13 +82,7 @@ def listening(port: int) -> Iterator[Listener]:
 
 
 def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = lambda address: None) -> None:
-    """Serve until the process is interrupted (SIGINT or SIGTERM).
-
-    Args:
-        desk: answers the requests.
-        listener: of `listening`.
-        on_address: called with the address of the page.
-    """
+    """Serve until the process is interrupted (SIGINT or SIGTERM); `on_address` gets the address of the page."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -115,12 +102,9 @@ def serve(desk: Desk, listener: Listener, on_address: Callable[[str], None] = la
 
 
 def application(desk: Desk, token: str, port: int) -> Starlette:
-    """The page and its requests, as an ASGI application.
+    """The page and its requests, as an ASGI application; the methods of the desk are called in threads.
 
-    Args:
-        desk: answers the requests; its methods are called in threads.
-        token: the first part of every path.
-        port: that a request's `Host` has to name, beside this machine.
+    The token is the first part of every path; a request's `Host` has to name this machine and the port.
     """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool

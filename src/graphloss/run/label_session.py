@@ -41,9 +41,6 @@ class Session:
         journal: where answers are kept; those in it count.
         classes: names in the order in which the page shows them; those of `original` where there are none.
         fixed: whether no other classes may be used.
-
-    Raises:
-        InputError: the journal holds an answer that cannot be about these texts.
     """
 
     def __init__(
@@ -158,12 +155,7 @@ class Session:
 class Desk:
     """A session, its advisor and its labels file: answers all requests of the page, safe to call from threads.
 
-    Args:
-        session: of the texts.
-        advisor: what guesses their labels.
-        write: writes a labels file from n labels.
-        about: what the page always shows: `title`, `out` and `review`.
-        lines: class -> a line about it.
+    `about` is what the page always shows, `title`, `out` and `review`; `lines` has a line about each class.
     """
 
     def __init__(

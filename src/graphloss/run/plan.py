@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
 from graphloss import distributed
 from graphloss.terminal import counted, printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
+from graphloss.training.progress import Screen
 from graphloss.training.size_defaults import format_graphs
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
 def estimate_minutes(checked: Preflight, scored: int) -> float:
     """Estimate the time of a training: a step costs about 3.6 times as much as embedding its texts.
 
-    A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it.
-
-    Args:
-        checked: the training, with the time that a text took.
-        scored: documents that the model is scored on at the end.
+    A graph of several batches embeds them once more, and so costs 4.6 times as much. Processes share all of it. The
+    model is scored on `scored` documents at the end.
     """
     settings, sizes, count = checked.settings, checked.sizes, checked.documents.labeled_count
     unlabeled, world = len(checked.documents) - count, distributed.world()
@@ -37,27 +35,24 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
     return passes * checked.trial.seconds / 60 / world
 
 
-def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: SentenceTransformer, console: Console) -> None:
+def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: SentenceTransformer, screen: Screen) -> None:
     """Print the plan."""
     settings, sizes = checked.settings, checked.sizes
-    minutes = estimate_minutes(checked, len(corpus.test or corpus.validation))
+    minutes = estimate_minutes(checked, len(corpus.scored()[1]))
     name = Path(settings.model).name if settings.model else "all-MiniLM-L6-v2"
-    classes: dict[str, int] = {}
-    for label in corpus.train.names:
-        if label is not None:
-            classes[label] = classes.get(label, 0) + 1
-    words = [len(text.split()) for text in corpus.train.texts]
+    classes = Counter(label for label in corpus.train.labels if label >= 0)
+    words = sorted(len(text.split()) for text in corpus.train.texts)
     world = distributed.world()
     shared = f" shared by {world} processes" if world > 1 else ""
     unlabeled = len(corpus.train) - corpus.train.labeled_count
-    documents = [f"{sum(classes.values()):,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
+    documents = [f"{classes.total():,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
     documents += [f"{len(corpus.validation):,} validation"]
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
         "classes": f"{len(corpus.label_names)}, {_each(classes.values()) if classes else 'none labeled'}",
-        "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {_percentile(words, 0.95) + 1}; "
+        "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {words[int(0.95 * len(words))] + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",
         "training": f"{settings.loss} {settings.mode}, up to {counted(sizes.epochs, 'epoch')} of "
@@ -69,17 +64,9 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         else f"about {minutes:.1f} minutes{', less if training stops early' if classes else ''}",
         "run folder": str(folder),
     }
-    console.print(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]")
-    for row, value in rows.items():
-        console.print(f"  [dim]{row:<11}[/dim]", end="")
-        console.print(printable(value), markup=False)
-    console.print()
+    screen.rows(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]", rows)
 
 
 def _each(sizes: Collection[int]) -> str:
     least, most = min(sizes), max(sizes)
     return f"{f'{least:,} to ' if least < most else ''}{counted(most, 'labeled document')} each"
-
-
-def _percentile(values: list[int], share: float) -> int:
-    return sorted(values)[min(int(share * len(values)), len(values) - 1)]

@@ -16,7 +16,6 @@ from graphloss.inference import run_folder
 from graphloss.run import claim_folder
 from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
-from graphloss.text.documents import Documents
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
 
@@ -47,20 +46,11 @@ def train(
 ) -> dict[str, Any]:
     """Train on a corpus and leave a finished run folder.
 
-    In several processes all call this: the first one reads, checks and writes, and they train together.
-
-    Args:
-        source: a file, a folder, a name or `hub:NAME`; None only when a run is resumed.
-        specified: fields of `DataSettings` and `TrainSettings` by name, as far as the user set them.
-        out: the run folder; None takes the next free name under `runs/`.
-        resume: continue the run in `out`.
-        screen: where progress is shown.
+    In several processes all call this: the first one reads, checks and writes, and they train together. `specified` are
+    fields of `DataSettings` and `TrainSettings`. All that cannot be used is an `InputError` before any training.
 
     Returns:
         The content of `graphloss.json`, with the folder under `run`; in the other processes that of the start.
-
-    Raises:
-        InputError: the data, the settings, the encoder or the folder cannot be used; raised before any training.
     """
     from graphloss.run.plan import show_plan
     from graphloss.text.encoder import load
@@ -83,7 +73,7 @@ def train(
     with contextlib.ExitStack() as locks:
         distributed.on_first(lambda: locks.enter_context(claim_folder.alone(folder)))
         if distributed.first():
-            show_plan(run.corpus, checked, folder, encoder, screen.console)
+            show_plan(run.corpus, checked, folder, encoder, screen)
         fitted = _fit(checked, encoder, folder, screen)
         return _conclude(folder, begun, run, fitted, screen)
 
@@ -110,8 +100,7 @@ def _prepared(
     if out is not None:
         claim_folder.check_free(out, resume=resume)
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
-    for line in corpus.warnings:
-        screen.warn(line)
+    screen.warn(*corpus.warnings)
     if not corpus.train.labeled_count:
         screen.warn(f"{source}: no document has a label; the model is made of the descriptions, nothing verifies it")
     elif not corpus.test and not corpus.validation:
@@ -125,8 +114,7 @@ def _prepared(
                 "description alone, so that these scores say little; label a second document of each"
             )
     checked = check_settings(settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())
-    for line in checked.warnings:
-        screen.warn(line)
+    screen.warn(*checked.warnings)
     return CheckedRun(source, data, corpus, encoder_source, checked)
 
 
@@ -149,16 +137,6 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     if fitted.descriptions and fitted.descriptions.unchecked:
         screen.warn(UNCHECKED)
     return fitted
-
-
-def _scored_documents(corpus: Corpus) -> tuple[str, Documents]:
-    """The documents to score on: the test or validation split, or else the training labels, cross-fitted."""
-    if corpus.test:
-        return "test", corpus.test
-    if corpus.validation:
-        return "validation", corpus.validation
-    labeled = corpus.train.labeled()
-    return (CROSS_FITTED if labeled else UNVERIFIED), labeled
 
 
 def _scores(truth: np.ndarray, probabilities: np.ndarray, embeddings: Any, names: list[str]) -> dict[str, Any]:
@@ -200,7 +178,10 @@ def _conclude(folder: Path, begun: dict[str, Any], run: CheckedRun, fitted: Fitt
     from graphloss.text.encoder_source import about
 
     corpus, model = run.corpus, fitted.model
-    lines, (name, scored) = corpus.described(), _scored_documents(corpus)
+    lines, (name, scored) = corpus.described(), corpus.scored()
+    if not scored:  # or else the training labels, cross-fitted
+        scored = corpus.train.labeled()
+        name = CROSS_FITTED if scored else UNVERIFIED
     truth, labeled = np.array(scored.labels, dtype=np.int64), run.checked.documents.labeled(PROBE_DOCUMENTS)
     if scored:
         screen.stage(f"Scoring {len(scored):,} documents ({name}) by model and linear probe of the untouched encoder")

@@ -13,12 +13,7 @@ from graphloss.training.settings_errors import make
 def verify(folder: Path, *, seal: bool = False) -> list[str]:
     """All that is wrong with a finished run, one line each; an empty list where it is whole.
 
-    Args:
-        folder: the run.
-        seal: record its files as they are now, changed on purpose.
-
-    Raises:
-        InputError: there is no finished run, or it cannot be used and so not be sealed.
+    With `seal`, its files are recorded as they are now; an InputError where it could not be used even so.
     """
     if seal:
         run_folder.seal(folder)

@@ -70,9 +70,6 @@ def choose_column(
         where: the file, for the message.
         taken: the column that holds the texts, so not the labels.
         remedy: a sentence on how to name it; by default with --text or --label.
-
-    Raises:
-        InputError: the specified column is not there, no column or several have such a name, or one stands twice.
     """
     remedy = remedy or f"Name it with --{kind} COLUMN."
     there = f"{where} has the columns {', '.join(map(repr, columns))}"
@@ -115,11 +112,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def as_text(cell: object, where: str) -> str:
-    """A cell as a text: nothing is the empty text, a number its digits.
-
-    Raises:
-        InputError: the cell is a list or an object, or holds half a character.
-    """
+    """A cell as a text: nothing is the empty text, a number its digits; a list or an object is refused."""
     if isinstance(cell, str):
         return whole(cell, where)
     if cell is None or cell != cell:  # NaN
@@ -140,9 +133,6 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
         where: file and line, for the message.
         names: names behind integers, as in `data_commands.ClassLabel`; there, -1 means no label.
         delimited: the cell comes from a CSV or TSV file.
-
-    Raises:
-        InputError: the cell is an object or a list of several, an integer without a name, or holds half a character.
     """
     if isinstance(cell, list | tuple) and len(cell) <= 1:
         cell = cell[0] if cell else None

@@ -50,6 +50,10 @@ class Corpus:
         pairs = [(line, name) for name in self.label_names for line in self.descriptions.get(name, [])]
         return Documents.named([line for line, _ in pairs], [name for _, name in pairs], self.label_names)
 
+    def scored(self) -> tuple[str, Documents]:
+        """Name and documents of the split to score on: test, or validation without a test split."""
+        return ("test", self.test) if self.test else ("validation", self.validation)
+
 
 def load_corpus(
     source: str,
@@ -72,20 +76,9 @@ def load_corpus(
     N labeled documents per class stay in train and at most N per class in validation: who has few labels to train on
     has no more for validation.
 
-    Args:
-        source: a file, a folder of train, validation and test files, a name, `builtin` or `hub:NAME`.
-        text: the column of the texts; guessed when None.
-        label: the column of the labels; guessed when None.
-        shots: N labeled documents per class; the other documents are dropped.
-        keep_unlabeled: with `shots`, the other documents stay, unlabeled.
-        unlabeled: a file of further documents for train (see `read_texts`); labels in it are not read.
-        describe: a file of descriptions (see `read_descriptions`), "off", or None for the label names themselves, of
-            `builtin` the titles of its subpackages.
-        add_classes: a described class without any labeled document is a class.
-        validation: share of the labeled train documents to set aside where the data has no validation split.
-        no_header: the first line of CSV or TSV is a document; columns are called 1, 2, and so on.
-        keep_na: labels as NA, null or none (`columns.MISSING`) are names of classes.
-        seed: chooses what is set aside and what keeps its label.
+    The other arguments are the options of `graphloss train`. `describe` is a file of descriptions (see
+    `read_descriptions`), "off", or None for the label names themselves, of `builtin` the titles of its subpackages. The
+    seed chooses what is set aside and what keeps its label.
 
     Raises:
         InputError: the data cannot be read, or nothing can be learned from it: no labels, a single class, labels in
@@ -145,17 +138,8 @@ def load_split(
 ) -> Documents:
     """Load the labeled documents of one split, to evaluate on. A single file has no splits: all of it is taken.
 
-    Args:
-        source: as for `load_corpus`.
-        split: "train", "validation" or "test".
-        text: the column of the texts; guessed when None.
-        label: the column of the labels; guessed when None.
-        label_names: the classes a model knows; a label that is not among them is an error.
-        how: of tables.
-        own: the columns are those of the source's train split; if a split lacks one, another is taken.
-
-    Raises:
-        InputError: the data cannot be read, has no such split, no labels or labels out of `label_names` only.
+    A label that is not among `label_names`, the classes that a model knows, is an error. With `own`, the columns are
+    those of the source's train split; if a split lacks one, another is taken.
     """
     if split not in SPLITS:
         raise InputError(f"expected a split out of {', '.join(SPLITS)}, not {split!r}")
@@ -173,11 +157,7 @@ def load_split(
 
 
 def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
-    """The texts of a file; the column that holds them in the labeled data need not be there, then it is guessed.
-
-    Raises:
-        InputError: it cannot be read, or holds no text.
-    """
+    """The texts of a file; the column that holds them in the labeled data need not be there, then it is guessed."""
     path = typed(file)
     if not path.is_dir():
         check_file(path)

@@ -34,16 +34,8 @@ class Words:
 class Description:
     """A corpus in numbers; `dataclasses.asdict` makes it JSON.
 
-    Attributes:
-        name: of the corpus.
-        fingerprint: of the corpus.
-        columns: `text` and `label` of the train documents, and which of them were `guessed`; empty without columns.
-        documents: in each split.
-        unlabeled: documents of train without a label.
-        classes: the largest class of train first.
-        words: lengths of the train texts.
-        repeated: texts of validation and of test that stand in train too.
-        warnings: of the corpus.
+    Documents are counted in each split, unlabeled ones in train, repeated ones in validation and test, if they stand in
+    train too; the largest class of train is the first. Without columns, these are empty.
     """
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graphloss.errors import InputError
+from graphloss.errors import InputError, first_line
 from graphloss.system import typed
 from graphloss.text.data_sources import SPLIT_NAMES, folder_files, goes_by_name
 from graphloss.text.documents import Documents
@@ -30,11 +30,7 @@ def _saved(folder: Path) -> bool:
 
 
 def from_disk(folder: Path) -> Any:
-    """What `save_to_disk` of the `datasets` library wrote, as a mapping of splits; None if the folder is none.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """What `save_to_disk` of the `datasets` library wrote, as a mapping of splits; None if the folder is none."""
     if not _saved(folder):
         return None
     import datasets
@@ -42,8 +38,9 @@ def from_disk(folder: Path) -> Any:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # of many types, by what is wrong
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder}: cannot be read as a data set of the datasets library ({reason}).") from error
+        raise InputError(
+            f"{folder}: cannot be read as a data set of the datasets library ({first_line(error)})."
+        ) from error
     return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
@@ -60,20 +57,16 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     found = {}
     for split, root in roots.items():
         classes = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        if classes and all(_holds_texts(path) for path in classes):
+        if classes and all(any(map(_is_text, text_files(path))) for path in classes):
             found[split] = classes
     return found if "train" in found else {}
 
 
 def read_class_folders(classes: Sequence[Path]) -> Documents:
-    """The documents of some folders of classes, labeled by their names.
-
-    Raises:
-        InputError: a folder holds something else than texts, or a file is no text.
-    """
+    """The documents of some folders of classes, labeled by their names."""
     files = [(path, folder.name) for folder in classes for path in text_files(folder)]
     for folder in classes:
-        if strange := [path for path in folder.iterdir() if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]:
+        if strange := [path for path in folder.iterdir() if path.is_dir() or not _is_text(path)]:
             raise InputError(
                 f"{strange[0]}: expected a text per file in the folder of a class ({', '.join(TEXT_SUFFIXES[1:])}); "
                 "take it out, or write one table of all texts"
@@ -84,13 +77,9 @@ def read_class_folders(classes: Sequence[Path]) -> Documents:
 
 
 def read_text(path: Path) -> str:
-    """All of a file as one text.
-
-    Raises:
-        InputError: it cannot be read, or is no text.
-    """
+    """All of a file as one text."""
     return "".join(line for _, line in file_lines(path))
 
 
-def _holds_texts(folder: Path) -> bool:
-    return any(path.suffix.lower() in TEXT_SUFFIXES for path in text_files(folder))
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() in TEXT_SUFFIXES

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphloss.errors import InputError
+from graphloss.errors import InputError, first_line
 from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
 from graphloss.text.file_formats import SUFFIXES, check_file
@@ -72,21 +72,14 @@ def goes_by_name(source: str) -> bool:
 
 
 def locate(source: str) -> Files:
-    """Find the files of a source that is neither `builtin` nor on the Hub.
-
-    Raises:
-        InputError: nothing is there, with what is and what may have been meant; a folder without a train file.
-    """
-    path = typed(source)
-    plain = re.fullmatch(r"[\w-]+", source) is not None
-    if not (source in KNOWN or path.exists()) and not (plain and named(source)):
+    """Find the files of a source that is neither `builtin` nor on the Hub, or say what may have been meant."""
+    path, plain = typed(source), re.fullmatch(r"[\w-]+", source) is not None
+    folder = named(source) if source in KNOWN or (plain and not path.exists()) else path
+    if folder is None or not folder.exists():
         raise _not_found(source, path, plain)
-    if path.exists() and not path.is_dir() and source not in KNOWN:
+    if not folder.is_dir():
         check_file(path)
         return Files(path.stem, {"train": [path]}, True)
-    folder = named(source) if source in KNOWN or not path.exists() else path
-    if folder is None:
-        raise _not_found(source, path, plain)
     files = folder_files(folder)
     if "train" not in files:
         there = sorted(entry.name for entry in folder.iterdir())
@@ -99,11 +92,7 @@ def locate(source: str) -> Files:
 
 
 def folder_files(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split in a folder; a split may lie in numbered pieces, as `train-00000-of-00002.parquet`.
-
-    Raises:
-        InputError: two files claim to be the same split.
-    """
+    """The files of each split in a folder; a split may lie in numbered pieces, as `train-00000-of-00002.parquet`."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         stem = re.sub(r"-\d+-of-\d+$", "", path.stem.lower())
@@ -119,13 +108,9 @@ def folder_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def from_hub(name: str) -> Any:
-    """A data set of the Hub, as a `data_commands.DatasetDict`, from the network or from the cache of earlier downloads.
+    """A data set of the Hub, as a `datasets.DatasetDict`, from the network or from the cache of earlier downloads.
 
-    Args:
-        name: as on the Hub, `OWNER/NAME`, with `:CONFIGURATION` after it where there are several.
-
-    Raises:
-        InputError: the Hub cannot be reached, or has no such data set or none that can be read.
+    Its name is `OWNER/NAME`, with `:CONFIGURATION` after it where there are several.
     """
     import datasets
     import huggingface_hub
@@ -142,10 +127,9 @@ def from_hub(name: str) -> Any:
     try:
         return datasets.load_dataset(name, configuration or None)
     except Exception as error:  # a dozen types, by what is wrong with the data set
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"hub:{name} cannot be loaded: {reason}. Check the name, written OWNER/NAME or OWNER/NAME:CONFIGURATION, "
-            "and the network; offline, only data sets downloaded before can be read."
+            f"hub:{name} cannot be loaded: {first_line(error)}. Check the name, written OWNER/NAME or "
+            "OWNER/NAME:CONFIGURATION, and the network; offline, only data sets downloaded before can be read."
         ) from error
 
 

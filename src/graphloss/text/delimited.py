@@ -31,14 +31,6 @@ def disarm(cell: str) -> str:
     return f"'{cell}" if FORMULA.match(cell) else cell
 
 
-def _is_ours(header: list[str]) -> bool:
-    return any(tuple(header[-len(added) :]) == added for added in OURS)
-
-
-def _armed(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
-
-
 class Dialect(NamedTuple):
     """How a file is divided: delimiter, whether quotes enclose cells, and lines before the header (`sep=;`)."""
 
@@ -48,16 +40,7 @@ class Dialect(NamedTuple):
 
 
 def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
-    """Find out how a file is divided.
-
-    Args:
-        lines: gives the lines of the file from the first.
-        where: the file, for messages.
-        tabs: tabs come before commas, as in `.tsv`.
-
-    Raises:
-        InputError: in a file of tabs, a quote opens in one row and closes in another.
-    """
+    """Find out how a file is divided; `lines` gives its lines from the first. With `tabs`, they come before commas."""
     first = next(iter(lines()), "")
     if declared := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         return Dialect(declared[1], csv.QUOTE_MINIMAL, 1)
@@ -71,11 +54,7 @@ def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
 
 
 def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
-    """Lines of cells with their number, the header first, blank lines left out.
-
-    Raises:
-        InputError: a line is malformed.
-    """
+    """Lines of cells with their number, the header first, blank lines left out."""
     csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters, a long article
     found = dialect(lines, where, tabs=tabs)
     rest = islice(lines(), found.skipped, None)
@@ -89,8 +68,11 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
         except csv.Error as error:
             raise InputError(f"{where}, line {reader.line_num + found.skipped}: malformed ({error}).") from error
         if row:
-            ours = _is_ours(row) if ours is None else ours
-            yield reader.line_num + found.skipped, [_armed(cell) for cell in row] if ours else row
+            if ours is None:
+                ours = any(tuple(row[-len(added) :]) == added for added in OURS)
+            if ours:
+                row = [cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell for cell in row]
+            yield reader.line_num + found.skipped, row
 
 
 def _widths(lines: Lines, mark: str) -> list[int]:

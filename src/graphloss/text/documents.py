@@ -40,12 +40,7 @@ class Documents:
     ) -> Documents:
         """Documents by the names of their classes, None for an unlabeled one.
 
-        Args:
-            texts: n texts.
-            names: n names of classes.
-            label_names: all classes, in order; the sorted names that are there when None.
-            warnings: see the class.
-            columns: see the class.
+        Without all classes, in order, as `label_names`, they are the sorted names that are there.
         """
         classes = sorted({name for name in names if name is not None}) if label_names is None else list(label_names)
         index: dict[str | None, int] = {name: place for place, name in enumerate(classes)} | {None: -1}

@@ -22,7 +22,7 @@ from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.losses.gradient_cache import in_pieces
 from graphloss.losses.graph import unit
-from graphloss.text.encoder_source import check_modules, check_positions, has_pooling, is_cached
+from graphloss.text.encoder_source import check_modules, check_positions, is_cached
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -68,10 +68,6 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
 
     Returns:
         The encoder, in float32.
-
-    Raises:
-        InputError: the files are damaged or are no text encoder, or `max_length` is more than the encoder has
-            positions.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -82,10 +78,10 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
         from huggingface_hub.utils.tqdm import enable_progress_bars
 
         enable_progress_bars()  # a download takes minutes; on leaving they are as they were
-    check_modules(source)
+    modules = check_modules(source)
     try:
         with contextlib.redirect_stderr(io.StringIO()) if here and _quiet() else contextlib.nullcontext():
-            if has_pooling(source):
+            if modules is not None:  # one of sentence-transformers, which specifies its pooling
                 encoder = SentenceTransformer(source, device=device, **options)
             else:
                 words = Transformer(source)
@@ -109,11 +105,7 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
 
 
 def check_precision(encoder: SentenceTransformer, precision: str) -> None:
-    """Refuse half precision where the libraries would silently compute in float32.
-
-    Raises:
-        InputError: fp16 on a CPU.
-    """
+    """Refuse half precision where the libraries would silently compute in float32: fp16 on a CPU."""
     if precision == "fp16" and encoder.device.type == "cpu":
         raise InputError("precision fp16: needs a GPU, and this is a CPU; give --precision auto, or bf16")
 

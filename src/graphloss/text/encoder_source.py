@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from graphloss.errors import InputError
+from graphloss.errors import InputError, first_line
 from graphloss.system import typed
 from graphloss.text.parsing.toml_yaml_json import pairs
 
@@ -46,10 +46,6 @@ def resolve(name: str | None) -> str:
 
     Returns:
         A folder or a Hub name that `load` can read.
-
-    Raises:
-        InputError: the folder holds no model, or one without a tokenizer, or the Hub name is neither cached nor within
-            reach.
     """
     if name is None:
         if (packaged := _packaged()) is not None:
@@ -73,11 +69,7 @@ def resolve(name: str | None) -> str:
 
 
 def fingerprint(source: str) -> str | None:
-    """SHA-256 of all files of an encoder in a folder of the user's; None of the packaged one and of one of the Hub.
-
-    Args:
-        source: what `resolve` returned.
-    """
+    """SHA-256 of all files of an encoder in a folder of the user's; None of the packaged one and of one of the Hub."""
     if not Path(source).is_dir() or Path(source) == _packaged():
         return None
     digest = hashlib.sha256()
@@ -88,11 +80,7 @@ def fingerprint(source: str) -> str | None:
 
 
 def about(source: str) -> dict[str, Any]:
-    """Metadata of an encoder by its name and its model card: `base_model` (a name of the Hub), languages, license.
-
-    Args:
-        source: what `resolve` returned.
-    """
+    """Metadata of an encoder by its name and its model card: `base_model` (a name of the Hub), languages, license."""
     metadata: dict[str, Any] = {}
     if (card := _file_of(source, "README.md")) is not None:
         head = re.match(r"---\n(.*?)\n---", Path(card).read_text(encoding="utf-8", errors="replace"), re.S)
@@ -121,12 +109,7 @@ def _packaged() -> Path | None:
 def check_length(source: str, max_length: int | None) -> None:
     """Refuse more tokens than a model has positions, by its config.json, without loading it.
 
-    Args:
-        source: what `resolve` returned; a model of the Hub that is not in the cache is left to `load`.
-        max_length: tokens of a text that are to be read; None is what the encoder was made for.
-
-    Raises:
-        InputError: `max_length` is more than the encoder can read.
+    None is what the encoder was made for; a model of the Hub that is not in the cache is left to `load`.
     """
     if max_length is None or not is_cached(source):
         return
@@ -166,11 +149,7 @@ def _check_tokenizer(folder: Path, name: str) -> None:
 
 
 def check_positions(source: str, max_length: int, positions: object, kind: object) -> None:
-    """Refuse more tokens than a model of a kind has positions; any number where positions are relative or unknown.
-
-    Raises:
-        InputError: with the length that fits.
-    """
+    """Refuse more tokens than a model of a kind has positions; any number fits where these are relative or unknown."""
     if not isinstance(positions, int) or positions < 1:
         return
     usable = positions - 2 if kind in OFFSET_TYPES else positions
@@ -192,12 +171,8 @@ def _read_json(source: str, name: str) -> Any:
         return {}
 
 
-def check_modules(source: str) -> None:
-    """Refuse an encoder whose `modules.json` names classes of anything but sentence-transformers: they would be run.
-
-    Raises:
-        InputError: with the class.
-    """
+def check_modules(source: str) -> Any:
+    """What a `modules.json` says, None without one; refuses other classes than sentence-transformers', they are run."""
     modules = _read_json(source, "modules.json")
     for module in modules if isinstance(modules, list) else []:
         kind = str(module.get("type") if isinstance(module, dict) else module)
@@ -206,11 +181,7 @@ def check_modules(source: str) -> None:
                 f"model '{source}': modules.json names {kind!r}, which is no part of sentence-transformers; no code "
                 "that a model brings or names is run here"
             )
-
-
-def has_pooling(source: str) -> bool:
-    """Whether a model is one of sentence-transformers, and so specifies its pooling."""
-    return _file_of(source, "modules.json") is not None
+    return modules
 
 
 def _file_of(source: str, name: str) -> str | None:
@@ -256,8 +227,7 @@ def _on_hub(name: str, hint: str) -> str:
     try:  # by the library's own session, which knows proxies
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
     except Exception as error:  # the session's errors are those of whatever client the library uses
-        reason = str(error).strip() or type(error).__name__
         raise InputError(
-            f"model '{name}' is not in the local cache and the Hub cannot be reached ({reason}){hint}"
+            f"model '{name}' is not in the local cache and the Hub cannot be reached ({first_line(error)}){hint}"
         ) from error
     return name

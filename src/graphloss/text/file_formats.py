@@ -30,11 +30,7 @@ repeated ones are looked for. Of 30 words they take 1.6 and 3.2; one character o
 
 
 def check_file(path: Path) -> None:
-    """Complain about a path that is no readable table, before anything is read.
-
-    Raises:
-        InputError: the file is missing, a folder, a pipe or a device, or has an ending that is not in `SUFFIXES`.
-    """
+    """Complain about a path that is no readable table, before anything is read."""
     if not path.exists():
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no such file, and no folder {path.parent} either.")
@@ -58,11 +54,7 @@ def check_file(path: Path) -> None:
 
 
 def check_room(path: Path) -> None:
-    """Complain about a table whose texts, by its size, would not fit into memory, before they are read.
-
-    Raises:
-        InputError: with what is needed and what is free.
-    """
+    """Complain about a table whose texts, by its size, would not fit into memory, before they are read."""
     size = path.stat().st_size
     if path.suffix.lower() == ".parquet":
         about = _parquet(path).metadata
@@ -71,11 +63,7 @@ def check_room(path: Path) -> None:
 
 
 def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
-    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes a byte.
-
-    Raises:
-        InputError: with what is needed and what is free; `where` names the table.
-    """
+    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes a byte."""
     left, needed = system.free(), size * in_memory
     if needed > left:
         raise InputError(
@@ -87,12 +75,7 @@ def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
 def column_names(path: Path, *, header: bool = True) -> list[str]:
     """The names of a table's columns, in the file's order.
 
-    Args:
-        path: the file.
-        header: the first line of CSV or TSV names the columns; else they are called 1, 2, and so on.
-
-    Raises:
-        InputError: the file cannot be read in the format of its ending, or is empty.
+    Without a `header`, the first line of CSV or TSV is a document, and columns are called 1, 2, and so on.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -127,18 +110,9 @@ def _check_document(cells: Sequence[str], path: Path, remedy: str) -> None:
 
 
 def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The cells of some columns, row by row, each row with its line in the file (in Parquet: its number, from 1).
+    """The cells of some columns of `column_names`, row by row, each with its line (in Parquet: its number, from 1).
 
-    Args:
-        path: the file.
-        columns: names out of `column_names(path)`.
-        header: see `column_names`.
-
-    Yields:
-        The line, and one cell a column: text from CSV and TSV, whatever was stored from the other formats.
-
-    Raises:
-        InputError: the file is malformed, with the line where it is.
+    They are text from CSV and TSV, whatever was stored from the other formats.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":

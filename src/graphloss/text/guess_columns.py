@@ -49,18 +49,7 @@ def look(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Cel
 
 
 def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, *, taken: str | None = None) -> str:
-    """The guessed column, or a clearly better one whose name would do as well; `cells` are those of all columns.
-
-    Args:
-        kind: "text" or "label".
-        chosen: the column that its name points to.
-        cells: of each column, see `look`.
-        where: the file, for the message.
-        taken: the column that holds the texts, so not the labels.
-
-    Raises:
-        InputError: by its cells, another column is as likely.
-    """
+    """The column that its name points to, if by their cells (see `look`) no other is as likely."""
     others = {name: found for name, found in cells.items() if name not in (chosen, taken, *SUGGESTED)}
     own = cells[chosen]
     if kind == "text":
@@ -94,18 +83,9 @@ def guess_column(
     taken: str | None = None,
     remedy: str | None = None,
 ) -> str:
-    """The column of the texts or labels, by name and cells.
+    """The column of the texts or labels, by name and cells; arguments as of `columns.choose_column`.
 
-    Args:
-        columns: the names there are.
-        kind: "text" or "label".
-        where: the file, for messages.
-        rows: all cells of the first rows, read only where more than two columns leave a choice.
-        taken: the column that holds the texts, so not the labels.
-        remedy: see `columns.choose_column`.
-
-    Raises:
-        InputError: no column or several could be meant.
+    The first rows, with all their cells, are read only where more than two columns leave a choice.
     """
     if all(column.isdecimal() for column in columns):
         return _by_cells(look(columns, rows), kind, where, taken, remedy)

@@ -31,10 +31,6 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
 
     Returns:
         At least one line per class, without surrounding blanks, classes in the order of the file.
-
-    Raises:
-        InputError: the file cannot be read or has another shape, a class stands in it twice, or a line is empty; the
-            message names file and line.
     """
     path = typed(file)
     if path.suffix.lower() not in SUFFIXES:
@@ -60,25 +56,17 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
     return found
 
 
-def check_descriptions(descriptions: Mapping[Any, Any], where: str = "descriptions") -> dict[Any, list[str]]:
-    """Check a caller's descriptions: class -> a line or a list of lines; returns them stripped.
-
-    Raises:
-        InputError: it is no mapping, or a class has no line or an empty one.
-    """
+def check_descriptions(descriptions: Mapping[Any, Any]) -> dict[Any, list[str]]:
+    """Check a caller's descriptions: class -> a line or a list of lines; returns them stripped."""
     if not isinstance(descriptions, Mapping):
         raise InputError(
-            f"{where}: expected a dictionary of a line or a list of lines per class, got {descriptions!r:.60}"
+            f"descriptions: expected a dictionary of a line or a list of lines per class, got {descriptions!r:.60}"
         )
-    return {name: _checked(value, f"{where}: class {name!r}") for name, value in descriptions.items()}
+    return {name: _checked(value, f"descriptions: class {name!r}") for name, value in descriptions.items()}
 
 
 def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any], *, known_from: str, add: bool) -> None:
-    """Refuse a description of a class that no document has, unless classes are to be added.
-
-    Raises:
-        InputError: naming the class, the nearest one, and the two repairs.
-    """
+    """Refuse a description of a class that no document has, unless classes are to be added."""
     expected = set(classes)
     if add or not expected:
         return
@@ -96,19 +84,10 @@ def names_as_descriptions(classes: Sequence[Any], labeled: int) -> dict[Any, lis
 
     Empty with more than `NAMES_UP_TO` labels per class in the mean, and where a name has no word in it, as for classes
     0 and 1.
-
-    Args:
-        classes: C labels.
-        labeled: documents with a label.
     """
-    if labeled > NAMES_UP_TO * len(classes):
-        return {}
-    words = {label: _words(str(label)) for label in classes}
-    return (
-        {}
-        if any(not re.search(r"[^\W\d_]{2}", line) for line in words.values())
-        else {label: [line] for label, line in words.items()}
-    )
+    words = {label: [_words(str(label))] for label in classes}
+    worded = all(re.search(r"[^\W\d_]{2}", line) for (line,) in words.values())
+    return words if worded and labeled <= NAMES_UP_TO * len(classes) else {}
 
 
 def _words(label: str) -> str:
@@ -158,11 +137,8 @@ def _entries(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
     for name, value in found:
         name = str(name).strip()
         seen[name] = seen.get(name, 0) + 1
-        yield _line_of(text, name, seen[name]), name, dict(value) if _is_table(value) else value
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, tuple) for item in value)
+        table = isinstance(value, list) and value and all(isinstance(item, tuple) for item in value)
+        yield _line_of(text, name, seen[name]), name, dict(value) if table else value
 
 
 def _line_of(text: str, name: str, turn: int) -> int:

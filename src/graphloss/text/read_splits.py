@@ -12,7 +12,7 @@ from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text,
 from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
 from graphloss.text.documents import Documents
-from graphloss.text.file_formats import check_file, check_room, check_size, class_names, column_names, rows
+from graphloss.text.file_formats import check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess_columns import SAMPLE, guess_column
 
 LABELED_LINES = (
@@ -46,9 +46,6 @@ def read_splits(
     Returns:
         A short name, and the splits there are. Without `only`, train is among them, and validation and test hold
         labeled documents only, or are left out where they have none.
-
-    Raises:
-        InputError: the source cannot be read; see `graphloss.data`.
     """
     if source == "builtin":
         from graphloss.text.builtin_corpus import docstrings
@@ -101,7 +98,6 @@ def _read_files(
             continue
         pieces, warnings = [], []
         for path in files[split]:
-            check_file(path)
             check_room(path)
             columns = column_names(path, header=how.header)
             if path.suffix.lower() == ".txt" and "label" not in columns:

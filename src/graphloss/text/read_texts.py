@@ -13,7 +13,7 @@ from graphloss.text.data_sources import folder_files, split_of
 from graphloss.text.file_formats import check_file, column_names, rows
 from graphloss.text.guess_columns import guess_column
 from graphloss.text.parsing.character_encodings import CHUNK, lines
-from graphloss.text.parsing.json_rows import parse_object
+from graphloss.text.parsing.json_rows import as_object, parse
 
 
 def read_texts(
@@ -36,10 +36,8 @@ def read_texts(
         on_columns: called with the column that holds them, where the source has columns.
 
     Returns:
-        An iterator of pairs: the text's number from 1 (blank ones count), and the text.
-
-    Raises:
-        InputError: the source cannot be read; for a missing file or column at once, else when the place is reached.
+        An iterator of pairs: the text's number from 1 (blank ones count), and the text. A missing file or column is an
+        `InputError` at once, what else cannot be read when the place is reached.
     """
     if not isinstance(source, str | Path):
         found: Iterator[str] = (as_text(document, f"text {number}") for number, document in enumerate(source, 1))
@@ -116,7 +114,7 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
             yield line.rstrip("\r\n")
             continue
         where = f"standard input, line {number}"
-        row = parse_object(line, where)
+        row = as_object(parse(line, where), where)
         if column is None or column not in row:
             column = choose_column(list(row), "text", column or text, where, remedy=remedy)
             on_columns(Columns(column, guessed=() if text else ("text",)))

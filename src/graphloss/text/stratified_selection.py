@@ -31,7 +31,7 @@ def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]
         seed: chooses the documents.
 
     Returns:
-        The chosen places, in order; empty if `share` is 0 or every class has a single document.
+        The chosen places, in order.
     """
     if not share:
         return []
@@ -46,17 +46,9 @@ def hold_out(labels: Sequence[str | None], share: float, seed: int) -> list[int]
 
 
 def few_shots(labels: Sequence[str | None], shots: int, seed: int) -> list[int]:
-    """Choose N labeled documents per class; all of a class that has fewer.
+    """The places, in order, of N labeled documents per class; all of a class that has fewer.
 
     With the same seed, the documents chosen for a smaller N are among those chosen for a larger one.
-
-    Args:
-        labels: of all documents; None is never chosen.
-        shots: N, at least 1.
-        seed: chooses the documents.
-
-    Returns:
-        The chosen places, in order.
     """
     rng = np.random.default_rng([seed, 2])
     chosen: list[int] = []

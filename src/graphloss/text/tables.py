@@ -38,15 +38,7 @@ def read_whole(
 ) -> Table:
     """Read a table, or a `.txt` file with a text per line; a table without a column of labels is unlabeled.
 
-    Args:
-        file: see `graphloss.text.file_formats`.
-        text: the column of the texts; when None that of `like` if it is there, or guessed.
-        label: the column of the labels, as `text`.
-        like: the columns `text` and `label` of another table.
-        how: the table is read.
-
-    Raises:
-        InputError: it cannot be read, or has no such column.
+    The columns are those named, or else those of another table, `like`, if they are there, or guessed.
     """
     path = typed(file)
     check_file(path)
@@ -61,11 +53,7 @@ def read_whole(
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str = "--out") -> None:
-    """Refuse, before any work, a file that cannot be written.
-
-    Raises:
-        InputError: its ending is not in `suffixes`, its folder is not there, or nothing may be written there.
-    """
+    """Refuse, before any work, a file that cannot be written."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
     new = not path.exists()
@@ -81,11 +69,7 @@ def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`).
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`)."""
     with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
         if path.suffix.lower() == ".csv":
             table = csv.writer(stream)

@@ -6,36 +6,24 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from torch.utils.data import Dataset
 
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import tokenize
 
-
-class Rows(Dataset[tuple[str, int, int]]):
-    """Documents as a torch data set of (text, label, row); a memory identifies documents by their row."""
-
-    def __init__(self, documents: Documents) -> None:
-        self.documents = documents
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-    def __getitem__(self, row: int) -> tuple[str, int, int]:
-        return self.documents.texts[row], self.documents.labels[row], row
+Row = tuple[str, int, int]
+"""Text, label and row of a document; a memory identifies documents by their row."""
 
 
-class Collator:
-    """Rows of a batch -> arguments of `GraphModel.forward`; tokenized per batch, which saves memory."""
+def rows_of(documents: Documents) -> Any:
+    """A list of `Row`, which torch takes as a data set."""
+    return [*zip(documents.texts, documents.labels, range(len(documents)), strict=True)]
 
-    def __init__(self, encoder: SentenceTransformer) -> None:
-        self.encoder = encoder
 
-    def __call__(self, rows: list[tuple[str, int, int]]) -> dict[str, Any]:
-        """Tokens, labels and numbers of n documents."""
-        texts, labels, numbers = zip(*rows, strict=True) if rows else ((), (), ())
-        return {
-            "features": tokenize(self.encoder, list(texts)) if texts else {},
-            "labels": torch.tensor(labels, dtype=torch.long),
-            "documents": torch.tensor(numbers, dtype=torch.long),
-        }
+def collate(encoder: SentenceTransformer, rows: list[Row]) -> dict[str, Any]:
+    """Arguments of `GraphModel.forward` for n documents; tokenized per batch, which saves memory."""
+    texts, labels, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+    return {
+        "features": tokenize(encoder, list(texts)) if texts else {},
+        "labels": torch.tensor(labels, dtype=torch.long),
+        "documents": torch.tensor(numbers, dtype=torch.long),
+    }

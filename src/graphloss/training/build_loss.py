@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from graphloss.errors import InputError
 from graphloss.losses import baselines
-from graphloss.losses.memory_bank import check_size
-from graphloss.losses.modules import GLoss, Memory
+from graphloss.losses.memory_bank import Memory
+from graphloss.losses.modules import GLoss
 from graphloss.training.settings import LOSSES
 
 OF_THE_COMBINATION = ("weight",)
@@ -63,21 +62,3 @@ def build(
         case "gloss-paper":
             return GLoss(mode="paper", class_weights=class_weights, num_classes=num_classes, seed=seed, **own)
     return BASELINES[name](**own)
-
-
-def check_memory(each: int, num_classes: int, dimensions: int) -> None:
-    """Refuse a memory that is too large, before any work is done.
-
-    Args:
-        each: the setting `memory`; 0 is none.
-        num_classes: C.
-        dimensions: d of the embeddings.
-
-    Raises:
-        InputError: with the largest memory allowed.
-    """
-    try:
-        if each:
-            check_size(num_classes, each, dimensions)
-    except ValueError as error:
-        raise InputError(f"--memory {each}: {error}") from error

@@ -42,11 +42,7 @@ def layers_of(encoder: SentenceTransformer) -> tuple[nn.Module, list[nn.Module]]
 
 
 def check_freeze(encoder: SentenceTransformer, count: int) -> None:
-    """Refuse to freeze all layers of an encoder, or more.
-
-    Raises:
-        InputError: with the number of layers that can be frozen.
-    """
+    """Refuse to freeze all layers of an encoder, or more."""
     found = layers_of(encoder)
     if count and found is None:
         raise InputError(

@@ -15,9 +15,9 @@ from graphloss import distributed, system
 from graphloss.errors import InputError
 from graphloss.inference.graphs import nearest_neighbors
 from graphloss.inference.graphs.corpus_graph import K
+from graphloss.losses.memory_bank import check_size
 from graphloss.system import format_free, gib
 from graphloss.text.encoder import embed, encode, tokenize
-from graphloss.training.build_loss import check_memory
 from graphloss.training.frozen_layers import MOST_BYTES, frozen
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import batch_size_for, graph_size_for
@@ -76,18 +76,14 @@ def check_loss(
 ) -> None:
     """Refuse settings whose memory, graphs or corpus graph would not fit, before any work is done.
 
-    Args:
-        settings: how to train.
-        encoder: for its dimensions and device.
-        labeled: number of labeled training documents.
-        unlabeled: number of unlabeled training documents.
-        classes: C.
-
-    Raises:
-        InputError: what is needed, what is free, and what would fit.
+    Of the encoder only the dimensions and the device count, of the training documents and classes their numbers.
     """
     dimensions = encoder.get_embedding_dimension() or 1
-    check_memory(settings.memory, classes, dimensions)
+    try:
+        if settings.memory:
+            check_size(classes, settings.memory, dimensions)
+    except ValueError as error:
+        raise InputError(f"--memory {settings.memory}: {error}") from error
     _check_graph(settings, encoder.device, labeled, classes, dimensions)
     if unlabeled and settings.corpus_graph == "auto":
         _check_corpus_graph(labeled + unlabeled, dimensions, classes)
@@ -96,13 +92,9 @@ def check_loss(
 
 
 def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int) -> None:
-    """Refuse a batch whose activations would not fit beside the trained parameters and the cache of frozen layers.
-
-    Raises:
-        InputError: what is needed, what is free, and what would fit.
-    """
+    """Refuse a batch whose activations would not fit beside the trained parameters and the cache of frozen layers."""
     free = available(encoder.device)
-    if free is None or not trial.memory:
+    if not trial.memory:
         return
     each = max(1.0, trial.memory)
     with frozen(encoder, settings.freeze):

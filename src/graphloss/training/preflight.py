@@ -30,7 +30,8 @@ class CheckedSettings:
         documents: training documents, labeled or not.
         validation: labeled documents to choose the best epoch by; may be empty, then the last epoch is kept.
         label_names: names of the C classes.
-        descriptions: lines about classes, which may have no labeled documents.
+        descriptions: lines about classes, which may have no labeled documents; `inference.description_prior` sets their
+            weight, and informative ones become labeled documents of the training and of the predictor's graph.
         sizes: of batch, graph and training.
         warnings: sentences for the user.
     """
@@ -58,26 +59,13 @@ def check_settings(
     label_names: list[str],
     descriptions: Documents | None = None,
 ) -> CheckedSettings:
-    """Check everything that needs no encoder; all of several processes call this.
-
-    Args:
-        settings: how to train.
-        documents: the training documents.
-        validation: documents to choose the best epoch by; may be empty.
-        label_names: names of the C classes.
-        descriptions: lines about classes; `inference.description_prior` sets their weight, and the informative ones
-            become labeled documents of the training and of the predictor's graph.
-
-    Raises:
-        InputError: there are more processes than a graph has documents.
-    """
+    """Check everything that needs no encoder; all of several processes call this; arguments as of `CheckedSettings`."""
     distributed.join()
     descriptions = descriptions or Documents([], [])
     labeled = documents.labeled_count or len(descriptions)
     unlabeled = len(documents) - documents.labeled_count
     sizes = Sizes.of(labeled, settings)
     _check_processes(labeled, sizes.graph)
-    unused = _unused_warning(unlabeled, settings)
     return CheckedSettings(
         settings=settings,
         documents=documents,
@@ -85,17 +73,14 @@ def check_settings(
         label_names=label_names,
         descriptions=descriptions,
         sizes=sizes,
-        warnings=[unused] if unused else [],
+        warnings=_unused_warning(unlabeled, settings),
     )
 
 
 def preflight(checked: CheckedSettings, encoder: SentenceTransformer, *, trial: Trial | None = None) -> Preflight:
     """Check the rest; all of several processes call this, and the first one decides, since free memory differs.
 
-    Args:
-        checked: the result of `check_settings`.
-        encoder: the encoder to train.
-        trial: of this encoder on similar texts; None runs one.
+    A trial of this encoder on similar texts spares another one.
 
     Raises:
         InputError: the encoder has too few layers to freeze, half precision is requested on a CPU, or the training
@@ -132,15 +117,13 @@ def _check_processes(labeled: int, graph_size: int) -> None:
         )
 
 
-def _unused_warning(unlabeled: int, settings: TrainSettings) -> str | None:
-    """A warning if predictions make no use of the unlabeled documents, else None."""
-    if not unlabeled:
-        return None
-    if settings.corpus_graph == "off":
-        return f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"
-    if settings.predictor in ("graph", "knn"):
-        return (
+def _unused_warning(unlabeled: int, settings: TrainSettings) -> list[str]:
+    """A warning if predictions make no use of the unlabeled documents."""
+    if unlabeled and settings.corpus_graph == "off":
+        return [f"{unlabeled:,} unlabeled documents are not used: corpus_graph is off"]
+    if unlabeled and settings.predictor in ("graph", "knn"):
+        return [
             f"{unlabeled:,} unlabeled documents are used for the self-training of the head, which predictor "
             f"'{settings.predictor}' does not use; leave it at mix, or choose head"
-        )
-    return None
+        ]
+    return []

@@ -44,16 +44,7 @@ UNTUNED = (2e-5, 0.7, "root")
 
 
 def settings(preset: str, data: str, loss: str | None = None) -> dict[str, Any]:
-    """Values for `TrainSettings`, which the user's own override.
-
-    Args:
-        preset: one of `PRESETS`.
-        data: name of the data set; the paper has tuned values for five.
-        loss: one of `settings.LOSSES`; None is the preset's own, `gloss-paper` for `paper`.
-
-    Raises:
-        InputError: there is no such preset.
-    """
+    """Values for `TrainSettings`, which the user's own override; without a loss, `gloss-paper` for `paper`."""
     if preset not in PRESETS:
         raise InputError(f"there is no preset '{preset}'; there are {', '.join(PRESETS)}")
     if preset == "default":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from graphloss import distributed
 from graphloss.terminal import printable
@@ -32,11 +32,25 @@ class Screen:
         """Announce a step that takes a while."""
         self.console.print(printable(line), style="dim", markup=False)
 
-    def warn(self, line: str) -> None:
-        """A warning, printed even if quiet."""
-        if distributed.first():
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
+    def warn(self, *lines: str) -> None:
+        """Warnings, printed even if quiet."""
+        console = Console(stderr=True, quiet=not distributed.first(), highlight=False, soft_wrap=True)
+        for line in lines:
             console.print(f"warning: {printable(line)}", style="yellow", markup=False)
+
+    def rows(self, title: str, rows: Mapping[str, str]) -> None:
+        """A title with markup, and under it names and values, several lines of these below each other."""
+        self.console.print(title)
+        for name, value in rows.items():
+            for number, line in enumerate(value.splitlines()):
+                self.console.print(f"  [dim]{'' if number else name:<11}[/dim]", end="")
+                self.console.print(printable(line), markup=False)
+        self.console.print()
+
+    def bar(self, *columns: ProgressColumn) -> Progress:
+        """A bar that vanishes when it stops; on a terminal alone."""
+        hidden = self.quiet or not self.console.is_terminal
+        return Progress(*columns, console=self.console, transient=True, disable=hidden)
 
     @property
     def draws(self) -> bool:
@@ -65,12 +79,8 @@ class Screen:
             def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 steps = (TextColumn("{task.description}"), MofNCompleteColumn())
                 room = (BarColumn(bar_width=24), TextColumn("steps"), TimeRemainingColumn())
-                self.bar = Progress(
-                    *(steps if screen.console.width < NARROW else (steps[0], room[0], steps[1], *room[1:])),
-                    console=screen.console,
-                    transient=True,
-                    disable=screen.quiet or not screen.console.is_terminal,
-                )
+                narrow = screen.console.width < NARROW
+                self.bar = screen.bar(*(steps if narrow else (steps[0], room[0], steps[1], *room[1:])))
                 self.bar.start()
                 self.task = self.bar.add_task("  training", total=state.max_steps, completed=state.global_step)
 

@@ -119,12 +119,7 @@ class ClassAwareBatchSampler:
         return self._cut(self.batch_size - unlabeled, rng), unlabeled
 
     def _cut(self, room: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Cut the sequence of groups into near-equal batches, none above its room; few single documents of a class.
-
-        Args:
-            room: most labeled documents in each batch.
-            rng: of the groups.
-        """
+        """Cut the sequence of groups into near-equal batches, none above its room; few single documents of a class."""
         groups = self._groups(rng)
         line = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
         ends = np.cumsum([len(group) for group in groups]).tolist()

@@ -27,15 +27,7 @@ S = typing.TypeVar("S", DataSettings, TrainSettings)
 
 
 def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
-    """All errors of these values: unknown names, wrong types, values outside the choices or bounds.
-
-    Args:
-        settings_class: `DataSettings` or `TrainSettings`.
-        values: setting name -> value.
-
-    Returns:
-        One sentence per error; empty for valid settings.
-    """
+    """All errors of these values, a sentence each: unknown names, wrong types, values outside the choices or bounds."""
     available = {item.name: item for item in fields(settings_class)}
     found = (
         _error(available[name], value) if name in available else unknown(name, list(available))
@@ -67,11 +59,7 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
 
 
 def check_predictor(kind: str | None) -> None:
-    """Refuse an unknown predictor before a model is loaded; None is the predictor of the run.
-
-    Raises:
-        InputError: with the available predictors.
-    """
+    """Refuse an unknown predictor before a model is loaded; None is the predictor of the run."""
     if kind is not None and kind not in PREDICTORS:
         raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got '{kind}'")
 
@@ -80,10 +68,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a TOML, YAML or JSON file of settings, flat: the same names as the options of `graphloss train`.
 
     Returns:
-        The values for `DataSettings` and those for `TrainSettings`, checked.
-
-    Raises:
-        InputError: the file is missing or cannot be parsed, or has invalid settings (all are listed).
+        The values for `DataSettings` and those for `TrainSettings`, checked; all invalid ones are listed.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the settings file in it")
@@ -115,17 +100,14 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _types(item: Field[Any]) -> tuple[Any, ...]:
-    hint = _hints(_owner(item))[item.name]
+    owner = DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
+    hint = _hints(owner)[item.name]
     return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 @functools.cache
 def _hints(settings_class: type) -> dict[str, Any]:
     return typing.get_type_hints(settings_class)
-
-
-def _owner(item: Field[Any]) -> type:
-    return DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
 
 
 def _plain(value: Any, *, real: bool) -> Any:

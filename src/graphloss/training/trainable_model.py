@@ -106,7 +106,7 @@ def start_model(
         start: its unit-length embeddings (n, d) of `sample`.
         sample: n labeled documents.
         documents: all training documents, for the weights of the classes and the size of a batch.
-        classes: C, how many there are.
+        classes: C.
         settings: which loss, with or without a head.
         probe: the initial head; a linear probe of `sample` when left out.
     """
@@ -148,15 +148,8 @@ def predictor_of(
 ) -> Predictor:
     """The predictor for new texts; the graph's share of a mix is chosen on held-out predictions (`head_graph_share`).
 
-    In standalone mode the head is a probe on all labeled documents.
-
-    Args:
-        model: trained.
-        documents: the training documents; the labeled ones become the graph.
-        validation: documents that help to choose the share; may be empty.
-        classes: C.
-        kind: the setting `predictor`.
-        progress: draw a bar while texts are embedded.
+    The labeled ones of the training documents become the graph; validation documents help to choose the share. In
+    standalone mode the head is a probe on all labeled documents.
     """
     labeled = documents.labeled()
     support = encode(model.encoder, labeled.texts, progress=progress, shared=True)

@@ -6,6 +6,7 @@ import errno
 import math
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from graphloss import distributed
-from graphloss.errors import InputError
+from graphloss.errors import InputError, first_line
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
 from graphloss.system import whole
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
-from graphloss.training.batches import Collator, Rows
+from graphloss.training.batches import collate, rows_of
 from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.size_defaults import FEW_LABELS
@@ -66,9 +67,9 @@ class GraphTrainer(Trainer):
         super().__init__(
             model,
             args,
-            data_collator=Collator(model.encoder),
-            train_dataset=Rows(self.documents),
-            eval_dataset=Rows(self.validation),
+            data_collator=partial(collate, model.encoder),
+            train_dataset=rows_of(self.documents),
+            eval_dataset=rows_of(self.validation),
             callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the trainer divides it by the accumulated batches
@@ -90,7 +91,7 @@ class GraphTrainer(Trainer):
         sampler = ClassAwareBatchSampler(
             self.documents.labels, self.sizes.graph, seed=self.settings.seed, part=distributed.part()
         )
-        loader = DataLoader(Rows(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
+        loader = DataLoader(rows_of(self.documents), batch_sampler=sampler, collate_fn=self.data_collator)
         # as for one process: accelerate's own sharding distributes whole batches and repeats documents to even them out
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
@@ -182,7 +183,8 @@ class GraphTrainer(Trainer):
             shutil.rmtree(writing, ignore_errors=True)
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # of torch's writer
                 raise
-            raise OSError(error.errno if isinstance(error, OSError) else errno.EIO, _reason(error), str(run)) from error
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise OSError(error.errno if isinstance(error, OSError) else errno.EIO, reason, str(run)) from error
         finally:
             self.args.output_dir = str(run)
         self.accelerator.wait_for_everyone()  # each process writes its random state
@@ -207,8 +209,3 @@ class GraphTrainer(Trainer):
     def load_step(self, step: int) -> None:
         """Load encoder, head and loss as they were after `step` steps."""
         self._load_from_checkpoint(str(self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"))
-
-
-def _reason(error: Exception) -> str:
-    """Why a checkpoint could not be written, in a line."""
-    return getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]

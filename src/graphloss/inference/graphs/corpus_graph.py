@@ -32,6 +32,7 @@ K, SIGMA, ALPHA = 10, 0.3, 0.9
 """Neighbors, bandwidth and share that flows on: chosen on frozen embeddings (docs/research/corpus_graph.md)."""
 
 COLUMNS = 64  # solved together: 128 MB of vectors at 100,000 documents
+MOST_STEPS = 1000  # of conjugate gradients
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,18 @@ class CorpusGraph:
         return len(self.degree)
 
 
-def corpus_graph(
-    z: Tensor, *, k: int = K, sigma: float = SIGMA, approximate: bool | None = None, shared: bool = False
-) -> CorpusGraph:
+def corpus_graph(z: Tensor, *, k: int = K, sigma: float = SIGMA, shared: bool = False) -> CorpusGraph:
     """Join each document with its k nearest neighbors.
 
     Args:
         z: (n, d) rows of unit length; no gradient is taken.
         k: neighbors per document.
         sigma: bandwidth.
-        approximate: see `neighbors.nearest`.
-        shared: as there: all processes call this, and each searches for the neighbors of a part of the documents.
-
-    Raises:
-        ValueError: sigma is not positive, or see `neighbors.nearest`.
+        shared: all processes call this, and each searches for the neighbors of a part of the documents.
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.2 and 0.5")
-    index, cosine = nearest(z, k, approximate=approximate, shared=shared)  # (n, k)
+    index, cosine = nearest(z, k, shared=shared)  # (n, k)
     n = len(index)
     i = torch.arange(n, device=index.device)[:, None].expand_as(index)[index >= 0]
     j = index[index >= 0]
@@ -99,31 +94,27 @@ def from_edges(i: Tensor, j: Tensor, w: Tensor, n: int, *, dtype: torch.dtype = 
     return CorpusGraph(s, degree.to(dtype))
 
 
-def solve(graph: CorpusGraph, b: Tensor, alpha: float, *, tolerance: float = 1e-5, steps: int = 1000) -> Tensor:
-    """(I - alpha S)^-1 B by conjugate gradients.
+def solve(graph: CorpusGraph, b: Tensor, alpha: float, *, tolerance: float = 1e-5) -> Tensor:
+    """(I - alpha S)^-1 B by conjugate gradients, (n, m).
 
     Args:
         graph: n nodes.
         b: (n, m) right-hand sides.
         alpha: between 0 and 1, exclusive.
         tolerance: of each column's residual, relative to the column.
-        steps: most iterations.
-
-    Returns:
-        (n, m).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"spreading needs 0 < alpha < 1, got {alpha}")
-    parts = [_conjugate_gradients(graph.s, part, alpha, tolerance, steps) for part in b.split(COLUMNS, dim=1)]
+    parts = [_conjugate_gradients(graph.s, part, alpha, tolerance) for part in b.split(COLUMNS, dim=1)]
     return torch.cat(parts, dim=1) if parts else b.clone()
 
 
-def _conjugate_gradients(s: Tensor, b: Tensor, alpha: float, tolerance: float, steps: int) -> Tensor:
+def _conjugate_gradients(s: Tensor, b: Tensor, alpha: float, tolerance: float) -> Tensor:
     x, r = torch.zeros_like(b), b.clone()  # (n, m)
     p, rho = r.clone(), r.square().sum(dim=0)  # (n, m), (m,)
     goal = tolerance**2 * rho
     tiny = torch.finfo(b.dtype).tiny
-    for _ in range(steps):
+    for _ in range(MOST_STEPS):
         if not (rho > goal).any():
             break
         q = p - alpha * (s @ p)

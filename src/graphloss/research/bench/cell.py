@@ -26,7 +26,6 @@ import numpy as np
 from graphloss.report.predictions import flat_map
 from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve, writing_clock
 from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
-from graphloss.research.bench.label_draws import scored_split
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
 from graphloss.text.corpus import Corpus
@@ -45,13 +44,8 @@ HOVER_CHARACTERS = 120
 class Task:
     """A cell and the inputs of its run.
 
-    Attributes:
-        cell: the cell.
-        settings: how to train.
-        corpus: its documents, the scored ones already chosen.
-        encoder: source of the untouched encoder (`encoder_source.resolve`).
-        folder: for checkpoints; emptied before and removed after.
-        callbacks: further callbacks of the trainer, for example a progress bar.
+    The scored documents of the corpus are already chosen; the folder, for checkpoints, is emptied before and removed
+    after; the encoder is what `encoder_source.resolve` returned.
     """
 
     cell: Cell
@@ -63,12 +57,7 @@ class Task:
 
 
 def run_cell(task: Task, requested: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a cell and return its result, ready for JSON.
-
-    Args:
-        task: what to run.
-        requested: the settings that the result depends on, stored in it (`run_folder.requested_settings`).
-    """
+    """Run a cell and return its result, ready for JSON, with the `requested` settings that it depends on."""
     import torch
 
     shutil.rmtree(task.folder, ignore_errors=True)  # left by a kill: a timed cell is never resumed
@@ -107,7 +96,7 @@ def _result(task: Task) -> dict[str, Any]:
     from graphloss.text.encoder import encode, load
 
     corpus, classes = task.corpus, task.corpus.label_names
-    split, scored = scored_split(corpus)
+    split, scored = corpus.scored()
     labeled, validation = corpus.train.labeled(), corpus.validation
     truth = np.array(scored.labels)  # (m,)
     encoder = load(task.encoder, max_length=task.settings.max_length)

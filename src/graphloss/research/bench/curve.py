@@ -28,12 +28,10 @@ NEAR_BEST = 0.99
 def curve_of(
     history: Sequence[Mapping[str, Any]], writing: Mapping[int, float], clock: str = WALL
 ) -> list[dict[str, Any]]:
-    """The learning curve: one row per evaluation, with its seconds since the start.
+    """The learning curve: one row per evaluation, with its seconds since the start by one of `CLOCKS`.
 
-    Args:
-        history: that of `Fitted`, whose clocks count from one evaluation to the next.
-        writing: step -> seconds of writing its checkpoint, which the next row of the history includes.
-        clock: one of `CLOCKS`.
+    In the history of `Fitted` these count from one evaluation to the next, and include the `writing` of the checkpoint
+    of the step before.
     """
     rows, total, before = [], 0.0, None
     for row in history:

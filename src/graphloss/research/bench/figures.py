@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphloss.report.figures import GRAY, new_figure
+from graphloss.report.figures import ABOVE, DASHED, GRAY, PALETTE, new_figure
 from graphloss.research.bench.grid import UNTOUCHED
 from graphloss.research.bench.summary import OVERALL
 from graphloss.research.bench.tables import arm_name, group_name, p_value
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-PALETTE = ("#6366f1", "#f59e0b", "#14b8a6", "#f43f5e", "#84cc16", "#0ea5e9", "#d946ef", "#a16207", "#22c55e")
 
 Arm = tuple[str, str]
 
@@ -28,31 +26,16 @@ def arm_colors(arms: Sequence[Arm]) -> dict[Arm, str]:
     return {arm: GRAY if arm[0] == UNTOUCHED else colors[arm[0]] for arm in arms}
 
 
-def class_color(label: int, classes: int) -> str:
-    """The color of a class: evenly spaced hues, adjacent ones with different lightness."""
-    return f"hsl({(238 + 360 * label / classes) % 360:.0f},65%,{(54, 40, 66)[label % 3]}%)"
-
-
 def curves(
-    runs: Mapping[Arm, Sequence[Sequence[Mapping[str, Any]]]], colors: Mapping[Arm, str], *, by: str, legend: bool
+    runs: Mapping[Arm, Sequence[Sequence[Mapping[str, Any]]]], colors: Mapping[Arm, str], *, by: str
 ) -> go.Figure | None:
-    """Validation macro-F1 during training: the mean over the seeds, and the range.
-
-    Args:
-        runs: (loss, mode) -> the curve of each seed.
-        colors: of each (loss, mode).
-        by: the x-axis, "epoch" or "seconds".
-        legend: whether to show a legend.
-
-    Returns:
-        A figure, or None without curves.
-    """
+    """Validation macro-F1 of each seed's curve by "epoch" or "seconds": mean and range; None without curves."""
     figure = new_figure(
-        320 + 20 * (len(runs) // 2 if legend else 0),  # two names per line
+        320 + 20 * (len(runs) // 2),  # two names per line
         xaxis_title="epoch" if by == "epoch" else "seconds of training",
         hovermode="closest",
-        showlegend=legend,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        showlegend=True,
+        legend=ABOVE,
     )
     furthest = max((float(curve[-1][by]) for each in runs.values() for curve in each if curve), default=0.0)
     for arm, seeds in runs.items():
@@ -120,7 +103,7 @@ def differences(rows: Sequence[Mapping[str, Any]], score: str, colors: Mapping[A
             error_x={"type": "data", "array": [half], "thickness": 1.6, "width": 4} if half is not None else None,
             hovertemplate=f"{name}<br>%{{x:+.2f}}{interval}<extra></extra>",
         )
-    figure.add_vline(0, line={"color": GRAY, "width": 1, "dash": "dash"})
+    figure.add_vline(0, line=DASHED)
     middle = [abs(scale * found["mean"]) for _, found in shown]
     ends = [abs(scale * x) for _, found in shown for x in (found["low"], found["high"]) if x is not None]
     if ends and max(ends) > 8 * max(middle):  # wide intervals of two seeds would hide the dots

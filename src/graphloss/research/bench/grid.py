@@ -29,13 +29,7 @@ NEVER = 1_000_000
 STUDY_SEED = 1_000
 """Seed of the draw for tuning; the scored draws have smaller seeds."""
 
-RESERVED = {
-    "loss": "--losses",
-    "mode": "--modes",
-    "shots": "--shots",
-    "seed": "--seeds",
-    "patience": None,
-}
+RESERVED = {"loss": "--losses", "mode": "--modes", "shots": "--shots", "seed": "--seeds", "patience": None}
 """Settings that the grid determines, and the options for them."""
 
 
@@ -64,17 +58,9 @@ class Cell:
 class Grid:
     """A comparison; `make_grid` checks a user's request for one.
 
-    Attributes:
-        sources: data sets, files by their absolute path.
-        losses: names out of `settings.LOSSES`.
-        modes: "combined", "standalone" or both.
-        shots: labeled documents per class; None is all.
-        seeds: number of draws.
-        data: fields of `DataSettings` for every cell, without `shots`.
-        settings: specified fields of `TrainSettings`; each applies to the losses that have it.
-        preset: for all other settings, out of `presets.PRESETS`.
-        tune: trials of the search before each loss is scored; 0 is no search.
-        test_documents: maximum number of scored documents; None is all.
+    Files stand among the `sources` by their absolute path. `data` are fields of `DataSettings` for every cell, without
+    `shots`, of which None is all; `settings` are those of `TrainSettings` that were specified, for the losses that have
+    them.
     """
 
     sources: tuple[str, ...]
@@ -103,11 +89,7 @@ class Grid:
         return list(dict.fromkeys(sorted(pairs, key=lambda pair: pair[0] != BASELINE)))
 
     def settings_of(self, cell: Cell, tuned: Mapping[str, Any] | None = None) -> TrainSettings:
-        """Settings of a cell: the preset, the specified ones, those found by the study, and no early stopping.
-
-        Raises:
-            InputError: a value is invalid.
-        """
+        """Settings of a cell: the preset, the specified ones, those found by the study, and no early stopping."""
         if cell.loss == UNTOUCHED:
             kept = {name: self.settings[name] for name in ("model", "max_length") if name in self.settings}
             filled = presets.settings(self.preset, cell.source)
@@ -131,21 +113,10 @@ def make_grid(
     tune: int = 0,
     test_documents: int | None = None,
 ) -> Grid:
-    """Check a user's request and make it a grid, without reading data.
+    """Check a user's request, the options of `graphloss bench`, and make it a grid, without reading data.
 
-    Args:
-        sources: data sets, as for `graphloss train`.
-        losses: names, each entry may be a comma-separated list; default `ce,gloss`.
-        modes: likewise; default `combined`.
-        shots: numbers or `all`, likewise; default `all`.
-        seeds: number of draws; default 5.
-        specified: fields of `DataSettings` and `TrainSettings` by name.
-        preset: one of `presets.PRESETS`.
-        tune: trials of the search before each loss is scored.
-        test_documents: maximum number of scored documents.
-
-    Raises:
-        InputError: a name is unknown, a number is out of range, or a setting belongs to the grid or to no loss of it.
+    Each of `losses`, `modes` and `shots` may hold several, with commas between; `specified` are fields of
+    `DataSettings` and `TrainSettings`. A setting that belongs to the grid, or to no loss of it, is an error.
     """
     if not sources:
         raise InputError("expected a data set: `graphloss bench DATA`; try `graphloss bench builtin --shots 8`")

@@ -11,7 +11,6 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.research.bench.grid import Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
-from graphloss.text.documents import Documents
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -28,27 +27,13 @@ def corpus_of(grid: Grid, source: str, shots: int | None, seed: int) -> Corpus:
     return corpus
 
 
-def scored_split(corpus: Corpus) -> tuple[str, Documents]:
-    """Name and documents of the scored split: test, or validation without a test split."""
-    return ("test", corpus.test) if corpus.test else ("validation", corpus.validation)
-
-
 def read_draws(
     grid: Grid, requested: Grid, recorded: Mapping[str, str], screen: Screen
 ) -> tuple[dict[Draw, Corpus], dict[str, str]]:
-    """Read the requested data once, before any training.
-
-    Args:
-        grid: the whole grid of the folder.
-        requested: the requested part of it.
-        recorded: the fingerprints of the sources in the folder.
-        screen: for warnings.
+    """Read the requested part of a folder's grid once, before any training.
 
     Returns:
-        The first draw of each requested (source, shots), and the fingerprints of all sources.
-
-    Raises:
-        InputError: a data set cannot be read or scored, or has changed since the comparison began.
+        The first draw of each requested (source, shots), and the fingerprints of all sources, those `recorded` too.
     """
     drawn: dict[Draw, Corpus] = {}
     fingerprints = dict(recorded)
@@ -58,9 +43,8 @@ def read_draws(
         if recorded.get(source, whole.fingerprint) != whole.fingerprint:
             raise InputError(f"{source}: the documents have changed since this comparison began; choose another --out")
         fingerprints[source] = whole.fingerprint
-        for line in whole.warnings:
-            screen.warn(f"{slug(source)}: {line}")
-        split, scored = scored_split(whole)
+        screen.warn(*(f"{slug(source)}: {line}" for line in whole.warnings))
+        split, scored = whole.scored()
         if not len(scored):
             raise InputError(
                 f"{source}: no document is left to score the losses on; give a folder with a test file, "

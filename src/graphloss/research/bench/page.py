@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphloss.report.figures import embedding_map
+from graphloss.report.figures import class_colors, embedding_map, hover_text
 from graphloss.report.sections import Page
+from graphloss.report.tables import class_buttons, two_columns
 from graphloss.research.bench import figures, tables
 from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.notes import HOW, facts_of, groups_of
@@ -20,12 +21,7 @@ Cell = Mapping[str, Any]
 
 
 def write_page(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Write `results.md`, `results.json` and `report.html` of a folder, each whole, and return the rows.
-
-    Args:
-        out: the folder.
-        cells: results from `read_cells`; at least one.
-    """
+    """Write `results.md`, `results.json` and `report.html` of a folder, each whole, and return the rows."""
     rows = summarize(cells)
     with locked(out, "results", wait=True):
         write_json(out / ROWS, rows)
@@ -50,11 +46,7 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     _differences(page, rows, colors)
     _curves(page, cells, colors)
     _maps(page, cells)
-    facts = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
-        for name, value in facts_of(cells).items()
-    )
-    page.section("Method", HOW, f"<table><tbody>{facts}</tbody></table>")
+    page.section("Method", HOW, two_columns(facts_of(cells)))
     return page.render(
         title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench.", css=_CSS
     )
@@ -116,7 +108,7 @@ def _curves(page: Page, cells: Sequence[Cell], colors: Mapping[tuple[str, str], 
         runs: dict[tuple[str, str], list[Any]] = {}
         for cell in mine:
             runs.setdefault((cell["loss"], cell["mode"]), []).append(cell["curve"])
-        pair = [figures.curves(runs, colors, by=by, legend=True) for by in ("epoch", "seconds")]
+        pair = [figures.curves(runs, colors, by=by) for by in ("epoch", "seconds")]
         if panels := [f"<div>{page.figure(figure)}</div>" for figure in pair if figure is not None]:
             title = html.escape(tables.group_name(*group))
             blocks.append(f'<div class="block"><h3>{title}</h3><div class="pair">{"".join(panels)}</div></div>')
@@ -137,32 +129,23 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
         if words is None or len(placed) < 2:
             continue
         classes, panels = words["classes"], []
+        colors = class_colors(len(classes))
         for cell in placed:
             truth, predicted = cell["map"]["truth"], cell["map"]["predicted"]
             hover = [
-                f"<b>{html.escape(classes[t])}</b>, "
-                + ("predicted correctly" if t == p else f"predicted <b>{html.escape(classes[p])}</b>")
-                + f"<br>{html.escape(text[:64])}<br>{html.escape(text[64:])}"
+                hover_text(text, classes[t], classes[p])
                 for t, p, text in zip(truth, predicted, words["texts"], strict=True)
             ]
-            colors = [figures.class_color(label, len(classes)) for label in truth]
             right = [t == p for t, p in zip(truth, predicted, strict=True)]
-            figure = embedding_map(cell["map"]["points"], hover, colors, right, small=True)
+            figure = embedding_map(cell["map"]["points"], hover, [colors[t] for t in truth], right, small=True)
             drawing = page.figure(figure, classes=[offset + label for label in truth])
             title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
             score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
             panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')
-        chips = "".join(
-            f'<button value="{offset + label}" aria-pressed="false">'
-            f'<i style="background:{figures.class_color(label, len(classes))}"></i>{html.escape(name[:48])}</button>'
-            for label, name in enumerate(classes)
-        )
+        chips = class_buttons(zip(range(offset, offset + len(classes)), classes, colors, strict=True))
         offset += len(classes)
         title = html.escape(tables.group_name(*group))
-        blocks.append(
-            f'<div class="block"><h3>{title}</h3><div class="maps">{"".join(panels)}</div>'
-            f'<div class="chips">{chips}</div></div>'
-        )
+        blocks.append(f'<div class="block"><h3>{title}</h3><div class="maps">{"".join(panels)}</div>{chips}</div>')
     if blocks:
         page.section(
             "Embedding maps",

@@ -16,7 +16,7 @@ from graphloss.errors import InputError
 from graphloss.research.bench import storage, tuned_settings
 from graphloss.research.bench.cell import Task, run_cell
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
-from graphloss.research.bench.label_draws import Draw, corpus_of, read_draws, scored_split
+from graphloss.research.bench.label_draws import Draw, corpus_of, read_draws
 from graphloss.research.bench.notes import format_settings
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.tables import arm_name, group_name
@@ -41,15 +41,10 @@ class Outcome:
 def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     """Run the missing cells of a grid in a folder, and write tables and page of all its cells.
 
-    Args:
-        requested: the grid; None resumes that of the folder.
-        out: the folder; its own grid is extended.
-        screen: for progress.
-
-    Raises:
-        InputError: before any training, a data set, a setting, the encoder, the folder or a file in it cannot be used;
-            afterward, no cell was completed.
+    The folder's own grid is extended; without a requested one it is resumed. All that cannot be used is an
+    `InputError` before any training; so is, afterward, that no cell was completed.
     """
+    from graphloss.research.tuning.storage import library
     from graphloss.text.encoder_source import check_length, resolve
 
     before = storage.recorded(out)
@@ -63,7 +58,7 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
         encoder = resolve(settings.model)
         check_length(encoder, settings.max_length)
     if grid.tune:
-        _check_tuning()
+        library()
     drawn, fingerprints = read_draws(grid, requested, before[1] if before else {}, screen)
     done = {
         cell
@@ -92,22 +87,14 @@ class _Work:
     """Runs cells one after another, with a bar that counts optimizer steps."""
 
     def __init__(self, out: Path, grid: Grid, encoder: str, screen: Screen, drawn: Mapping[Draw, Corpus]) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.out, self.grid, self.encoder, self.screen, self.drawn = out, grid, encoder, screen, drawn
         self.failed: dict[str, str] = {}
         self.ran = 0
         self.corpus: tuple[tuple[str, int | None, int], Corpus] | None = None
-        self.bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=screen.console,
-            transient=True,
-            disable=screen.quiet or not screen.console.is_terminal,
-        )
+        left = (TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
+        self.bar = screen.bar(TextColumn("  {task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), *left)
 
     def finish(self, todo: list[Cell]) -> None:
         """Run all cells; wait for those of another process, and take them over if it ends without a result."""
@@ -220,7 +207,7 @@ def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping
     lines = []
     for (source, shots), corpus in work.drawn.items():
         sizes = checked[source, shots].sizes
-        split, scored = scored_split(corpus)
+        split, scored = corpus.scored()
         minutes[source, shots] = estimate_minutes(checked[source, shots], len(scored))
         name = group_name(slug(source), format_shots(shots))
         lines.append(
@@ -242,20 +229,11 @@ def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping
         "time": f"about {time_left:.0f} minutes" if time_left >= 1 else "less than a minute",
         "folder": str(work.out),
     }
-    screen.console.print("[bold]graphloss[/bold] compares losses")
-    for name, value in rows.items():
-        for number, line in enumerate(value.splitlines()):
-            screen.console.print(f"  [dim]{name if not number else '':<11}[/dim]", end="")
-            screen.console.print(line, markup=False)
-    screen.console.print()
+    screen.rows("[bold]graphloss[/bold] compares losses", rows)
 
 
 def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str) -> dict[Draw, Preflight]:
-    """Run the checks of all trainings before the folder is changed.
-
-    Returns:
-        The result for the first loss of each draw: sizes and time per text are the same for all losses.
-    """
+    """Run the checks of all trainings before the folder is changed; of each draw, the first loss's stand for all."""
     from graphloss.text.encoder import load
     from graphloss.training.preflight import check_settings, preflight
 
@@ -272,14 +250,6 @@ def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str)
             ready = preflight(checked, encoder, trial=trial)
             found.setdefault(draw, ready)
     return found
-
-
-def _check_tuning() -> None:
-    """Refuse `--tune` before any training if optuna is missing."""
-    from importlib.util import find_spec
-
-    if find_spec("optuna") is None:
-        raise InputError("--tune needs optuna: pip install 'graphloss[tune]'")
 
 
 def _follow(on_trial: Callable[[Any, Any], None]) -> Any:

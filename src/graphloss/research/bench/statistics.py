@@ -43,11 +43,7 @@ class Difference(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean of (n,) values with its interval.
-
-    Raises:
-        ValueError: there is no value, or one is not finite.
-    """
+    """Mean of (n,) finite values with its interval."""
     x = np.asarray(values, dtype=np.float64)  # (n,)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"expected one finite number per seed, came {list(values)}")
@@ -63,11 +59,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Mean of ours minus theirs, both (n,), seed by seed, with interval and p-value.
-
-    Raises:
-        ValueError: the two are not of one length, or `estimate` refuses the differences.
-    """
+    """Mean of ours minus theirs, both (n,), seed by seed, with interval and p-value."""
     if len(ours) != len(theirs):
         raise ValueError(f"expected pairs, came {len(ours)} and {len(theirs)} values; pass the seeds that both have")
     d = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)  # (n,)

@@ -16,6 +16,7 @@ from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.statistics import Difference, estimate, holm, paired
 
 OVERALL = "overall"
+CLASSIFIERS = ("head", "default", "probe", "knn")
 Group = tuple[str, str]  # data, shots
 Arm = tuple[str, str]  # loss, mode
 
@@ -25,14 +26,7 @@ def _of(who: str, what: str) -> Callable[[Mapping[str, Any]], float | None]:
 
 
 SCORES: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
-    "head_accuracy": _of("head", "accuracy"),
-    "head_macro_f1": _of("head", "macro_f1"),
-    "default_accuracy": _of("default", "accuracy"),
-    "default_macro_f1": _of("default", "macro_f1"),
-    "probe_accuracy": _of("probe", "accuracy"),
-    "probe_macro_f1": _of("probe", "macro_f1"),
-    "knn_accuracy": _of("knn", "accuracy"),
-    "knn_macro_f1": _of("knn", "macro_f1"),
+    **{f"{who}_{what}": _of(who, what) for who in CLASSIFIERS for what in ("accuracy", "macro_f1")},
     "macro_silhouette": lambda cell: cell["macro_silhouette"],
     "ece": _of("head", "ece"),
     "epochs_to_99": lambda cell: cell["to_99"] and cell["to_99"]["epochs"],
@@ -46,10 +40,7 @@ COMPARED = tuple(name for name in SCORES if name not in TIMES)
 
 
 def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows, ready for JSON, in the order of the cells; cross-entropy first, the overall rows last.
-
-    Args:
-        cells: results from `run_folder.read_cells`.
+    """Rows of `storage.read_cells`, ready for JSON, in their order; cross-entropy first, the overall rows last.
 
     Returns:
         Dictionaries with data, shots, loss, mode, seeds; `scores`: name -> mean, low, high, seeds; `against_ce`: name

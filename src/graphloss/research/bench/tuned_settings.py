@@ -19,12 +19,8 @@ from graphloss.research.bench.storage import FORMAT, STUDIES, requested_settings
 
 
 def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
-    """The settings found by a cell's study: {} without `--tune`, None while the study is unfinished.
-
-    Raises:
-        InputError: the study's file is damaged, or was made with other settings.
-    """
-    if not is_searched(grid, cell):
+    """The settings found by a cell's study: {} without `--tune`, None while the study is unfinished."""
+    if not grid.tune or cell.loss == UNTOUCHED or not _space(grid, cell):  # nothing is left to search
         return {}
     path = folder / STUDIES / f"{cell.study}.json"
     if not path.is_file():
@@ -45,21 +41,8 @@ def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
     return best
 
 
-def is_searched(grid: Grid, cell: Cell) -> bool:
-    """Whether a cell's settings are searched: with `--tune`, unless the user specified all."""
-    return grid.tune > 0 and cell.loss != UNTOUCHED and bool(_space(grid, cell))
-
-
 def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
-    """Run or resume a cell's study and return the best settings.
-
-    Args:
-        folder: of the comparison.
-        grid: specified settings and number of trials.
-        cell: any seed of the (data, shots, loss, mode).
-        encoder: the result of `encoder_source.resolve`.
-        watcher: a `search.Watcher`.
-    """
+    """Run or resume the study of a cell, and of its other seeds, and return the best settings."""
     from graphloss.research.tuning.search import tune
     from graphloss.research.tuning.storage import open_storage
 

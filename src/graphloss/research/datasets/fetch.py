@@ -66,9 +66,6 @@ def fetch(
         tries: attempts per address; each resumes the one before.
         pause: seconds before the second attempt, doubled before each further one.
         timeout: seconds without a byte after which an attempt has failed.
-
-    Raises:
-        InputError: no address delivered the file; with the reason for each, and the number of bytes kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / source.name, folder / f"{source.name}.part"

@@ -28,16 +28,12 @@ SEED = 0  # of the validation documents; part of the definition of a data set
 
 
 class Prepared(NamedTuple):
-    """A data set in the cache.
+    """A data set in the cache, which may have been there `already`; then nothing was done.
 
     Attributes:
-        name: its name.
-        folder: the folder of its three files.
-        already: it was prepared before, and nothing was done.
-        documents: number per split; empty if `already`.
-        files: address, size, SHA-256 of each file, and whether that hash was known before; empty if `already`.
+        documents: number per split.
+        files: address, size, SHA-256 of each file, and whether that hash was known before.
         same: the documents of train with validation, and of test, are those of the benchmark; None if `already`.
-        warnings: sentences for the user.
     """
 
     name: str
@@ -72,12 +68,8 @@ def prepare_corpus(
         force: fetch and write it again; only a folder written by this function is replaced.
         root: parent of the data set's folder; None is the cache, unless `$GRAPHLOSS_DATA` has the data set.
         datasets: the known data sets.
-        on_bytes: called during downloads, see `fetch`.
+        on_bytes: see `fetch`.
         **retries: `tries`, `pause` and `timeout` of `fetch`.
-
-    Raises:
-        InputError: the name is unknown, a file is unavailable or not as expected, or another folder is in the way; with
-            how to add the files by hand.
     """
     check_names([name], datasets)
     folder = (root or roots()[-1]) / name
@@ -105,11 +97,7 @@ def prepare_corpus(
 
 
 def check_names(names: Sequence[str], datasets: Mapping[str, PublicDataset] = DATASETS) -> list[str]:
-    """The requested names without repetitions; `all` is every data set.
-
-    Raises:
-        InputError: a name is unknown.
-    """
+    """The requested names, all of them known, without repetitions; `all` is every data set."""
     available = [*datasets, "all"]
     for name in names:
         if name not in available:
@@ -125,17 +113,8 @@ def divide(labels: Sequence[str], total: int, *, even: bool = False, seed: int =
     Of n documents of a class out of N, floor(n·total/N) are drawn, but at least one if n is at least 2; the rest goes
     to the largest remainders. At least one document per class stays in train.
 
-    Args:
-        labels: of all documents of train.
-        total: number of documents to draw.
-        even: draw total/classes of every class.
-        seed: of the draw.
-
     Returns:
         The indices of the `total` drawn documents, sorted.
-
-    Raises:
-        ValueError: `total` is too small for one per class, or so large that a class would have none in train.
     """
     rng = np.random.default_rng([seed, 3])
     places = by_class(labels)

@@ -30,10 +30,7 @@ class PublicDataset(NamedTuple):
     """A public data set.
 
     Attributes:
-        files: files to fetch.
-        read: parses them.
         sizes: number of documents of train, validation and test.
-        classes: number of classes.
         train, test: `fingerprint` of the documents of train with validation, and of test.
         even: validation has the same number of documents of every class instead of the same share.
     """

@@ -46,23 +46,12 @@ def tune_corpus(
 ) -> dict[str, Any]:
     """Search on a corpus, without its test documents, and write a folder with the best settings.
 
-    Args:
-        source: a file, a folder, a name or `hub:NAME`.
-        specified: fields of `DataSettings` and `TrainSettings` that the user specified, by name; not searched.
-        preset: default values for fields of `TrainSettings`.
-        trials: number of complete and pruned trials of the study.
-        timeout: seconds after which no further trial begins.
-        storage: URL of a database; None uses a file in the folder.
-        study: its name there; None makes one of data, loss, mode and seed.
-        out: the folder; None uses one under `runs/`, by the same name.
-        screen: for progress.
+    Arguments as the options of `graphloss tune`; `specified` settings are not searched, those of the `preset` are
+    defaults. All that cannot be used is an `InputError` before any training.
 
     Returns:
         `data`, `best` (the searched settings), `settings` (all that differ from the defaults), `objective`, `value`,
         `trials`, `pruned`, `failed`, `study` and `out`.
-
-    Raises:
-        InputError: the data, the settings, the encoder, the storage or the folder cannot be used; before any training.
     """
     from graphloss.research.tuning.storage import check_url, library, open_storage
     from graphloss.text.encoder import load
@@ -81,12 +70,10 @@ def tune_corpus(
     if out is not None:
         _check_free(out)
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
-    for line in corpus.warnings:
-        screen.warn(line)
+    screen.warn(*corpus.warnings)
     train, validation = corpus.train, corpus.validation  # the test documents are not used
     checked = check_settings(settings, train, validation, corpus.label_names, corpus.described())
-    for line in checked.warnings:
-        screen.warn(line)
+    screen.warn(*checked.warnings)
     preflight(checked, load(encoder_source, max_length=settings.max_length))
     name = study or f"{corpus.name}-{settings.loss}-{settings.mode}-seed{settings.seed}"
     folder = out or Path("runs") / f"tune-{name}"
@@ -113,7 +100,7 @@ def tune_corpus(
         write_text(folder / BEST, settings_file(tuned, corpus, source, data), shared=True)
 
     try:
-        with TrialLines(screen.console, trials, len(folds), write) as lines:
+        with TrialLines(screen, trials, len(folds), write) as lines:
             tuned = search(
                 train,
                 validation,

@@ -71,19 +71,10 @@ def try_settings(
     descriptions: Documents | None = None,
     report: Callable[[int, int, float], bool] = lambda fold, evaluation, reached: False,
 ) -> float | None:
-    """Train on each fold, one model in memory at a time, and score the settings.
+    """Train on each fold, one model in memory at a time, and score the settings by the `objective`.
 
-    Args:
-        settings: how to train.
-        folds: documents to train on and to score.
-        label_names: names of the C classes.
-        encoder_source: the result of `encoder_source.resolve`; loaded again for every fold.
-        objective: the result of `folds.objective_for`.
-        descriptions: lines about classes, in every training.
-        report: called after every evaluation with fold and evaluation, from 0, and the score so far; true ends all.
-
-    Returns:
-        Macro-F1 or negative log-loss; None if `report` ended the trainings.
+    After every evaluation `report` gets fold and evaluation, from 0, and the score so far; its true ends all trainings,
+    and there is no score.
     """
     curves: list[Curve] = []
     for number, fold in enumerate(folds):

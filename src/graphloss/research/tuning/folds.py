@@ -35,14 +35,6 @@ def folds_of(train: Documents, validation: Documents, *, seed: int) -> list[Fold
     At least `ENOUGH` validation documents are the only held-out documents. Otherwise validation and labeled training
     documents together are divided by class into `FOLDS` parts. Each part is held out once, until `ENOUGH` documents
     have been. The only document of a class is always trained on, as are all unlabeled documents.
-
-    Args:
-        train: the training documents; -1 is unlabeled.
-        validation: labeled documents; may be empty.
-        seed: of the division.
-
-    Raises:
-        InputError: no class has two labeled documents, so none can be held out.
     """
     if len(validation) >= ENOUGH:
         return [Fold(train, validation)]

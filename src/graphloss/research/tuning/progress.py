@@ -6,37 +6,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from graphloss.research.tuning.folds import METRIC_NAMES, as_metric
 from graphloss.research.tuning.search import Tuned, Watcher
 from graphloss.research.tuning.study import Row
+from graphloss.training.progress import Screen
 
 
 class TrialLines(Watcher):
-    """One line per trial, and on a terminal a bar over all trials.
+    """One line per trial, and on a terminal a bar over all trials; `on_tuned` follows each, once one is complete."""
 
-    Args:
-        console: of standard error.
-        trials: number of trials of the study.
-        folds: trainings per trial.
-        on_tuned: called with the study after each trial, once a trial is complete.
-    """
-
-    def __init__(self, console: Console, trials: int, folds: int, on_tuned: Callable[[Tuned], None]) -> None:
-        self.console, self.trials, self.folds, self.on_tuned = console, trials, folds, on_tuned
+    def __init__(self, screen: Screen, trials: int, folds: int, on_tuned: Callable[[Tuned], None]) -> None:
+        self.console, self.folds, self.on_tuned = screen.console, folds, on_tuned
         self.headed = self.waited = False
-        self.bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=console.quiet or not console.is_terminal,
-        )
+        counted = (MofNCompleteColumn(), TextColumn("trials"), TimeElapsedColumn())
+        self.bar = screen.bar(TextColumn("  {task.description}"), BarColumn(bar_width=24), *counted)
         self.task = self.bar.add_task("first trial", total=trials)
         self.number = 0
 

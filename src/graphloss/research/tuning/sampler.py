@@ -23,32 +23,17 @@ WARM_UP = 2
 
 def sampler(seed: int) -> Any:
     """A sampler for optuna."""
-    from optuna.samplers import BaseSampler, TPESampler
+    from optuna.samplers import TPESampler
 
-    class Numbered(BaseSampler):
-        """optuna's TPE sampler, reseeded for each trial by its number."""
-
-        def __init__(self) -> None:
-            self.own = TPESampler(seed=seed, n_startup_trials=STARTUP)
+    class Numbered(TPESampler):
+        """optuna's TPE sampler, begun anew for each trial with a seed by its number."""
 
         def before_trial(self, study: Any, trial: Any) -> None:
             number = int(np.random.SeedSequence([seed, trial.number]).generate_state(1)[0])
-            self.own = TPESampler(seed=number, n_startup_trials=STARTUP)
-            self.own.before_trial(study, trial)
+            super().__init__(seed=number, n_startup_trials=STARTUP)
+            super().before_trial(study, trial)
 
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self.own.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-            return self.own.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self.own.sample_independent(study, trial, param_name, param_distribution)
-
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-            self.own.after_trial(study, trial, state, values)
-
-    return Numbered()
+    return Numbered(seed=seed, n_startup_trials=STARTUP)
 
 
 def pruner() -> Any:

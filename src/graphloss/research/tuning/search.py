@@ -91,25 +91,22 @@ def tune(
     so the result is never worse by this metric. `settings.seed` seeds the folds, the proposals and each training.
 
     Args:
-        train: the training documents; unlabeled ones (-1) are always trained on.
+        train: the training documents; unlabeled ones (-1) and descriptions are always trained on.
         validation: labeled documents, may be empty; `folds.folds_of` chooses the held-out documents.
         label_names: names of the C classes.
         settings: how to train, except for the searched settings.
         space: the searched settings, for example `space.space_for(loss, mode)`.
         encoder_source: the result of `encoder_source.resolve`.
         trials: number of complete and pruned trials of the study, over all processes.
-        descriptions: lines about classes, in every training.
+        descriptions: lines about classes.
         timeout: seconds after which this process begins no further trial; it runs at least one.
-        storage: the result of `run_folder.open_storage`; None keeps the study in memory.
+        storage: the result of `storage.open_storage`; None keeps the study in memory.
         study_name: name of the study in the storage.
         watcher: callbacks.
 
-    Returns:
-        The final study, with the best settings.
-
     Raises:
-        InputError: the space is empty, optuna is missing, the study in the storage has other data or settings, no
-            document can be held out, the storage is lost, or trials fail one after another.
+        InputError: the study in the storage has other data or settings, no document can be held out, the storage is
+            lost, or trials fail one after another.
     """
     if not space:
         raise InputError("the space is empty: expected at least one setting to search")

@@ -53,31 +53,17 @@ BOUNDS: Space = MappingProxyType(
 
 
 def space_for(loss: str, mode: str, memory: int = 0) -> dict[str, Range | Choices]:
-    """The search space of a loss: the learning rate and its own settings.
+    """The search space of a loss: the learning rate and its own settings, without a weight λ in "standalone" mode.
 
-    Args:
-        loss: one of `settings.LOSSES`.
-        mode: "combined" or "standalone", which has no weight λ.
-        memory: above 0, α is not searched.
-
-    Raises:
-        InputError: there is no such loss.
+    With a memory α is not searched, since it has to be 1.
     """
-    if loss not in LOSSES:
-        raise InputError(f"there is no loss '{loss}'; there are {', '.join(LOSSES)}")
-    left_out = {"weight"} if mode == "standalone" else set()
-    if memory:
-        left_out.add("alpha")
+    left_out = {*(["weight"] if mode == "standalone" else []), *(["alpha"] if memory else [])}
     own = {"learning_rate", *LOSSES[loss]} - left_out
     return {name: bounds for name, bounds in BOUNDS.items() if name in own}
 
 
 def remaining(space: Space, specified: Collection[str]) -> dict[str, Range | Choices]:
-    """The space without the settings that the user specified.
-
-    Raises:
-        InputError: no setting is left.
-    """
+    """The space without the settings that the user specified, of which at least one is left."""
     left = {name: bounds for name, bounds in space.items() if name not in specified}
     if not left:
         raise InputError(f"no setting to search: {', '.join(space)} are all specified; leave out those to search")

@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from graphloss.errors import InputError
+from graphloss.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -20,14 +20,7 @@ PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Open the database of studies, and create its tables if necessary.
-
-    Args:
-        url: as SQLAlchemy writes it: `sqlite:///study.db`, `postgresql://user:password@host/name`, `mysql://...`.
-
-    Raises:
-        InputError: optuna or the database driver is missing, or the database cannot be reached.
-    """
+    """Open the database of studies, and create its tables if necessary; its URL as SQLAlchemy writes it."""
     optuna = library()
     check_url(url)
     shown = _shown(url)
@@ -69,11 +62,7 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def check_url(url: str) -> None:
-    """Refuse an invalid URL or an in-memory database, without opening it.
-
-    Raises:
-        InputError: with examples.
-    """
+    """Refuse an invalid URL or an in-memory database, without opening it."""
     if "://" not in url or url in ("sqlite://", "sqlite:///:memory:"):
         raise InputError(
             f"storage '{_shown(url)}': expected the URL of a persistent database, for example sqlite:///study.db "
@@ -87,19 +76,9 @@ def _shown(url: str) -> str:
 
 
 def library() -> Any:
-    """Import optuna.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Import optuna, or say how to install it."""
     try:
         import optuna
     except ImportError as error:
         raise InputError("tuning needs optuna: pip install 'graphloss[tune]'") from error
     return optuna
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error; database errors have many."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -11,26 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from graphloss.errors import InputError
-from graphloss.report.figures import GRID
+from graphloss.errors import InputError, first_line
+from graphloss.report.figures import GRID, new_figure
 from graphloss.report.sections import Page
 from graphloss.research.tuning.sampler import pruner, sampler
 from graphloss.research.tuning.space import Range, Space
-from graphloss.research.tuning.storage import GRACE, first_line, library, open_storage
+from graphloss.research.tuning.storage import GRACE, library
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-__all__ = ["FailedTrialError", "Row", "Study", "Trial", "open_storage"]
-
 IDENTITY, VALUES, ERROR = "graphloss", "settings", "error"
 """Names of the user attributes of study and trials."""
 
-LAYOUT = {
-    **{"title": None, "template": "none", "height": 380, "paper_bgcolor": "rgba(0,0,0,0)"},
-    **{"plot_bgcolor": "rgba(0,0,0,0)", "margin": {"l": 60, "r": 16, "t": 16, "b": 60}},
-}
 AXIS = {"gridcolor": GRID, "zeroline": False}
 
 
@@ -81,13 +75,10 @@ class Study:
 
     Args:
         storage: the result of `open_storage`; None keeps the study in memory.
-        name: of the study in the storage.
+        name: of the study in the storage, where none has it with another identity.
         seed: of the proposals.
         identity: what all trials share, serializable as JSON.
         start: settings of the first trial.
-
-    Raises:
-        InputError: optuna is missing, or the storage has a study of that name with another identity.
     """
 
     def __init__(
@@ -163,13 +154,7 @@ class Study:
             return [_row(trial) for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def page(self, title: str, axis: str, value: Callable[[float], float]) -> str:
-        """The trials over time and by setting, as one self-contained HTML file.
-
-        Args:
-            title: of the page.
-            axis: name of the metric.
-            value: converts a score to the metric.
-        """
+        """The trials over time and by setting, as one self-contained HTML file; `value` is the metric of a score."""
         draw, options = self.optuna.visualization, {"target": lambda trial: value(trial.value), "target_name": axis}
         with self._quiet():
             figures = {
@@ -178,7 +163,7 @@ class Study:
             }
         page = Page()
         for name, figure in figures.items():
-            figure.update_layout(LAYOUT).update_xaxes(AXIS).update_yaxes(AXIS)
+            figure.update_layout(new_figure(380).layout, title=None).update_xaxes(AXIS).update_yaxes(AXIS)
             page.section(name, "", page.figure(figure))
         head = f'<div class="kicker">graphloss tune</div><h1>{html.escape(title)}</h1>'
         return page.render(title=f"{title} · graphloss", head=head, footer="Written by graphloss tune.")

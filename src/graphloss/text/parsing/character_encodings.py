@@ -48,9 +48,6 @@ def lines(chunks: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
     """The lines of a stream of bytes, numbered from 1, as they come; a byte order mark is dropped.
 
     Lines end with line feeds, or with carriage returns where the beginning has no line feed; those become line feeds.
-
-    Raises:
-        InputError: it is no text, or a line is not in its encoding, with its number.
     """
     parts, head = iter(chunks), b""
     for part in parts:

@@ -26,35 +26,17 @@ DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def parse(line: str, where: str) -> Any:
-    """One JSON value, in which no object has a name twice.
-
-    Raises:
-        InputError: it is no JSON.
-    """
+    """One JSON value, in which no object has a name twice."""
     try:
         return DECODER.decode(line)
     except (ValueError, RecursionError) as error:  # the latter: nested too deep
         raise InputError(f"{where}: not JSON ({error}). {EXPECTED}.") from error
 
 
-def parse_object(line: str, where: str) -> dict[str, Any]:
-    """One line of JSON Lines.
-
-    Raises:
-        InputError: it is no JSON, or JSON but no object.
-    """
-    return _as_object(parse(line, where), where)
-
-
 def objects(path: Path, is_text: Callable[[str], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file with their number: of the line in JSON Lines, else of the entry.
 
-    Args:
-        path: the file.
-        is_text: whether a name may be that of a column of texts, and is no class.
-
-    Raises:
-        InputError: it is no JSON, or of no shape that is known.
+    `is_text` says whether a name may be that of a column of texts, and is no class.
     """
     lines = ((number, line) for number, line in file_lines(path) if line.strip())
     number, first = next(lines, (0, ""))
@@ -78,7 +60,7 @@ def _complete(line: str) -> bool:
 
 def _row(line: str, where: str) -> dict[str, Any]:
     value = parse(line, where)
-    return _numbered(value) if _is_cells(value) else _as_object(value, where)
+    return _numbered(value) if _is_cells(value) else as_object(value, where)
 
 
 def _values(text: str, path: Path) -> list[Any]:
@@ -112,7 +94,9 @@ def _rows(values: list[Any], path: Path, is_text: Callable[[str], bool]) -> Iter
         if of_rows:
             return _rows([lists[of_rows[0]]], path, is_text)
         if lists and len(lists) == len(value):
-            return _by_columns(lists, path) if any(map(is_text, lists)) else _by_label(lists)
+            if any(map(is_text, lists)):
+                return _by_columns(lists, path)
+            return [{"text": text, "label": label} for label, texts in lists.items() for text in texts]
         if value and all(isinstance(inner, dict) for inner in value.values()):
             named = any(map(is_text, value))
             return _by_columns({k: list(v.values()) for k, v in value.items()}, path) if named else value.values()
@@ -125,11 +109,7 @@ def _rows(values: list[Any], path: Path, is_text: Callable[[str], bool]) -> Iter
 def _row_of(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, str):
         return {"text": value}
-    return _numbered(value) if _is_cells(value) else _as_object(value, where)
-
-
-def _by_label(lists: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    return [{"text": text, "label": label} for label, texts in lists.items() for text in texts]
+    return _numbered(value) if _is_cells(value) else as_object(value, where)
 
 
 def _by_columns(lists: dict[str, list[Any]], path: Path) -> list[dict[str, Any]]:
@@ -148,7 +128,8 @@ def _numbered(cells: list[Any]) -> dict[str, Any]:
     return {str(place): cell for place, cell in enumerate(cells, 1)}
 
 
-def _as_object(row: Any, where: str) -> dict[str, Any]:
+def as_object(row: Any, where: str) -> dict[str, Any]:
+    """The value, which has to be an object."""
     if not isinstance(row, dict):
         raise InputError(f'{where}: expected an object like {{"text": "…", "label": "…"}}, not {type(row).__name__}.')
     return row

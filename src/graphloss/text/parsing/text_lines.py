@@ -33,11 +33,7 @@ def columns_of(shape: Shape) -> list[str]:
 
 
 def cells(lines: Iterable[tuple[int, str]], shape: Shape, where: object) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Text and label of each line, with its number.
-
-    Raises:
-        InputError: a line has several labels, or no tab.
-    """
+    """Text and label of each line, with its number."""
     for number, raw in lines:
         line = raw.rstrip("\r\n")
         label: str | None = None

@@ -18,10 +18,6 @@ SCALARS = {  # YAML 1.2's own: 2e-4 is a number, off a text, 1:30 no number
 def pairs(text: str, suffix: str) -> Any:
     """Names and values of the top of a file, a name that stands there twice twice; what is no mapping as it is.
 
-    Args:
-        text: the content of the file.
-        suffix: of its name: .toml, .yaml, .yml or .json.
-
     Raises:
         ValueError: it is no TOML, YAML or JSON (each library has errors of its own), or its YAML has aliases or is
             nested too deep, either of which can take hours to read.
