@@ -2,7 +2,7 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/coverage.py
 
-The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents a class remembered
+The training labels of R52 and Ohsumed in batches of 32, drawn blindly or by class; 4 documents per class remembered
 or none; the third epoch. Coverage depends on the labels alone, so that the embeddings are random. Written to
 benchmarks/results/coverage.json; docs/research/smaller_questions.md shows it.
 """

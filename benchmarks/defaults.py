@@ -3,10 +3,10 @@
     GRAPHLOSS_DATA=FOLDER python benchmarks/defaults.py [--seeds 5] [--only NAME ...]    train what is missing
     python benchmarks/defaults.py --table                            print the table of docs/research/defaults.md
 
-Each cell trains on a few labels a class for a fixed number of epochs, without a validation split (so that no choice of
-an epoch blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of the
-training documents, and by the mean of both. Cells are appended to `results/defaults.jsonl` one by one; a second call
-goes on where the first stopped.
+Each cell trains on a few labels per class for a fixed number of epochs, without a validation split (so that no choice
+of an epoch blurs the comparison), and scores a fixed sample of the test split three ways: by the head, by the graph of
+the training documents, and by the mean of both. Cells are appended to `results/defaults.jsonl` one by one; a second
+call goes on where the first stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from graphloss.training.settings import TrainSettings
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "research" / "defaults.md"
 TEST_DOCUMENTS = 600
-DATA = {  # name: (classes, drawn anew for each seed; labels a class; tokens; epochs)
+DATA = {  # name: (classes, drawn anew for each seed; labels per class; tokens; epochs)
     "banking77": (20, 8, 48, 6),
     "r8": (8, 8, 40, 6),
     "mr": (2, 32, 40, 6),
@@ -119,7 +119,7 @@ def figures(truth: np.ndarray, probabilities: np.ndarray, names: list[str]) -> d
 
 
 def table(rows: list[dict[str, Any]], metric: str = "accuracy", predictor: str = "head") -> str:
-    """Mean over seeds a data set, and the paired difference from the base over all cells with its 95% interval."""
+    """Mean over seeds per data set, and the paired difference from the base over all cells with its 95% interval."""
     from scipy.stats import t
 
     def value(row: dict[str, Any]) -> float:

@@ -4,8 +4,8 @@
 
 Embeds at most 4,000 training and 1,500 test texts of each data set once with the packaged encoder (128 tokens), draws
 the labels, at most 3,000 unlabeled texts beside them, and predicts as `graphloss train` would after no step of
-training. A line a cell in `results/few_label_head.jsonl`; cells that are there are not repeated. `--page` writes the
-tables of `docs/research/few_label_head.md` between its marks, from the results alone.
+training. One line per cell in `results/few_label_head.jsonl`; cells that are there are not repeated. `--page` writes
+the tables of `docs/research/few_label_head.md` between its marks, from the results alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MOST, SEED, UNLABELED = {"train": 4000, "test": 1500}, {"train": 7, "test": 5}, 
 RESULTS = ResultTable(FOLDER / "few_label_head.jsonl", ("rule", "data", "kind", "shots", "draw"))
 PAGE = Path(__file__).parent.parent / "docs" / "research" / "few_label_head.md"
 HEAD, OLD, DOCUMENTS = "head", "old self-training", "lines as documents"
-KIND_WORDS = {"one line a class": "lines", "names alone": "names", "no description": "none"}
+KIND_WORDS = {"one line per class": "lines", "names alone": "names", "no description": "none"}
 MARK = "<!-- tables -->"
 
 
@@ -89,7 +89,7 @@ def classes_of(name: str) -> list[str]:
 
 @lru_cache
 def lines_of(name: str, kind: str, encoder: Any) -> torch.Tensor:
-    """One line a class, embedded; none where the names have no words."""
+    """One line per class, embedded; none where the names have no words."""
     if kind == "none":
         return torch.zeros(0, 384)
     written: dict[str, str] = tomllib.loads((DATA / "descriptions.toml").read_text(encoding="utf-8")).get(name, {})
@@ -143,7 +143,7 @@ def predicted(task: Task) -> tuple[np.ndarray, float]:
 
 
 def cells(draws: list[int]) -> Iterator[tuple[str, int, int, str]]:
-    """Data set, labels a class, draw and kind of each cell, the first draws first."""
+    """Data set, labels per class, draw and kind of each cell, the first draws first."""
     for draw, shots, kind, name in product(draws, (1, 4, 8, 16, 0), KINDS, TASKS):
         wanted = {"none": shots > 0, "shuffled": shots in (1, 4) and draw < 3}.get(kind, shots > 0 or draw < 3)
         if wanted and not (kind == "names" and name in SAME):
@@ -214,12 +214,12 @@ def write_page(rows: list[dict[str, Any]]) -> None:
     both = [(OLD + ", no description", OLD, "none"), (DOCUMENTS + ", no unlabeled text", DOCUMENTS, "lines")]
     both += [(f"**head**, {what}", HEAD, kind) for what, kind in KIND_WORDS.items()]
     parts = [
-        table(f"{title}, 1 / 4 / 8 / 16 labels a class", [(a, line(b, c, figure=f)) for a, b, c in both], "{:.1f}")
+        table(f"{title}, 1 / 4 / 8 / 16 labels per class", [(a, line(b, c, figure=f)) for a, b, c in both], "{:.1f}")
         for title, f in (("Accuracy", "accuracy"), ("Macro-F1", "macro_f1"))
     ]
     four = [[fmean(x) - max(fmean(y), fmean(z))] for x, y, z in zip(ours["lines"], old, documents, strict=True)]
     differences = [
-        ("one line a class, minus the better of the first two rows", less(ours["lines"], old, documents)),
+        ("one line per class, minus the better of the first two rows", less(ours["lines"], old, documents)),
         ("the same, means of the four columns", four),
         ("no description, minus the old self-training", less(ours["none"], old)),
     ]
@@ -231,13 +231,13 @@ def write_page(rows: list[dict[str, Any]]) -> None:
         ("no description", line(HEAD, "none", (1, 4), draws=3)),
     ]
     wrong.append(("difference", less(wrong[0][1], wrong[1][1])))
-    parts.append(table("Wrong descriptions, accuracy at 1 / 4 labels a class, draws 0 to 2", wrong, "{:.1f}"))
+    parts.append(table("Wrong descriptions, accuracy at 1 / 4 labels per class, draws 0 to 2", wrong, "{:.1f}"))
     headline = {kind: fmean(v for cells in ours[kind][: len(HEADLINE)] for v in cells) for kind in ours}
     nothing = fmean(mean(HEAD, "lines", name, 0) for name in HEADLINE)
     parts.insert(
         0,
-        f"Mean accuracy of the sixteen columns of {', '.join(HEADLINE)}: **{headline['lines']:.2f}** with one line a "
-        f"class, **{headline['names']:.2f}** with names, **{headline['none']:.2f}** without; old self-training "
+        f"Mean accuracy of the sixteen columns of {', '.join(HEADLINE)}: **{headline['lines']:.2f}** with one line "
+        f"per class, **{headline['names']:.2f}** with names, **{headline['none']:.2f}** without; old self-training "
         f"{fmean(v for cells in old[:4] for v in cells):.2f}, lines as documents "
         f"{fmean(v for cells in documents[:4] for v in cells):.2f}. With no label at all, mean of the four: "
         f"**{nothing:.1f}**.",

@@ -2,7 +2,7 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/few_labels.py [--seeds 5] [--out FOLDER]
 
-Runs `graphloss train` and `graphloss evaluate` as a user would, one after the other, appends a line a run to
+Runs `graphloss train` and `graphloss evaluate` as a user would, one after the other, appends one line per run to
 `results/few_labels.jsonl` and prints the table. Runs that are there already are not repeated.
 """
 

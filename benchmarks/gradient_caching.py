@@ -96,7 +96,7 @@ def main() -> None:
     }
     rows: dict[str, dict[str, float]] = {}
     table = Table(title=f"all-MiniLM-L6-v2, documents of {options.tokens} tokens, {options.threads} threads")
-    for column in ("", "graph", "embedded at once", "peak MiB", "ratio", "CPU ms a document", "ratio"):
+    for column in ("", "graph", "embedded at once", "peak MiB", "ratio", "CPU ms per document", "ratio"):
         table.add_column(column, justify="right")
     for name, case in cases.items():
         command = [sys.executable, __file__, "--threads", str(options.threads)]

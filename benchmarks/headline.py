@@ -5,13 +5,13 @@
     GRAPHLOSS_DATA=FOLDER python benchmarks/headline.py piles                    the same with a few unlabeled texts
     python benchmarks/headline.py page                                           write the tables of README and of docs
 
-Every method gets the same N labels a class and no other: nothing is set aside for validation, so that nobody chooses
+Every method gets the same N labels per class and no other: nothing is set aside for validation, so that nobody chooses
 an epoch by labels that the others do not have. The rest of train, up to `UNLABELED` documents, is unlabeled text for
 the one that can use it, and `TEST` documents of the test split are scored, the same for all.
 
 - probe: logistic regression on the untouched encoder
 - setfit: SetFit 1.2 with its default head and `num_iterations=20`, in a Python of its own (`--setfit`): one epoch of
-  batches of 16; where that takes over 20 minutes a cell, three draws of the labels, and where it takes over 40,
+  batches of 16; where that takes over 20 minutes per cell, three draws of the labels, and where it takes over 40,
   `SETFIT_STEPS` steps of it
 - ce, supcon: `TextClassifier`'s training with that loss, predicted by the head; gloss: with its default predictor
 - gloss + unlabeled: the same training with the unlabeled text beside it, as `fit(..., unlabeled=...)` has it
@@ -226,7 +226,7 @@ def teach_anew() -> None:
 
 
 def teach_few() -> None:
-    """What fewer unlabeled texts give, on the embeddings that are kept of the table: one row a draw."""
+    """What fewer unlabeled texts give, on the embeddings that are kept of the table: one row per draw."""
     rows = []
     for kept in sorted((WORK / "embeddings").glob("*.pt")):
         task, shots, seed = kept.stem.split("-")

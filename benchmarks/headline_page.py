@@ -67,7 +67,7 @@ def columns_of(cells: Cells) -> list[tuple[str, int]]:
 
 
 def row_of(cells: Cells, method: str, of: Callable[[dict[str, Any]], float]) -> list[list[float]]:
-    """The values of a method, one list of seeds a column."""
+    """The values of a method, one list of seeds per column."""
     return [
         [of(cell) for (task, shots, _), cell in sorted(cells[method].items()) if (task, shots) == column]
         for column in columns_of(cells)
@@ -75,7 +75,7 @@ def row_of(cells: Cells, method: str, of: Callable[[dict[str, Any]], float]) -> 
 
 
 def table(cells: Cells, key: str) -> list[str]:
-    """A row a method, a column a data set and number of labels a class."""
+    """One row per method, one column per data set and number of labels per class."""
     columns = columns_of(cells)
     lines = ["| | " + " | ".join(f"{task} {shots}" for task, shots in columns) + " | mean | seeds |"]
     lines.append("| --- |" + " ---: |" * (len(columns) + 2))
@@ -198,7 +198,7 @@ def costs(cells: Cells) -> list[str]:
 
 
 def summary(cells: Cells) -> list[str]:
-    """Means over all columns, a row a method: scores, seconds of the processor and the most memory."""
+    """Means over all columns, one row per method: scores, seconds of the processor and the most memory."""
     lines = ["| | accuracy | macro-F1 | processor's seconds | peak MiB | seeds |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
     for method, name in NAMES.items():

@@ -1,13 +1,13 @@
 """Which loss, when? All losses in both modes on four data sets with few labels, five seeds, the same trials for each.
 
-    GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py tune    three trials a loss, on a draw that is never scored
+    GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py tune    three trials per loss, on a draw that is never scored
     GRAPHLOSS_DATA=FOLDER python benchmarks/losses.py run     train what is missing; processes may share the work
     python benchmarks/losses.py page                          write docs/research/results.md from the results
 
 Every cell is one of `graphloss bench` (`bench.cell`), with settings of its own: those that its loss did best with in
 three trials on draws of r8 and mr with the seed 1,000, judged by the log-loss of their validation documents. The first
 trial has the loss's own defaults, the second another learning rate, the third another setting of the loss at the better
-rate; cross-entropy and standalone cosine, which have none, get a third rate. One row a cell, without the
+rate; cross-entropy and standalone cosine, which have none, get a third rate. One row per cell, without the
 documents' texts.
 
 To fit this on two cores, texts are read up to 48 tokens, the embeddings and the lower three of the six layers stay as
@@ -35,7 +35,7 @@ from graphloss.training.settings import LOSSES
 RESULTS = ResultTable(FOLDER / "losses.jsonl", ("data", "shots", "loss", "mode", "seed"))
 TUNED = ResultTable(FOLDER / "losses_tuned.jsonl", ("loss", "mode"))
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-losses"
-DATA = {"banking77": (4, 3), "ohsumed": (4, 4), "r8": (8, 5), "mr": (32, 5)}  # name: labels a class, epochs
+DATA = {"banking77": (4, 3), "ohsumed": (4, 4), "r8": (8, 5), "mr": (32, 5)}  # name: labels per class, epochs
 TUNED_ON = ("r8", "mr")
 COMMON = {"max_length": 48, "freeze": 3, "blend": 1.0}
 TEST_DOCUMENTS, SEEDS = 300, 5

@@ -22,14 +22,14 @@ Cell = Mapping[str, Any]
 
 TOP = """# Which loss is best where labels are few?
 
-Written by `python benchmarks/losses.py page` from `benchmarks/results/losses.jsonl`, a row a training; `tune`
+Written by `python benchmarks/losses.py page` from `benchmarks/results/losses.jsonl`, one row per training; `tune`
 and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md).
 
 ## With unlabeled text, and beside SetFit
 
-all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels a class of banking77, r8, ohsumed and mr: means of the sixteen columns, and
-how far G-Loss with unlabeled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and where
-ours loses: [few_labels.md](few_labels.md). The rest of this page is learned from the labels alone.
+all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels per class of banking77, r8, ohsumed and mr: means of the sixteen columns,
+and how far G-Loss with unlabeled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and
+where ours loses: [few_labels.md](few_labels.md). The rest of this page is learned from the labels alone.
 
 <!-- few labels -->
 <!-- few labels -->
@@ -38,8 +38,9 @@ ours loses: [few_labels.md](few_labels.md). The rest of this page is learned fro
 
 G-Loss was published (arXiv 2604.25853) with three claims against cross-entropy, contrastive, triplet and supervised
 contrastive losses: higher accuracy, faster convergence, more coherent embeddings. They were shown on whole data sets
-with encoders of base size, one seed, a GPU. The tables below ask the same with few labels, a small encoder and two CPU
-cores: they can neither confirm nor refute the published figures, and say what somebody in that situation may expect.
+with encoders of base size, one seed, a GPU. The tables below measure the same with few labels, a small encoder and two
+CPU cores: they can neither confirm nor refute the published figures, and say what somebody in that situation may
+expect.
 """
 
 
@@ -54,7 +55,7 @@ def write(results: Sequence[Cell], tuned: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _claims(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row a loss, averaged over the data sets, against cross-entropy."""
+    """One row per loss, averaged over the data sets, against cross-entropy."""
     lines = [
         "### Averaged over the data sets",
         "",
@@ -116,7 +117,7 @@ def _method(cells: Sequence[Cell], tuned: Sequence[Mapping[str, Any]]) -> str:
         "- texts are read up to 48 tokens, embeddings and lower three layers are frozen, the weights are not blended; "
         "the same 300 test documents are scored for every cell",
         "",
-        "Three trials a loss, on draws of r8 and mr that are not scored, scored by the mean log-loss of their "
+        "Three trials per loss, on draws of r8 and mr that are not scored, scored by the mean log-loss of their "
         "validation documents (in standalone mode a probe's); the best is what all cells of a loss were trained with:",
         "",
         "| loss | trials: settings, log-loss on r8 and mr | chosen |",

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--losses", nargs="+", choices=list(LOSS))
     parser.add_argument("--modes", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, help="for all data sets; 3, and 1 of 20ng, when not given")
-    parser.add_argument("--results", type=Path, default=FOLDER / "paper.jsonl", help="a row a cell")
+    parser.add_argument("--results", type=Path, default=FOLDER / "paper.jsonl", help="one row per cell")
     parser.add_argument("--page", type=Path, default=PAGE, help="what the stage `page` writes")
     parser.add_argument("--no-estimate", action="store_true", help="go on at once: it takes a minute of one core")
     given = parser.parse_args()

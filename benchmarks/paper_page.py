@@ -19,7 +19,8 @@ Differences = Mapping[tuple[Pair, str], tuple[Difference, float | None]]
 
 TOP = """# The paper's five whole data sets
 
-Written by `python benchmarks/paper.py page` from `benchmarks/results/paper.jsonl`, a row a training; `run` makes it.
+Written by `python benchmarks/paper.py page` from `benchmarks/results/paper.jsonl`, one row per training, which `run`
+makes.
 
 Question: on mr, r8, r52, ohsumed and 20ng, whole, is G-Loss ahead of cross-entropy and of SupCon, triplet and cosine
 loss, in accuracy, macro-F1, silhouette and in the time to its stop, as its paper (arXiv 2604.25853) has it?
@@ -134,7 +135,7 @@ def _among(found: Found) -> str:
 
 
 def _table(found: Found, data: str, mode: str) -> str:
-    """One row a loss: the paper's figures, and ours."""
+    """One row per loss: the paper's figures, and ours."""
     figures = [name for name in FIGURES if mode == "combined" or not name.startswith("99%")]
     published = list(COMBINED) if mode == "combined" else ["BERT-base: accuracy / F1 / silhouette / stop / s"]
     rows = [["loss", *(f"paper, {name}" for name in published), "seeds", *figures]]
@@ -187,7 +188,7 @@ def _differences(found: Found, mode: str, name: str) -> Differences:
 
 
 def _claims(differences: Mapping[str, Differences]) -> str:
-    """One row a comparison, overall; one column a figure."""
+    """One row per comparison, overall; one column per figure."""
     pairs = list(dict.fromkeys(pair for pair, _ in differences["accuracy"]))
     rows = [["", *COMPARED]]
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""The results of a question that is asked cell by cell: one JSON Lines file, a row a cell, shared by processes."""
+"""The results of a question that is asked cell by cell: one JSON Lines file, one row per cell, shared by processes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@
               turn, with the same encoder on the same 1,536 texts of the test split, more than are answered together;
               the graph has as many documents as the train split; once more with 20,000 unlabeled documents beside it
     corpus    nearest neighbors and graph of random embeddings of 384 numbers around 77 centers, and one spreading of 8
-              labels a class over it; beyond 120,000 documents by the approximate index, whose recall is the share of
+              labels per class over it; beyond 120,000 documents by the approximate index, whose recall is the share of
               the true 10 nearest neighbors among those found, over 1,000 documents
 
 Each size is a process of its own. Seconds of the processor stand beside the wall's, which a busy machine makes longer.

@@ -1,7 +1,7 @@
 """Which texts of a pile to label: macro-F1 after 16 to 200 labels, by what chose them, beside random drawing.
 
     suggestions.py embed [DATA...]           frozen embeddings of the data sets, in a folder of their own
-    suggestions.py run DATA... --piles 10    a row a data set, pile, rule and budget
+    suggestions.py run DATA... --piles 10    one row per data set, pile, rule and budget
     suggestions.py page                      the tables of docs/research/suggestions.md
 
 A pile is 3,000 texts drawn from the training split, three quarters of a smaller one. A rule chooses 16 texts, a head is

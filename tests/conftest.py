@@ -30,7 +30,7 @@ def pytest_collection_finish() -> None:
 
 
 def spare_the_collector() -> None:
-    """Take what the imported libraries keep for ever out of its sight: every training calls it, at 0.3 s a call."""
+    """Take what the imported libraries keep for ever out of its sight: every training calls it, at 0.3 s per call."""
     gc.collect()
     gc.freeze()
 
@@ -64,7 +64,7 @@ class Toy:
 
 
 def make_toy(sizes: dict[str, int], *, seed: int = 0) -> Toy:
-    """Documents of 6 to 12 words, a third of them from the class's own dozen; `sizes` counts documents a class."""
+    """Documents of 6 to 12 words, a third of them from the class's own dozen; `sizes` counts documents per class."""
     rng = np.random.default_rng(seed)
     common = COMMON.split()
     documents = []

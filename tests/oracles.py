@@ -280,7 +280,7 @@ def informed_head(
 ) -> Tensor:
     """Logits of the head of labels, descriptions and unlabeled documents for all embeddings (n, d), its steps in turn.
 
-    One line a class at most, every class with a label or a line; constants as the module names them.
+    One line per class at most, every class with a label or a line; constants as the module names them.
     """
     z, e = embeddings.double(), lines.double()
     y_of = {i: int(c) for i, c in enumerate(labels) if c >= 0}

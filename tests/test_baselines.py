@@ -217,7 +217,7 @@ class TestCoverage:
 
 
 EMPTY = {
-    "one document a class": [0, 1, 2, 3, 4, 5],
+    "one document per class": [0, 1, 2, 3, 4, 5],
     "all unlabeled": [-1] * 6,
     "n = 1": [0],
     "n = 1, unlabeled": [-1],
@@ -229,7 +229,7 @@ EMPTY = {
 class TestDegenerate:
     @pytest.mark.parametrize(
         ("case", "kind"),  # but for Cosine, which has a term for each pair of different classes too
-        [(case, kind) for case in EMPTY for kind in ALL if kind is not Cosine or case != "one document a class"],
+        [(case, kind) for case in EMPTY for kind in ALL if kind is not Cosine or case != "one document per class"],
     )
     def test_without_anchors_it_is_zero_with_a_live_gradient(self, case: str, kind: type[BaselineLoss]) -> None:
         labels = torch.tensor(EMPTY[case], dtype=torch.long)

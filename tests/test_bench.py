@@ -32,7 +32,7 @@ Ask = Callable[..., Grid]
         ({"modes": ["alone"]}, "there is no mode 'alone'; there are combined, standalone"),
         ({"shots": ["8,few"]}, "--shots: expected numbers from 1 on or `all`.*'few'"),
         ({"shots": ["0"]}, "--shots"),
-        ({"seeds": 0}, "--seeds: expected a number from 1 to 1,000, not 0"),
+        ({"seeds": 0}, "--seeds: expected a number from 1 to 1,000, got 0"),
         ({"seeds": 1001}, "--seeds"),
         ({"tune": -1}, "--tune"),
         ({"test_documents": 0}, "--test-documents"),

@@ -139,7 +139,7 @@ def test_the_head_without_a_head_is_the_probe(cells: list[dict[str, Any]]) -> No
 
 @pytest.fixture(scope="module")
 def with_text(data: Path, chosen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Three losses with two labels a class, and the other documents as unlabeled text."""
+    """Three losses with two labels per class, and the other documents as unlabeled text."""
     out = tmp_path_factory.mktemp("bench") / "with_text"
     options = chosen | {"keep_unlabeled": True}
     run_bench(

@@ -72,7 +72,7 @@ def test_what_is_no_number_a_seed_is_refused(values: Any) -> None:
 
 
 def test_what_does_not_pair_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected pairs, came 2 and 3"):
+    with pytest.raises(ValueError, match="expected pairs, got 2 and 3"):
         paired([0.1, 0.2], [0.1, 0.2, 0.3])
 
 

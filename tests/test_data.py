@@ -246,11 +246,11 @@ def test_the_cells_have_a_say_in_a_guess(tmp_path, header, cells, said):
         ("a.jsonl", b'{"text": "u", "label": "x"}\n7\n', r"line 2: expected an object"),
         ("a.json", b"[1]", r"entry 1: expected an object"),
         ("a.json", b"[{", r"a\.json, line 1: not JSON"),
-        ("a.jsonl", b'{"text": ["u"], "label": "x"}\n', r"line 1: expected a text, not list.*--text"),
+        ("a.jsonl", b'{"text": ["u"], "label": "x"}\n', r"line 1: expected a text, got list.*--text"),
         (
             "a.jsonl",
             b'{"text": "u", "label": ["x", "y"]}\n',
-            r"line 1: expected one label per document, not list.*--label",
+            r"line 1: expected one label per document, got list.*--label",
         ),
         (
             "a.jsonl",
@@ -344,7 +344,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     write(tmp_path / "train.csv", ["u", "v"], ["x", "y"])
     with pytest.raises(InputError, match="has no validation split"):
         load_split(str(tmp_path), "validation")
-    with pytest.raises(InputError, match=r"expected a split out of train, validation, test, not 'tset'"):
+    with pytest.raises(InputError, match=r"expected a split out of train, validation, test, got 'tset'"):
         load_split(str(tmp_path), "tset")
     write(tmp_path / "train.jsonl", ["u", "v"], ["x", "y"])
     with pytest.raises(InputError, match=r"train\.csv, train\.jsonl all claim to be the train split"):

@@ -95,7 +95,7 @@ class TestFiles:
         found = names_as_descriptions(["card_arrival", "moneyFx", "sci.space"], 12)
         assert list(found.values()) == [["card arrival"], ["money Fx"], ["sci space"]]
         assert names_as_descriptions([0, 1], 2) == {} == names_as_descriptions(["card_arrival", "7"], 2)
-        assert names_as_descriptions(["cooking", "music"], 9) == {}  # over four labels a class
+        assert names_as_descriptions(["cooking", "music"], 9) == {}  # over four labels per class
 
 
 class TestGate:

@@ -107,7 +107,7 @@ def test_unlabeled_documents_are_left_out_of_every_score() -> None:
     ("x", "y"),
     [
         (np.ones((5, 3)), np.zeros(5, int)),  # one class
-        (np.eye(4), np.arange(4)),  # a class a document
+        (np.eye(4), np.arange(4)),  # one class per document
         (np.full((4, 2), np.nan), np.array([0, 0, 1, 1])),  # diverged
         (np.zeros((0, 2)), np.zeros(0, int)),  # nothing
     ],

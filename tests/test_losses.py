@@ -121,7 +121,7 @@ class TestDegenerate:
         "labels",
         [[0, 1, 2, 3, 4, 5], [-1] * 6, [0], [-1], [], [0, -1, -1, -1, -1, -1], [0, 1, -1, -1, -1, -1]],
         ids=[
-            "one document a class",
+            "one document per class",
             "all unlabeled",
             "n = 1",
             "n = 1, unlabeled",

@@ -58,7 +58,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
 def test_wrong_input_is_said_with_its_repair() -> None:
     with pytest.raises(ValueError, match="at least 1 neighbor"):
         nearest(cloud(4), 0)
-    with pytest.raises(ValueError, match=r"\(documents, dimensions\), came shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"\(documents, dimensions\), got shape \(4,\)"):
         nearest(torch.ones(4), 1)
     with pytest.raises(ValueError, match="NaN"):
         nearest(torch.full((4, 2), float("nan")), 1)

@@ -593,7 +593,7 @@ def test_the_command_without_a_network(
 
 def test_an_unknown_name_is_refused_before_anything_is_fetched(server: Server, cache: Path, command: Command) -> None:
     code, out, err = command("r8", "r53")
-    assert code == 2 and out == "" and "not 'r53'" in err and "r52" in err and not cache.exists()
+    assert code == 2 and out == "" and "got 'r53'" in err and "r52" in err and not cache.exists()
     assert CliRunner().invoke(app, ["data", "prepare"]).exit_code == 2
 
 

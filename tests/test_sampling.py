@@ -138,7 +138,7 @@ def test_corner_cases(labels, batch_size):
 def test_impossible_arguments(options):
     with pytest.raises(ValueError, match="expected batch_size and group_size >= 1"):
         ClassAwareBatchSampler([0, 1], **options)
-    with pytest.raises(ValueError, match="not -2"):
+    with pytest.raises(ValueError, match="got -2"):
         ClassAwareBatchSampler([0, -2], 4)
 
 

@@ -1,4 +1,4 @@
-"""What reaches a screen or a pipe: no character that a terminal obeys, one line an answer, and an end in peace."""
+"""What reaches a screen or a pipe: no character that a terminal obeys, one line per answer, and an end in peace."""
 
 from __future__ import annotations
 

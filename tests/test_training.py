@@ -458,7 +458,7 @@ def test_a_disk_that_fills_under_a_checkpoint_is_an_error_of_the_disk(
 def test_without_a_silhouette_the_standalone_mode_is_judged_by_f1(
     tiny_encoder: Path, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [toy.labels.index(name) for name in toy.names]  # one validation document a class: no silhouette
+    rows = [toy.labels.index(name) for name in toy.names]  # one validation document per class: no silhouette
     held = Documents([toy.texts[row] for row in rows], list(range(4)))
     rest = [row for row in range(64) if row not in rows]
     train = Documents([toy.texts[row] for row in rest], [toy.indices[row] for row in rest])
@@ -518,7 +518,7 @@ def test_the_published_schedule_steps_down_once_and_resumes_alike(
 
     rates.append([])
     whole = run(tiny_encoder, parts, tmp_path / "whole", [Rates()], schedule="step", weight_decay=0.0)
-    # the rate of the next step, as the callback sees it: 3 steps an epoch
+    # the rate of the next step, as the callback sees it: 3 steps per epoch
     np.testing.assert_allclose(rates[0], [1e-3] * 2 + [1e-4] * 7)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(4)], schedule="step", weight_decay=0.0)

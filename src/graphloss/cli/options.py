@@ -31,7 +31,7 @@ def place(path: Path | None) -> Path | None:
 
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
+    bool, typer.Option("--json", help="One JSON object per line on standard output, and nothing else there.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no bars, no progress.")]
 ConfigFile = Annotated[

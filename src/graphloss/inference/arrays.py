@@ -33,7 +33,7 @@ def as_matrix(values: Array, name: str, rows: int | None = None) -> NDArray[np.f
     x = np.asarray(as_numpy(values), dtype=np.float32)
     if x.ndim != 2 or (rows is not None and len(x) != rows):
         expected = "two dimensions" if rows is None else f"{rows} rows, one per document"
-        raise ValueError(f"expected {name} with {expected}, came shape {x.shape}; pass both for the same documents")
+        raise ValueError(f"expected {name} with {expected}, got shape {x.shape}; pass both for the same documents")
     return x
 
 
@@ -42,8 +42,8 @@ def as_classes(values: Array, num_classes: int) -> NDArray[np.int64]:
     y = as_numpy(values)
     if y.ndim != 1 or (y.size and y.dtype.kind not in "iu"):
         raise ValueError(
-            f"expected one integer class a document, came {y.dtype} of shape {y.shape}; map names to indices first"
+            f"expected one integer class per document, got {y.dtype} of shape {y.shape}; map names to indices first"
         )
     if y.size and not (y.min() >= -1 and y.max() < num_classes):
-        raise ValueError(f"expected classes from -1 (unlabeled) to {num_classes - 1}, came {y.min()} to {y.max()}")
+        raise ValueError(f"expected classes from -1 (unlabeled) to {num_classes - 1}, got {y.min()} to {y.max()}")
     return y.astype(np.int64)

@@ -35,7 +35,7 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def file_faults(folder: Path, recorded: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
-    """One line a file of those names that is missing, was changed, or was not there when the folder was written."""
+    """One line per file of those names that is missing, was changed, or was not there when the folder was written."""
     for name, digest in recorded.items():
         path = folder / name
         try:

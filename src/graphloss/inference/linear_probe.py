@@ -71,16 +71,16 @@ def soft_probe(
     n, y = len(embeddings), torch.zeros(0, dtype=torch.long) if classes is None else classes.long()
     if targets.dim() != 2 or len(y) + len(targets) != n or weights.shape != (n,):
         raise ValueError(
-            f"expected targets ({n}, classes) and weights ({n},), one row per embedding, came {tuple(targets.shape)} "
+            f"expected targets ({n}, classes) and weights ({n},), one row per embedding, got {tuple(targets.shape)} "
             f"and {tuple(weights.shape)}"
         )
     if not all(torch.isfinite(values).all() for values in (embeddings, targets, weights)):
-        raise ValueError("expected finite embeddings, targets and weights, came NaN or infinity")
+        raise ValueError("expected finite embeddings, targets and weights, got NaN or infinity")
     if (weights < 0).any() or (targets < 0).any():
-        raise ValueError("expected targets and weights of at least 0, came a negative one")
+        raise ValueError("expected targets and weights of at least 0, got a negative one")
     used = weights > 0
     if not used.any():
-        raise ValueError("expected at least one document with a weight above 0 to fit the probe on, came none")
+        raise ValueError("expected at least one document with a weight above 0 to fit the probe on, got none")
     z, share = unit(embeddings[used].detach().float()), weights[used].float()
     total = share.sum()
     share = share / total  # (m,)
@@ -192,9 +192,9 @@ def linear_probe(
     x, y = x[y >= 0], y[y >= 0]
     present = np.unique(y)
     if not len(present):
-        raise ValueError("expected at least one labeled document to fit the probe on, came none (every label is -1)")
+        raise ValueError("expected at least one labeled document to fit the probe on, got none (every label is -1)")
     if not np.isfinite(x).all():
-        raise ValueError("expected finite train_embeddings, came NaN or infinity; look for a training that diverged")
+        raise ValueError("expected finite train_embeddings, got NaN or infinity; look for a training that diverged")
 
     weight = np.zeros((num_classes, x.shape[1]), dtype=np.float32)
     bias = np.full(num_classes, ABSENT_BIAS, dtype=np.float32)

@@ -126,7 +126,7 @@ def score(truth: Array, probabilities: Array, embeddings: Array | None, label_na
     p = as_matrix(probabilities, "probabilities", len(y))  # (n, C)
     if p.shape[1] != len(label_names):
         raise ValueError(
-            f"expected a column of probabilities a label, came {p.shape[1]} for {len(label_names)} label names"
+            f"expected one column of probabilities per label, got {p.shape[1]} for {len(label_names)} label names"
         )
     if p.size and not (p.min() >= -1e-6 and p.max() <= 1 + 1e-6):  # false for NaN too
         raise ValueError(
@@ -134,7 +134,7 @@ def score(truth: Array, probabilities: Array, embeddings: Array | None, label_na
         )
     labeled = y >= 0
     if not labeled.any():
-        raise ValueError("expected at least one labeled document to score against, came none (every class is -1)")
+        raise ValueError("expected at least one labeled document to score against, got none (every class is -1)")
     y, p = y[labeled], p[labeled]
     predicted = p.argmax(axis=1)  # (n,)
 
@@ -163,7 +163,7 @@ def score(truth: Array, probabilities: Array, embeddings: Array | None, label_na
 def silhouettes(embeddings: Array, labels: Array, *, seed: int = 0) -> tuple[float | None, float | None]:
     """Macro and micro silhouette of unit-length embeddings, Euclidean; both None where they are not defined.
 
-    Not defined: fewer than two classes, one class a document, or an embedding that is not finite. Beyond
+    Not defined: fewer than two classes, one class per document, or an embedding that is not finite. Beyond
     `SILHOUETTE_DOCUMENTS` documents a seeded sample is taken, in proportion to the classes and with at least two
     documents of each that has two: a rare class keeps its place in the macro mean. Documents of -1 are left out.
 

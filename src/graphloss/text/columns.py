@@ -119,7 +119,7 @@ def as_text(cell: object, where: str) -> str:
         return ""
     if isinstance(cell, bool | int | float):
         return str(cell)
-    raise InputError(f"{where}: expected a text, not {type(cell).__name__}. Choose another column with --text.")
+    raise InputError(f"{where}: expected a text, got {type(cell).__name__}. Choose another column with --text.")
 
 
 def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, delimited: bool = False) -> str | None:
@@ -153,7 +153,7 @@ def as_label(cell: object, where: str, *, names: Sequence[str] | None = None, de
     if isinstance(cell, bool | int | float):
         return str(cell)
     raise InputError(
-        f"{where}: expected one label per document, not {type(cell).__name__}. Choose another column with --label."
+        f"{where}: expected one label per document, got {type(cell).__name__}. Choose another column with --label."
     )
 
 

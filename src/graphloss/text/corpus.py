@@ -85,7 +85,7 @@ def load_corpus(
             validation or test that train lacks.
     """
     if not 0 <= validation < 1 or (shots is not None and shots < 1):
-        raise InputError(f"expected 0 <= validation < 1 and shots >= 1, not validation={validation}, shots={shots}")
+        raise InputError(f"expected 0 <= validation < 1 and shots >= 1, got validation={validation}, shots={shots}")
     texts = _unlabeled_texts(unlabeled, text, header=not no_header) if unlabeled is not None else []  # fails fast
     described = read_descriptions(describe) if describe not in (None, "off") else {}
     name, parts = (
@@ -142,7 +142,7 @@ def load_split(
     those of the source's train split; if a split lacks one, another is taken.
     """
     if split not in SPLITS:
-        raise InputError(f"expected a split out of {', '.join(SPLITS)}, not {split!r}")
+        raise InputError(f"expected a split out of {', '.join(SPLITS)}, got {split!r}")
     _, parts = read_splits(source, text, label, how, only=split, own=own)
     if split not in parts:
         raise InputError(f"{source} has no {split} split with labels.")
@@ -170,7 +170,7 @@ def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
 
 
 def _is_pile(source: str) -> bool:
-    """Whether a source is a text file: a document a line, none of them labeled."""
+    """Whether a source is a text file: one document per line, none of them labeled."""
     path = typed(source)
     is_text = not goes_by_name(source) and path.suffix.lower() == ".txt" and path.is_file()
     return is_text and column_names(path) == ["text"]

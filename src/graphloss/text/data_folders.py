@@ -1,4 +1,4 @@
-"""Folders that are data: a folder per class with a file a text, or what the `datasets` library has saved."""
+"""Folders that are data: a folder per class with one file per text, or what the `datasets` library has saved."""
 
 from __future__ import annotations
 

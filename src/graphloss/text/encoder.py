@@ -178,7 +178,7 @@ def embed(
 
 
 def _part(value: Any, mask: torch.Tensor, few: torch.Tensor, used: torch.Tensor) -> Any:
-    """The rows of a few documents, and of what has a number a token, as the mask (n, t), the used positions."""
+    """The rows of a few documents, and of what has one number per token, as the mask (n, t), the used positions."""
     if not torch.is_tensor(value) or value.shape[:1] != mask.shape[:1]:
         return value
     return value[few][:, used] if value.shape == mask.shape else value[few]

@@ -63,7 +63,7 @@ def check_room(path: Path) -> None:
 
 
 def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
-    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes a byte."""
+    """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes per byte."""
     left, needed = system.free(), size * in_memory
     if needed > left:
         raise InputError(

@@ -66,11 +66,11 @@ class ClassAwareBatchSampler:
     ) -> None:
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)  # (n,)
         if batch_size < 1 or (group_size is not None and group_size < 1):
-            raise ValueError(f"expected batch_size and group_size >= 1, not {batch_size} and {group_size}")
+            raise ValueError(f"expected batch_size and group_size >= 1, got {batch_size} and {group_size}")
         if self.labels.size and self.labels.min() < -1:
-            raise ValueError(f"expected class indices, or -1 for an unlabeled document, not {self.labels.min()}")
+            raise ValueError(f"expected class indices, or -1 for an unlabeled document, got {self.labels.min()}")
         if not 0 <= part[0] < part[1]:
-            raise ValueError(f"expected part (i, W) with 0 <= i < W, not {part}")
+            raise ValueError(f"expected part (i, W) with 0 <= i < W, got {part}")
         self.batch_size = batch_size
         self.part = part
         self.seed = seed
@@ -140,7 +140,7 @@ class ClassAwareBatchSampler:
         groups: list[np.ndarray] = []
         places: list[np.ndarray] = []
         for members in self._classes:
-            # at least two documents a group, near-equal groups
+            # at least two documents per group, near-equal groups
             count = max(1, min(round(len(members) / self.group_size), len(members) // 2))
             groups += np.array_split(rng.permutation(members), count)
             places.append((np.arange(count) + rng.random(count)) / count)

@@ -53,11 +53,11 @@ def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool 
         ModuleNotFoundError: the approximate index is wanted and faiss is not installed.
     """
     if z.dim() != 2:
-        raise ValueError(f"expected embeddings (documents, dimensions), came shape {tuple(z.shape)}")
+        raise ValueError(f"expected embeddings (documents, dimensions), got shape {tuple(z.shape)}")
     if k < 1:
         raise ValueError(f"k must be at least 1 neighbor per document, got {k}")
     if not torch.isfinite(z).all():
-        raise ValueError("expected finite embeddings, came NaN or infinity; look for a training that diverged")
+        raise ValueError("expected finite embeddings, got NaN or infinity; look for a training that diverged")
     z = working(z.detach())
     k = min(k, max(len(z) - 1, 0))
     if k == 0:

@@ -190,11 +190,11 @@ def _shots(value: str) -> int | None:
     if value == "all":
         return None
     if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"--shots: expected numbers from 1 on or `all`, separated by commas, not {value!r}")
+        raise InputError(f"--shots: expected numbers from 1 on or `all`, separated by commas, got {value!r}")
     return int(value)
 
 
 def _number(option: str, value: int, least: int, most: int) -> int:
     if not least <= value <= most:
-        raise InputError(f"{option}: expected a number from {least} to {most:,}, not {value:,}")
+        raise InputError(f"{option}: expected a number from {least} to {most:,}, got {value:,}")
     return value

@@ -46,7 +46,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Mean of (n,) finite values with its interval."""
     x = np.asarray(values, dtype=np.float64)  # (n,)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"expected one finite number per seed, came {list(values)}")
+        raise ValueError(f"expected one finite number per seed, got {list(values)}")
     mean = float(x.mean())
     if len(x) == 1:
         return Estimate(mean, None, None, 1)
@@ -61,7 +61,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     """Mean of ours minus theirs, both (n,), seed by seed, with interval and p-value."""
     if len(ours) != len(theirs):
-        raise ValueError(f"expected pairs, came {len(ours)} and {len(theirs)} values; pass the seeds that both have")
+        raise ValueError(f"expected pairs, got {len(ours)} and {len(theirs)} values; pass the seeds that both have")
     d = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)  # (n,)
     mean, low, high, count = estimate(d.tolist())
     if count == 1:

@@ -102,7 +102,7 @@ def check_names(names: Sequence[str], datasets: Mapping[str, PublicDataset] = DA
     for name in names:
         if name not in available:
             raise InputError(
-                f"expected names out of {', '.join(available)}, not {name!r}.{did_you_mean(name, available)}"
+                f"expected names out of {', '.join(available)}, got {name!r}.{did_you_mean(name, available)}"
             )
     return list(dict.fromkeys(datasets if "all" in names else names))
 
@@ -120,7 +120,7 @@ def divide(labels: Sequence[str], total: int, *, even: bool = False, seed: int =
     places = by_class(labels)
     sizes = np.array([len(members) for members in places.values()])
     if not (sizes > 1).sum() <= total <= (sizes - 1).sum():
-        raise ValueError(f"expected total of {(sizes > 1).sum()} to {(sizes - 1).sum()} documents, not {total}")
+        raise ValueError(f"expected total of {(sizes > 1).sum()} to {(sizes - 1).sum()} documents, got {total}")
     quota = np.full(len(sizes), total / len(sizes)) if even else total * sizes / len(labels)
     counts = np.minimum(np.maximum(np.floor(quota).astype(int), 1), sizes - 1)
     while counts.sum() != total:

@@ -102,7 +102,7 @@ def _rows(values: list[Any], path: Path, is_text: Callable[[str], bool]) -> Iter
             return _by_columns({k: list(v.values()) for k, v in value.items()}, path) if named else value.values()
         return [value]
     if not isinstance(value, list):
-        raise InputError(f"{path}: not {type(value).__name__}. {EXPECTED}.")
+        raise InputError(f"{path}: {EXPECTED}, got {type(value).__name__}.")
     return [_row_of(row, f"{path}, entry {place}") for place, row in enumerate(value, 1)]
 
 
@@ -115,7 +115,9 @@ def _row_of(value: Any, where: str) -> dict[str, Any]:
 def _by_columns(lists: dict[str, list[Any]], path: Path) -> list[dict[str, Any]]:
     if len({len(cells) for cells in lists.values()}) > 1:
         sizes = ", ".join(f"{name!r} {len(cells):,}" for name, cells in lists.items())
-        raise InputError(f"{path}: its columns have different lengths ({sizes}); expected one cell a document in each.")
+        raise InputError(
+            f"{path}: its columns have different lengths ({sizes}); expected one cell per document in each."
+        )
     return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
 
 
@@ -131,5 +133,5 @@ def _numbered(cells: list[Any]) -> dict[str, Any]:
 def as_object(row: Any, where: str) -> dict[str, Any]:
     """The value, which has to be an object."""
     if not isinstance(row, dict):
-        raise InputError(f'{where}: expected an object like {{"text": "…", "label": "…"}}, not {type(row).__name__}.')
+        raise InputError(f'{where}: expected an object like {{"text": "…", "label": "…"}}, got {type(row).__name__}.')
     return row
