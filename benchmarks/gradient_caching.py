@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_speed import environment_of
+from machine import environment_of
 from rich.console import Console
 from rich.table import Table
 

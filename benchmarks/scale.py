@@ -35,7 +35,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from loss_speed import environment_of
+from machine import environment_of
 from rich.console import Console
 from rich.table import Table
 
