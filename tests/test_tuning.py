@@ -617,7 +617,7 @@ def test_the_command_leaves_settings_that_train_takes(
     _, settings = read_file(out / "best.toml")
     assert {name: settings[name] for name in found["best"]} == found["best"]
     page = (out / "study.html").read_text(encoding="utf-8")
-    assert "log-loss" in page and "learning_rate" in page and 'src="http' not in page
+    assert "log-loss" in page and "learning_rate" in page and "default-src 'none'" in page and "<script src" not in page
 
     before = (out / "trials.jsonl").read_bytes()
     code, said, _ = call("tune", data, "--trials", 2, "--out", out, "--json", "--quiet", *words(tiny_encoder))
