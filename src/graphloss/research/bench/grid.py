@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
-from graphloss.text.data_sources import full_path
+from graphloss.text.data_sources import find_again, full_path, goes_by_name, name_to_keep
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make, unknown
@@ -37,6 +37,9 @@ RESERVED = {
     "patience": None,
 }
 """Settings that the grid determines, and the options for them."""
+
+FILES = ("model", "unlabeled", "describe")
+"""Settings that name files or folders."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Grid:
     """A comparison; `make_grid` checks a user's request for one.
 
     Attributes:
-        sources: data sets, files by their absolute path.
+        sources: data sets; files by their absolute path, or with a `folder` as it keeps them (`name_to_keep`).
         losses: names out of `settings.LOSSES`.
         modes: "combined", "standalone" or both.
         shots: labeled documents per class; None is all.
@@ -75,6 +78,7 @@ class Grid:
         preset: for all other settings, out of `presets.PRESETS`.
         tune: trials of the search before each loss is scored; 0 is no search.
         test_documents: maximum number of scored documents; None is all.
+        folder: of the comparison, once it is known.
     """
 
     sources: tuple[str, ...]
@@ -87,6 +91,26 @@ class Grid:
     preset: str = "default"
     tune: int = 0
     test_documents: int | None = None
+    folder: Path | None = field(default=None, compare=False)
+
+    def kept_in(self, folder: Path) -> Grid:
+        """The same grid as the folder of the comparison keeps it: no absolute path is written there.
+
+        Raises:
+            InputError: two data sets would have one name.
+        """
+        sources = tuple(str(name_to_keep(source, folder)) for source in self.sources)
+        if twice := {name for name in sources if sources.count(name) > 1}:
+            raise InputError(f"two data sets have the name {', '.join(sorted(twice))}; rename one of them")
+        data, settings = (
+            {name: name_to_keep(value, folder) if name in FILES else value for name, value in given.items()}
+            for given in (self.data, self.settings)
+        )
+        return replace(self, sources=sources, data=data, settings=settings, folder=folder)
+
+    def find(self, kept: str | None) -> str | None:
+        """Where a file or folder that the grid names lies now."""
+        return kept if self.folder is None else find_again(kept, self.folder)
 
     def cells(self) -> Iterator[Cell]:
         """All cells, seed by seed, so that an interrupted grid has complete comparisons."""
@@ -171,7 +195,7 @@ def make_grid(
             )
         if name not in (available := [*names(DataSettings), *names(TrainSettings)]):
             raise InputError(unknown(name, available))
-    for name in ("model", "unlabeled", "describe"):
+    for name in FILES:
         if specified.get(name) and specified[name] != "off":
             specified[name] = full_path(specified[name])
     data = {name: value for name, value in specified.items() if name in names(DataSettings)}
@@ -193,8 +217,9 @@ def owners(setting: str) -> list[str]:
 
 def slug(source: str) -> str:
     """A data set's name in file names: for a path its stem and a short hash of the path."""
-    plain = re.sub(r"[^\w.]+", "_", Path(source).stem if Path(source).is_absolute() else source)
-    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if Path(source).is_absolute() else plain
+    path = not goes_by_name(source) and len(Path(source).parts) > 1
+    plain = re.sub(r"[^\w.]+", "_", Path(source).stem if path else source)
+    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if path else plain
 
 
 def format_shots(shots: int | None) -> str:
