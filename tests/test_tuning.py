@@ -460,6 +460,11 @@ study.run(hang)
     row = here.run(parabola)
     assert row is not None and row.number == 3 and here.missing(3) == (0, 0) and here.missing(2) == (0, 0)
     assert [row.state for row in here.rows()] == ["fail", "complete", "complete", "complete"]
+    alone = quick_study(None)
+    drawn = [each.settings for each in (alone.run(parabola) for _ in range(4)) if each]
+    assert [each.settings for each in here.rows()] == [drawn[0], drawn[1], drawn[2], drawn[0]]  # begun again
+    after = here.run(parabola)
+    assert after is not None and after.settings == drawn[3]
 
 
 def test_a_trial_that_others_have_given_up_is_passed_over() -> None:
