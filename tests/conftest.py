@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 
 # Read when the libraries are first imported, so they must be set before any test module is.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -43,6 +44,14 @@ TOPICS = {
 }
 Call = Callable[..., tuple[int, str, str]]
 COMMON = "the a of and with to in on we they it was is this that very then after before again today"
+
+
+def documented(script: str) -> int:
+    """How many inputs `docs/research/how-we-test.md` says that a script has."""
+    page = Path(__file__).parent.parent / "docs" / "research" / "how-we-test.md"
+    rows = [line.split("|") for line in page.read_text(encoding="utf-8").splitlines() if f"| `{script}` |" in line]
+    (count,) = [found[1] for row in rows if (found := re.match(r" (?:over )?(\d+) $", row[2]))]
+    return int(count)
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,13 @@ def lines(path: Path) -> list[Any]:
 
 
 def run_bits(run: Path) -> Any:
-    names = ("head.safetensors", "support.safetensors", "encoder/model.safetensors", "predictions.parquet")
+    """Every file, byte for byte; of those that tell times, all but these."""
     info = json.loads((run / "graphloss.json").read_text())
     assert info["status"] == "finished" and not (run / "checkpoints").exists(), "not finished"
-    assert not [path for path in run.rglob("*") if ".writing" in path.name], "something half written is left"
-    return [digest(run / name) for name in names], timeless(info), lines(run / "metrics.jsonl")
+    files = {path.relative_to(run).as_posix(): path for path in sorted(run.rglob("*")) if path.is_file()}
+    assert not [name for name in files if ".writing" in name], "something half written is left"
+    told = {"graphloss.json": timeless(info), "metrics.jsonl": lines(run / "metrics.jsonl"), "report.html": None}
+    return {name: told[name] if name in told else digest(path) for name, path in files.items()}
 
 
 def checkpoints(run: Path) -> dict[str, str]:
@@ -110,9 +112,21 @@ def cells(out: Path) -> dict[str, Any]:
     return {path.name: timeless(json.loads(path.read_text())) for path in out.glob("cells/[!.]*.json")}
 
 
+def bench_bits(out: Path) -> Any:
+    """All cells, the grid, and the tables made of them."""
+    tables = json.loads((out / "results.json").read_text())
+    return cells(out), digest(out / "bench.json"), timeless(tables)
+
+
 def trials(out: Path) -> dict[str, Any]:
-    rows = [row for row in lines(out / "trials.jsonl") if row.get("state") == "complete"]
-    return {json.dumps(row["settings"], sort_keys=True): row.get("score") for row in rows}
+    """The scored trials by their settings; a killed one has another number when it is begun again."""
+    rows = [row for row in lines(out / "trials.jsonl") if row["state"] in ("complete", "pruned")]
+    return {json.dumps(row.pop("settings"), sort_keys=True): row | {"number": None} for row in rows}
+
+
+def tune_bits(out: Path) -> Any:
+    """All scored trials, and the settings that are left for a training."""
+    return trials(out), digest(out / "best.toml")
 
 
 def jobs(data: Path, encoder: Path) -> list[Job]:
@@ -129,8 +143,8 @@ def jobs(data: Path, encoder: Path) -> list[Job]:
 
     return [
         Job("train", train, again, run_bits, lambda out: {}),
-        Job("bench", bench, bench, cells, cells),
-        Job("tune", tune, tune, lambda out: len(trials(out)) > 0, trials),
+        Job("bench", bench, bench, bench_bits, cells),
+        Job("tune", tune, tune, tune_bits, trials),
     ]
 
 

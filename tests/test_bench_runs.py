@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def times(out: Path) -> dict[str, int]:
 def test_every_cell_leaves_a_whole_file(run: tuple[Path, Outcome], grid: Grid) -> None:
     out, outcome = run
     assert outcome.ran == 8 and not outcome.failed
-    assert set(times(out)) == {f"{cell.name}.json" for cell in grid.cells()}
+    assert set(times(out)) == {f"{cell.name}.json" for cell in grid.kept_in(out).cells()}
     assert not list((out / storage.WORK).iterdir()) and not list(out.rglob(".*.writing"))
 
 
@@ -247,6 +248,48 @@ def test_a_larger_grid_runs_the_new_cells_alone(data: Path, brief: dict[str, Any
     assert first.ran == 2 and second.ran == 4 and {name: after[name] for name in before} == before
     assert not any(row["against_ce"] for row in first.rows if row["loss"] == "ce")
     assert [row["seeds"] for row in second.rows] == [[0, 1]] * 3
+
+
+def test_the_folder_keeps_no_absolute_path_and_is_resumed_where_it_was_moved_to(
+    data: Path, tiny_encoder: Path, brief: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(data, before / "topics")
+    shutil.copytree(tiny_encoder, before / "encoder")
+    for name, text in (
+        ("pile.txt", "onion soup\nkick off\n"),
+        ("lines.csv", "cooking,soup\nfootball,goal\nmusic,song\n"),
+    ):
+        (before / name).write_text(text)
+    files = {"model": "encoder", "unlabeled": "pile.txt", "describe": "lines.csv"}
+    specified = brief | {name: str(before / value) for name, value in files.items()}
+    grid = make_grid([str(before / "topics")], losses=["ce"], shots=["2"], seeds=1, specified=specified, tune=2)
+    assert run_bench(grid, out=before / "out", screen=QUIET).ran == 2
+    written = [path for path in (before / "out").rglob("*") if path.is_file()]
+    assert {"bench.json", "results.json", "report.html"} <= {path.name for path in written} and len(written) >= 7
+    assert not [path for path in written if str(tmp_path).encode() in path.read_bytes()]
+    before.rename(after)
+    monkeypatch.setattr(runner, "run_cell", lambda task, asked: pytest.fail("a cell is run again"))
+    assert run_bench(None, out=after / "out", screen=QUIET).ran == 0
+    again = make_grid(
+        [str(after / "topics")],
+        losses=["ce"],
+        shots=["2"],
+        seeds=1,
+        specified=brief | {name: str(after / value) for name, value in files.items()},
+        tune=2,
+    )
+    assert run_bench(again, out=after / "out", screen=QUIET).ran == 0
+
+
+def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text("text,label\na,b\n")
+    grid = make_grid([str(tmp_path / name / "data.csv") for name in ("one", "two")])
+    assert [len(grid.kept_in(tmp_path / "out").sources), len({*grid.kept_in(tmp_path / "out").sources})] == [2, 2]
+    with pytest.raises(InputError, match=r"two data sets have the name data\.csv"):
+        grid.kept_in(Path("/elsewhere/out"))  # the way from there leads through the root
 
 
 def test_without_a_test_split_validation_is_scored_and_it_is_said(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import documented
 from damage import all_damages
 
 from graphloss.errors import InputError
@@ -54,5 +55,6 @@ def test_no_damaged_folder_answers(tiny_encoder: Path, tmp_path: Path, monkeypat
         except Exception as error:
             wrong.append(f"{damage.name}: {type(error).__name__}: {error}")
         shutil.rmtree(run)
-    assert len(damages) >= 400 and len({damage.name for damage in damages}) == len(damages)
+    assert 0 <= len(damages) - documented("damage.py") < 100
+    assert len({damage.name for damage in damages}) == len(damages)
     assert not wrong, f"{len(wrong)} of {len(damages)}:\n" + "\n".join(wrong[:40])

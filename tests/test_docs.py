@@ -8,12 +8,15 @@ import importlib
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from conftest import documented
 
 import graphloss
 from graphloss.cli import app
@@ -201,3 +204,12 @@ def test_the_files_of_the_tutorial_belong_together() -> None:
     assert len(pile) == 36 and len(labeled) == 10 and len(test) == 20 and len(described) == 4
     assert {name for _, name in labeled} == {name for _, name in test} == set(described)
     assert {line for line, _ in labeled} <= set(pile) and not {line for line, _ in test} & set(pile)
+
+
+@pytest.mark.slow
+def test_the_table_of_hostile_inputs_counts_what_the_tests_try() -> None:
+    names = ["test_loss_inputs.py", "test_labels.py", "test_terminal.py", "test_security.py"]
+    files = [str(Path(__file__).with_name(name)) for name in names]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert {name: listed.count(f"{name}::") for name in names} == {name: documented(name) for name in names}

@@ -459,6 +459,11 @@ study.run(hang)
     row = here.run(parabola)
     assert row is not None and row.number == 3 and here.missing(3) == (0, 0) and here.missing(2) == (0, 0)
     assert [row.state for row in here.rows()] == ["fail", "complete", "complete", "complete"]
+    alone = quick_study(None)
+    drawn = [each.settings for each in (alone.run(parabola) for _ in range(4)) if each]
+    assert [each.settings for each in here.rows()] == [drawn[0], drawn[1], drawn[2], drawn[0]]  # begun again
+    after = here.run(parabola)
+    assert after is not None and after.settings == drawn[3]
 
 
 def test_a_trial_that_others_have_given_up_is_passed_over() -> None:
@@ -616,7 +621,7 @@ def test_the_command_leaves_settings_that_train_takes(
     _, settings = read_file(out / "best.toml")
     assert {name: settings[name] for name in found["best"]} == found["best"]
     page = (out / "study.html").read_text(encoding="utf-8")
-    assert "log-loss" in page and "learning_rate" in page and 'src="http' not in page
+    assert "log-loss" in page and "learning_rate" in page and "default-src 'none'" in page and "<script src" not in page
 
     before = (out / "trials.jsonl").read_bytes()
     code, said, _ = call("tune", data, "--trials", 2, "--out", out, "--json", "--quiet", *words(tiny_encoder))

@@ -213,7 +213,9 @@ def find_again(kept: str | None, run: Path) -> str | None:
         return kept
     inside = Path(*(part for part in Path(kept).parts if part != ".."))
     places = (run.resolve() / kept, *(at / inside for at in (Path(), *run.resolve().parents)))
-    found = next((place.resolve() for place in places if place.exists()), Path(kept))
+    found = next((place.resolve() for place in places if place.exists()), None)
+    if found is None:
+        return kept
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 

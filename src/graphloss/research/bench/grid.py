@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
-from graphloss.text.data_sources import full_path
+from graphloss.text.data_sources import find_again, full_path, goes_by_name, name_to_keep
 from graphloss.training import presets
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make, unknown
@@ -31,6 +31,9 @@ STUDY_SEED = 1_000
 
 RESERVED = {"loss": "--losses", "mode": "--modes", "shots": "--shots", "seed": "--seeds", "patience": None}
 """Settings that the grid determines, and the options for them."""
+
+FILES = ("model", "unlabeled", "describe")
+"""Settings that name files or folders."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Cell:
 class Grid:
     """A comparison; `make_grid` checks a user's request for one.
 
-    Files stand among the `sources` by their absolute path. `data` are fields of `DataSettings` for every cell, without
-    `shots`, of which None is all; `settings` are those of `TrainSettings` that were specified, for the losses that have
-    them.
+    Files stand among the `sources` by their absolute path, or with a `folder` as it keeps them (`name_to_keep`). `data`
+    are fields of `DataSettings` for every cell, without `shots`, of which None is all; `settings` are those of
+    `TrainSettings` that were specified, for the losses that have them.
     """
 
     sources: tuple[str, ...]
@@ -73,6 +76,26 @@ class Grid:
     preset: str = "default"
     tune: int = 0
     test_documents: int | None = None
+    folder: Path | None = field(default=None, compare=False)
+
+    def kept_in(self, folder: Path) -> Grid:
+        """The same grid as the folder of the comparison keeps it: no absolute path is written there.
+
+        Raises:
+            InputError: two data sets would have one name.
+        """
+        sources = tuple(str(name_to_keep(source, folder)) for source in self.sources)
+        if twice := {name for name in sources if sources.count(name) > 1}:
+            raise InputError(f"two data sets have the name {', '.join(sorted(twice))}; rename one of them")
+        data, settings = (
+            {name: name_to_keep(value, folder) if name in FILES else value for name, value in given.items()}
+            for given in (self.data, self.settings)
+        )
+        return replace(self, sources=sources, data=data, settings=settings, folder=folder)
+
+    def find(self, kept: str | None) -> str | None:
+        """Where a file or folder that the grid names lies now."""
+        return kept if self.folder is None else find_again(kept, self.folder)
 
     def cells(self) -> Iterator[Cell]:
         """All cells, seed by seed, so that an interrupted grid has complete comparisons."""
@@ -142,7 +165,7 @@ def make_grid(
             )
         if name not in (available := [*names(DataSettings), *names(TrainSettings)]):
             raise InputError(unknown(name, available))
-    for name in ("model", "unlabeled", "describe"):
+    for name in FILES:
         if specified.get(name) and specified[name] != "off":
             specified[name] = full_path(specified[name])
     data = {name: value for name, value in specified.items() if name in names(DataSettings)}
@@ -164,8 +187,9 @@ def owners(setting: str) -> list[str]:
 
 def slug(source: str) -> str:
     """A data set's name in file names: for a path its stem and a short hash of the path."""
-    plain = re.sub(r"[^\w.]+", "_", Path(source).stem if Path(source).is_absolute() else source)
-    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if Path(source).is_absolute() else plain
+    path = not goes_by_name(source) and len(Path(source).parts) > 1
+    plain = re.sub(r"[^\w.]+", "_", Path(source).stem if path else source)
+    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:6]}" if path else plain
 
 
 def format_shots(shots: int | None) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.research.bench.grid import Grid, slug
+from graphloss.research.bench.grid import FILES, Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ Draw = tuple[str, int | None]  # source, shots
 
 def corpus_of(grid: Grid, source: str, shots: int | None, seed: int) -> Corpus:
     """The documents of a draw; the scored documents, at most `grid.test_documents`, are the same for every draw."""
-    corpus = load_corpus(source, **grid.data, shots=shots, seed=seed)
+    data: dict[str, Any] = {name: grid.find(value) if name in FILES else value for name, value in grid.data.items()}
+    corpus = load_corpus(str(grid.find(source)), **data, shots=shots, seed=seed)
     if corpus.test and grid.test_documents is not None and len(corpus.test) > grid.test_documents:
         places = np.random.default_rng(0).permutation(len(corpus.test))[: grid.test_documents]
         return replace(corpus, test=corpus.test.take(sorted(map(int, places))))

@@ -47,7 +47,7 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     from graphloss.research.tuning.storage import library
     from graphloss.text.encoder_source import check_length, resolve
 
-    before = storage.recorded(out)
+    before, requested = storage.recorded(out), requested and requested.kept_in(out)
     if before is None and requested is None:
         raise InputError(f"{out}: there is no comparison; name some data: `graphloss bench DATA --out {out}`")
     grid = requested if before is None else storage.extended(out, before[0], requested or before[0])
@@ -55,7 +55,7 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     requested = requested or grid
     for each in (cell for cell in requested.cells() if cell.seed == 0):
         settings = requested.settings_of(each)
-        encoder = resolve(settings.model)
+        encoder = resolve(requested.find(settings.model))
         check_length(encoder, settings.max_length)
     if grid.tune:
         library()

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def recorded(folder: Path) -> tuple[Grid, dict[str, str]] | None:
             seeds=int(found["seeds"]),
             **lists,
             **{name: found[name] for name in FIXED},
+            folder=folder,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -82,7 +83,7 @@ def extended(folder: Path, before: Grid, requested: Grid) -> Grid:
         name: tuple(dict.fromkeys([*getattr(before, name), *getattr(requested, name)]))
         for name in ("sources", "losses", "modes", "shots")
     }
-    return Grid(**union, seeds=max(before.seeds, requested.seeds), **{name: getattr(requested, name) for name in FIXED})
+    return replace(requested, **union, seeds=max(before.seeds, requested.seeds))
 
 
 def record_grid(folder: Path, requested: Grid, fingerprints: Mapping[str, str]) -> Grid:

@@ -4,8 +4,9 @@ Trials are proposed by the tree-structured Parzen estimator (Bergstra et al. 201
 optimization") and pruned by the median rule (Golovin et al. 2017, "Google Vizier", section 3.2): a trial ends if its
 score is below the median score of the finished trials at the same step.
 
-Random numbers are seeded by (seed, number of the trial): a study in one process is reproducible, and processes that
-share a study never draw the same.
+Random numbers are seeded by (seed, rank of the trial): a study in one process is reproducible, and processes that share
+a study never draw the same. The rank counts a trial and its repetitions after kills once, so that a study that was
+killed and resumed draws what an undisturbed one does.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ def sampler(seed: int) -> Any:
     from optuna.samplers import TPESampler
 
     class Numbered(TPESampler):
-        """optuna's TPE sampler, begun anew for each trial with a seed by its number."""
+        """optuna's TPE sampler, begun anew for each trial with a seed by its rank."""
 
         def before_trial(self, study: Any, trial: Any) -> None:
-            number = int(np.random.SeedSequence([seed, trial.number]).generate_state(1)[0])
+            first = trial.system_attrs.get("failed_trial", trial.number)  # that of a trial begun again
+            earlier = study.get_trials(deepcopy=False)[:first]
+            rank = sum("failed_trial" not in each.system_attrs for each in earlier)
+            number = int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
             super().__init__(seed=number, n_startup_trials=STARTUP)
             super().before_trial(study, trial)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 HEARTBEAT, GRACE = 15, 60
 """Seconds between the heartbeats of a trial, and without one until its process counts as killed."""
 
+RETRIES = 3
+"""How often a trial whose process was killed is begun again with its settings."""
+
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds to wait for another process that creates the tables."""
 
@@ -39,6 +42,7 @@ def open_storage(url: str) -> BaseStorage:
                 engine_kwargs={"connect_args": connect, "pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(RETRIES),
             )
 
     try:
