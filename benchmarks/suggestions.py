@@ -3,6 +3,7 @@
     suggestions.py embed [DATA...]           frozen embeddings of the data sets, in a folder of their own
     suggestions.py run DATA... --piles 10    one row per data set, pile, rule and budget
     suggestions.py page                      the tables of docs/research/suggestions.md
+    suggestions.py forecast                  gains by doubling the labels beside their forecasts
 
 A pile is 3,000 texts drawn from the training split, three quarters of a smaller one. A rule chooses 16 texts, a head is
 fitted on their labels and the unlabeled rest as `train` fits it, and the rule chooses on from there to 32, 64, 128 and
@@ -15,7 +16,7 @@ import argparse
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +27,14 @@ from torch import Tensor
 
 from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.informed_head import informed_head
+from graphloss.inference.learning_curve import CLEAR, LearningCurve, learning_curve
 from graphloss.inference.suggestion import Predictions, rows_to_label
 
 EMBEDDINGS = Path(os.environ.get("GRAPHLOSS_EMBEDDINGS", "embeddings"))
 DATA = ("20ng", "agnews", "banking77", "cr", "hwu64", "mr", "ohsumed", "r52", "r8", "trec")
 BUDGETS, TWICE = (16, 32, 64, 128, 200), {16: 32, 32: 64, 64: 128, 128: 256, 200: 400}
 RESULTS = ResultTable(FOLDER / "suggestions.jsonl", ("data", "pile", "rule", "labels"))
+FORECAST = ("random", "suggest")
 PILE, TRAIN, TEST, LENGTH = 3_000, 4_000, 1_500, 128
 
 
@@ -161,7 +164,7 @@ def run(data: str, seed: int, rules: list[str]) -> None:
     """The cells of a pile that are missing."""
     pile = read_pile(data, seed)
     for rule in rules:
-        budgets = sorted({*BUDGETS, *(TWICE.values() if rule == "random" else ())})
+        budgets = sorted({*BUDGETS, *TWICE.values()}) if rule in FORECAST else BUDGETS
         if RESULTS.find(data, seed, rule, budgets[-1]):
             continue
         state = State([], None, seed)
@@ -170,7 +173,10 @@ def run(data: str, seed: int, rules: list[str]) -> None:
             rows = new if rule == "centers" else [*state.rows, *new]
             p, score = fit(pile, rows)
             state = State(rows, p, seed)
-            RESULTS.put({"data": data, "pile": seed, "rule": rule, "labels": budget, "macro_f1": round(score, 2)})
+            row = {"data": data, "pile": seed, "rule": rule, "labels": budget, "macro_f1": round(score, 2)}
+            if rule in FORECAST and (curve := learning_curve(pile.z[rows], pile.y[rows])):
+                row |= {"seen": curve.classes, "error": round(curve.error, 4)}
+            RESULTS.put(row)
             print(data, seed, rule, budget, round(score, 1), flush=True)
 
 
@@ -212,15 +218,47 @@ def page() -> None:
         print(f"| {data} | " + " | ".join(" / ".join(f"{means[data, r, n]:.1f}" for r, n in x) for x in three) + " |")
 
 
+def forecast() -> None:
+    """Gains by twice the labels: how many are within 3 points of the forecast and in its interval, and of other piles.
+
+    The last line of a rule holds the cases in which `train` names the forecast, not the interval alone.
+    """
+    rows = {(row["rule"], row["labels"], row["data"], row["pile"]): row for row in RESULTS.rows()}
+    print("| drawn by | labels | cases | within 3 | in the interval | cases | other piles' gain within 3 |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for rule in FORECAST:
+        clear = []
+        for budget in BUDGETS:
+            gains, hits = defaultdict(list), []
+            for (name, labels, data, pile), row in rows.items():
+                if (name, labels) == (rule, budget) and (then := rows.get((rule, TWICE[budget], data, pile))):
+                    gain = then["macro_f1"] - row["macro_f1"]
+                    gains[data].append(gain)
+                    if "error" in row:
+                        curve = LearningCurve(budget, row["seen"], row["error"])
+                        middle, least, most = (100 * part for part in curve.gain(budget))
+                        hits.append((abs(gain - middle) <= 3, least <= gain <= most))
+                        clear += hits[-1:] if budget >= CLEAR * row["seen"] else []
+            far = [abs(g - (sum(own) - g) / (len(own) - 1)) for own in gains.values() if len(own) > 1 for g in own]
+            print(f"| {rule} | {budget} | {_shares(hits)} | {_shares([(each <= 3,) for each in far])} |")
+        print(f"| {rule} | {CLEAR} per class or more | {_shares(clear)} | | |")
+
+
+def _shares(hits: Sequence[tuple[bool, ...]]) -> str:
+    """How many there are, and the percentages that are true."""
+    shares = [f"{100 * statistics.fmean(column):.0f}%" for column in zip(*hits, strict=True)]
+    return " | ".join([str(len(hits)), *shares])
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("embed", "run", "page"))
+    parser.add_argument("what", choices=("embed", "run", "page", "forecast"))
     parser.add_argument("data", nargs="*", default=DATA)
     parser.add_argument("--piles", type=int, default=10)
     parser.add_argument("--rules", default="random,suggest")
     chosen = parser.parse_args()
-    if chosen.what == "page":
-        page()
+    if chosen.what in ("page", "forecast"):
+        {"page": page, "forecast": forecast}[chosen.what]()
     for name in chosen.data if chosen.what == "embed" else ():
         embed(name)
     for number in range(chosen.piles) if chosen.what == "run" else ():

@@ -4,10 +4,11 @@ Letters: n labels of C classes, e_n the error, one minus macro-F1, of cross-fitt
 
     e_(n+m) = e_n (1 + m / n)^-c          an inverse power law (Hestness et al. 2017)
     2^-c = 1 - 1 / (3 log2(2 + n / C))    its exponent: at two labels per class, doubling them lowers e_n by a sixth
-    gain = e_n - e_(n+m),  an 80% interval of plus or minus SPREAD / sqrt(n)
+    gain = e_n - e_(n+m),  an 80% interval from gain - BELOW / sqrt(n) to gain + ABOVE / sqrt(n)
 
-The exponent was fitted on ten data sets; one fitted on nested subsets of the labels themselves forecasts no better
-(docs/research/suggestions.md).
+The exponent was fitted on ten data sets; one fitted on nested subsets of the labels themselves forecasts no better.
+With few labels per class the gain is a matter of luck, so that the sentence has the interval alone: no forecast could
+be within 3 points in four cases of five (docs/research/suggestions.md).
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from torch import Tensor
 from graphloss.inference.linear_probe import cross_fitted
 
 FEWEST, MOST = 16, 1000  # labels of a forecast; labels that the error is measured on
-SPREAD = 0.35
+BELOW, ABOVE = 0.44, 0.94
+CLEAR = 40
+"""Labels per class from which on the sentence has the forecast beside its interval."""
+
 LITTLE = 0.01
 """A gain by doubling the labels below which more labels are not recommended."""
 
@@ -48,12 +52,14 @@ class LearningCurve:
 
     def gain(self, more: int) -> tuple[float, float, float]:
         """What `more` labels add to macro-F1: the forecast, and its 80% interval."""
-        gain, spread = self.error - self.error_at(self.labels + more), SPREAD / math.sqrt(self.labels)
-        return gain, gain - spread, gain + spread
+        gain, root = self.error - self.error_at(self.labels + more), math.sqrt(self.labels)
+        return gain, gain - BELOW / root, gain + ABOVE / root
 
     def sentence(self, more: int) -> str:
         """The forecast in words, and whether to stop."""
         gain, least, most = (round(100 * part) for part in self.gain(more))
+        if self.labels < CLEAR * self.classes:
+            return f"{more:,} more labels: {least:+d} to {most:+d} points of macro-F1, four times in five"
         stop = ", so look at wrong labels and at the worst classes first" if self.gain(self.labels)[0] < LITTLE else ""
         return f"{more:,} more labels: about {gain:+d} points of macro-F1 ({least:+d} to {most:+d}){stop}"
 
