@@ -30,15 +30,16 @@ from graphloss.losses.graph import unit
 from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
-from graphloss.training import checkpoints, presets, trainer
+from graphloss.training import checkpoints, presets, size_defaults, trainer
 from graphloss.training import fit as fit_module
 from graphloss.training.checkpoints import complete, last_whole, step_of
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.preflight import check_settings, preflight
+from graphloss.training.pseudo_labels import pseudo_labeled
 from graphloss.training.settings import LOSSES, TrainSettings
 from graphloss.training.size_defaults import (
+    Sizes,
     batch_size_for,
-    blend_for,
     epochs_for,
     format_graphs,
     graph_size_for,
@@ -177,7 +178,7 @@ def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(
 def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(
     tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "FEW_LABELS", 0)  # judged by F1, which stands still
+    monkeypatch.setattr(size_defaults, "FEW_LABELS", 0)  # judged by F1, which stands still
     whole = run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9)  # nothing gets better: it stops early
     assert len(whole.history) == 2
     same(whole, run(tiny_encoder, parts, tmp_path, patience=1, learning_rate=1e-9))
@@ -238,9 +239,10 @@ def half(parts: Any) -> Any:
     return Documents(documents.texts, labels), validation, label_names
 
 
-def test_unlabeled_documents_teach_the_head_and_leave_the_training_as_it_is(
-    tiny_encoder: Path, half: Any, tmp_path: Path
+def test_unlabeled_documents_teach_the_head(
+    tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(size_defaults, "PSEUDO_LABELS", 0)  # the training is as without them
     documents, *rest = half
     taught = run(tiny_encoder, half, tmp_path / "taught")
     untaught = run(tiny_encoder, half, tmp_path / "off", corpus_graph="off")
@@ -320,7 +322,7 @@ def test_mixed_precision_trains(tiny_encoder: Path, parts: Any, tmp_path: Path) 
     assert fitted.history[-1]["macro_f1"] > 0.5 and fitted.model.predictor.weight.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("count", "least", "most"), [(16, 8, 50), (616, 6, 30), (10_000, 1, 5), (100_000, 1, 5)])
+@pytest.mark.parametrize(("count", "least", "most"), [(16, 60, 60), (616, 6, 30), (10_000, 1, 5), (100_000, 1, 5)])
 def test_the_number_of_epochs_suits_the_number_of_documents(count: int, least: int, most: int) -> None:
     assert least <= epochs_for(count, TrainSettings()) <= most
     assert epochs_for(count, TrainSettings(epochs=7)) == 7
@@ -368,21 +370,65 @@ def test_a_checkpoint_holds_encoder_head_and_loss(tiny_encoder: Path, parts: Any
     assert state["global_step"] == step_of(complete(tmp_path)[-1])
 
 
-def test_the_encoder_is_blended_with_the_untouched_one_where_labels_are_few(
-    tiny_encoder: Path, parts: Any, tmp_path: Path
-) -> None:
+def test_the_encoder_is_blended_with_the_untouched_one(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     parts = (parts[0], Documents([], []), parts[2])  # without validation both keep their last epoch
     untouched = load(str(tiny_encoder)).state_dict()
     whole = run(tiny_encoder, parts, tmp_path / "a", blend=1.0).model.encoder.state_dict()
-    half = run(tiny_encoder, parts, tmp_path / "b", blend=None).model.encoder.state_dict()  # 48 labels are few
+    half = run(tiny_encoder, parts, tmp_path / "b", blend=0.5).model.encoder.state_dict()
     moved = 0
     for name, tensor in half.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (whole[name] + untouched[name]) / 2)
             moved += bool((whole[name] != untouched[name]).any())
     assert moved > 10
-    assert blend_for(2048, TrainSettings()) == 0.5 and blend_for(2049, TrainSettings()) == 1.0
-    assert blend_for(100_000, TrainSettings(blend=0.3)) == 0.3
+
+
+class TestPseudoLabels:
+    @pytest.mark.parametrize(
+        ("labeled", "unlabeled", "pseudo", "copies"),
+        [(8, 0, 0, 1), (8, 100, 25, 3), (6, 2000, 500, 8), (100, 1_000_000, 500, 5), (600, 4000, 500, 1)],
+    )
+    def test_labels_are_repeated_beside_them_and_never_more_than_they(
+        self, labeled: int, unlabeled: int, pseudo: int, copies: int
+    ) -> None:
+        sizes = Sizes.of(labeled, TrainSettings(), unlabeled)
+        assert (sizes.pseudo_labels, sizes.copies, sizes.documents) == (pseudo, copies, labeled * copies + pseudo)
+        assert Sizes.of(labeled, TrainSettings(corpus_graph="off"), unlabeled) == Sizes.of(labeled, TrainSettings())
+
+    def test_many_labels_need_none(self) -> None:
+        assert Sizes.of(2048, TrainSettings(), 10_000).pseudo_labels == 500
+        assert Sizes.of(2049, TrainSettings(), 10_000).pseudo_labels == 0
+
+    def test_the_surest_of_every_class_in_its_share(self) -> None:
+        rng = np.random.default_rng(0)
+        p = rng.dirichlet(np.ones(3), 400) * [3.0, 1.0, 0.2]  # the third class is rare
+        p /= p.sum(axis=1, keepdims=True)
+        texts = [str(row) for row in range(400)]
+        found, best = pseudo_labeled(texts, p, 100), p.argmax(axis=1)
+        rows = [int(text) for text in found.texts]
+        assert len(set(rows)) == 100 and found.labels == best[rows].tolist()
+        for label in range(3):
+            mine, chosen = np.flatnonzero(best == label), [row for row in rows if best[row] == label]
+            assert len(chosen) == pytest.approx(len(mine) / 4, abs=1) and len(chosen) >= 1
+            assert p[chosen].max(axis=1).min() >= np.sort(p[mine].max(axis=1))[-len(chosen)]
+
+    def test_the_training_takes_them_and_the_model_does_not_keep_them(
+        self, tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Documents] = []
+        real = fit_module.GraphTrainer
+
+        def watched(*args: Any, checked: Any, **others: Any) -> Any:
+            seen.append(checked.documents)
+            return real(*args, checked=checked, **others)
+
+        monkeypatch.setattr(fit_module, "GraphTrainer", watched)
+        documents = half[0]
+        fitted = run(tiny_encoder, half, tmp_path)
+        own, rest = documents.labeled(), set(documents.unlabeled().texts)
+        assert len(own) == 24 and seen[0].texts[:24] == own.texts and seen[0].labels[:24] == own.labels
+        assert len(seen[0]) == 30 and set(seen[0].texts[24:]) < rest and min(seen[0].labels) >= 0
+        assert fitted.model.texts == own.texts and len(fitted.model.predictor.support) == 24
 
 
 def test_a_resumed_run_knows_how_long_it_has_waited(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
@@ -462,7 +508,7 @@ def test_without_a_silhouette_the_standalone_mode_is_judged_by_f1(
     held = Documents([toy.texts[row] for row in rows], list(range(4)))
     rest = [row for row in range(64) if row not in rows]
     train = Documents([toy.texts[row] for row in rest], [toy.indices[row] for row in rest])
-    monkeypatch.setattr(trainer, "FEW_LABELS", 0)
+    monkeypatch.setattr(size_defaults, "FEW_LABELS", 0)
     fitted = run(tiny_encoder, (train, held, toy.names), tmp_path, mode="standalone")
     assert [row["score"] for row in fitted.history] == [row["macro_f1"] for row in fitted.history]
 
@@ -545,13 +591,13 @@ def test_a_checkpoint_holds_the_memory_and_every_document_once(tiny_encoder: Pat
 
     documents, _, _ = parts
     hidden = Documents(documents.texts, [-1 if row % 6 == 0 else label for row, label in enumerate(documents.labels)])
-    fitted = run(tiny_encoder, (hidden, *parts[1:]), tmp_path, memory=30)
+    fitted = run(tiny_encoder, (hidden, *parts[1:]), tmp_path, memory=30, corpus_graph="off")
     tensors = load_file(complete(tmp_path)[-1] / "model.safetensors")
     found = tensors["objective.graph_loss.memory.documents"]
     known = hidden.labeled().labels
     for label, ring in enumerate(found):
         assert sorted(ring[ring >= 0].tolist()) == [row for row, own in enumerate(known) if own == label]
-    plain = run(tiny_encoder, (hidden, *parts[1:]), tmp_path / "plain")
+    plain = run(tiny_encoder, (hidden, *parts[1:]), tmp_path / "plain", corpus_graph="off")
     assert [row["coverage"] for row in fitted.history][1:] == [1.0, 1.0]
     assert fitted.history[-1]["graph"] != plain.history[-1]["graph"]
 

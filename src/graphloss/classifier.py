@@ -80,7 +80,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     max_length: int | None = TrainSettings.max_length
     freeze: int = TrainSettings.freeze
     accumulate: int = TrainSettings.accumulate
-    blend: float | None = TrainSettings.blend
+    blend: float = TrainSettings.blend
     patience: int = TrainSettings.patience
     predictor: str = TrainSettings.predictor
     precision: str = TrainSettings.precision

@@ -15,7 +15,7 @@ from graphloss.terminal import counted, printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
 from graphloss.training.progress import Screen
-from graphloss.training.size_defaults import format_graphs
+from graphloss.training.size_defaults import SUREST, format_graphs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,9 +29,9 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
     """
     settings, sizes, count = checked.settings, checked.sizes, checked.documents.labeled_count
     unlabeled, world = len(checked.documents) - count, distributed.world()
-    step = 4.6 if sizes.batch < min(sizes.graph, count) / world else 3.6
-    pseudo_labeled = len(checked.documents) if settings.corpus_graph == "auto" and unlabeled else 0
-    passes = sizes.epochs * (step * count + len(checked.validation)) + 2 * (scored + count) + pseudo_labeled
+    step = 4.6 if sizes.batch < min(sizes.graph, sizes.documents) / world else 3.6
+    before, after = sizes.pseudo_labels / SUREST, unlabeled if settings.corpus_graph == "auto" else 0
+    passes = sizes.epochs * (step * sizes.documents + len(checked.validation)) + 2 * (scored + count) + before + after
     return passes * checked.trial.seconds / 60 / world
 
 

@@ -27,6 +27,7 @@ from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.graphs.corpus_graph import SIGMA
+from graphloss.inference.informed_head import informed_head
 from graphloss.inference.label_errors import suspicion, to_hide
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.self_training import self_train_head
@@ -36,8 +37,9 @@ from graphloss.training import checkpoints
 from graphloss.training.fit_result import Fitted
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import Preflight
+from graphloss.training.pseudo_labels import pseudo_labeled
 from graphloss.training.settings import TrainSettings
-from graphloss.training.size_defaults import Sizes
+from graphloss.training.size_defaults import SUREST, Sizes
 from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
 from graphloss.training.weight_interpolation import Blend
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a headless encoder between epochs
 CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
+EVALUATE_AFTER = 3  # steps at least between two evaluations, each of which writes a checkpoint
 
 
 @contextmanager
@@ -95,10 +98,11 @@ def fit(
     lines = checked.descriptions if start.gate.informs else Documents([], [])
     train = lines + documents
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(encoder, replace(checked, documents=train), folder, callbacks or [], progress, start.probe)
+        learned = replace(checked, documents=lines + start.documents)
+        trainer = _trainer(encoder, learned, folder, callbacks or [], progress, start.probe)
         trainer.began = began
         # descriptions alone train no encoder
-        step = _train(trainer, settings, folder) if documents.labeled_count else None
+        step = _train(trainer, settings, folder) if start.documents else None
         trainer.blend.keep()
         predictor = predictor_of(
             trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
@@ -112,7 +116,7 @@ def fit(
             torch.tensor(checked.descriptions.labels, dtype=torch.long),
             weight=start.weight,
             support_lines=len(lines),
-            fallback=Probe(predictor.weight, predictor.bias) if documents.labeled_count else None,
+            fallback=Probe(predictor.weight, predictor.bias) if start.documents else None,
         )
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
@@ -153,10 +157,18 @@ def _contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bo
 
 @dataclass(frozen=True)
 class _Start:
-    """Before training: the gate and weights of the descriptions, and the initial head of labels and descriptions."""
+    """What is known before training.
+
+    Attributes:
+        gate: how far the labels confirm the descriptions.
+        weight: (C,) of the descriptions.
+        documents: labeled and pseudo-labeled ones to learn from.
+        probe: the initial head; None is a linear probe.
+    """
 
     gate: Gate
     weight: torch.Tensor
+    documents: Documents
     probe: Probe | None = None
 
 
@@ -169,18 +181,25 @@ def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
 
 def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Start:
     descriptions, documents, classes = checked.descriptions, checked.documents, len(checked.label_names)
-    if not descriptions:
-        return _Start(Gate(0.0, 0.0), torch.zeros(classes))
-    sample = documents.labeled(max(SAMPLE, classes), seed=checked.settings.seed)
-    rest = documents.unlabeled().texts
-    some = np.random.default_rng(checked.settings.seed).permutation(len(rest))[:CENTERING]
-    z = encode(encoder, sample.texts + [rest[row] for row in some], progress=progress, shared=True)
-    lines = encode(encoder, descriptions.texts, shared=True)
+    settings, labeled, rest = checked.settings, documents.labeled(), documents.unlabeled().texts
+    pseudo = checked.sizes.pseudo_labels
+    if not descriptions and not pseudo:
+        return _Start(Gate(0.0, 0.0), torch.zeros(classes), labeled)
+    sample = documents.labeled(max(SAMPLE, classes), seed=settings.seed)
+    order = np.random.default_rng(settings.seed).permutation(len(rest))[: max(CENTERING, round(pseudo / SUREST))]
+    some = [rest[row] for row in order]
+    z = encode(encoder, sample.texts + some, progress=progress, shared=True)
+    lines, described = encode(encoder, descriptions.texts, shared=True), torch.tensor(descriptions.labels).long()
     labels = torch.tensor(sample.labels + [-1] * len(some), dtype=torch.long)
-    described = torch.tensor(descriptions.labels)
-    found = gate(z, labels, lines, described, classes)
+    centered = slice(len(sample) + CENTERING)
+    found = gate(z[centered], labels[centered], lines, described, classes)
     weight = class_weights(found, torch.tensor(documents.labels), classes)
-    return _Start(found, weight, informed_probe(z, labels, lines, described, classes, weight=weight))
+    if not pseudo:
+        return _Start(found, weight, labeled, informed_probe(z, labels, lines, described, classes, weight=weight))
+    probe = informed_head(z, labels, lines, described, classes, weight=weight, shared=True)[0]
+    probabilities = probe.probabilities(z[len(sample) :]).numpy()
+    copies = labeled.take([*range(len(labeled))] * checked.sizes.copies)
+    return _Start(found, weight, copies + pseudo_labeled(some, probabilities, pseudo), probe)
 
 
 def _trainer(
@@ -205,7 +224,7 @@ def _trainer(
         _arguments(settings, checked.sizes, folder, encoder.device, scored=scored),
         checked=checked,
         sample=sample,
-        blend=Blend(encoder, checked.sizes.blend),
+        blend=Blend(encoder, settings.blend),
         callbacks=[*callbacks, *early],
     )
     trainer.remove_callback(PrinterCallback)
@@ -237,7 +256,8 @@ def _arguments(
     settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool
 ) -> TrainingArguments:
     """The trainer's own settings; the best epoch is chosen by `score`."""
-    often = "epoch" if sizes.steps <= EVALUATE_EVERY else "steps"
+    every = min(max(sizes.steps, EVALUATE_AFTER), EVALUATE_EVERY)
+    often = "epoch" if every == sizes.steps else "steps"
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
@@ -251,9 +271,9 @@ def _arguments(
         eval_strategy=often,
         save_strategy=often,
         logging_strategy=often,
-        eval_steps=EVALUATE_EVERY,
-        save_steps=EVALUATE_EVERY,
-        logging_steps=EVALUATE_EVERY,
+        eval_steps=every,
+        save_steps=every,
+        logging_steps=every,
         metric_for_best_model="score" if scored else None,
         greater_is_better=True if scored else None,
         use_cpu=device.type == "cpu",

@@ -64,8 +64,8 @@ def check_settings(
     descriptions = descriptions or Documents([], [])
     labeled = documents.labeled_count or len(descriptions)
     unlabeled = len(documents) - documents.labeled_count
-    sizes = Sizes.of(labeled, settings)
-    _check_processes(labeled, sizes.graph)
+    sizes = Sizes.of(labeled, settings, unlabeled)
+    _check_processes(sizes.documents, sizes.graph)
     return CheckedSettings(
         settings=settings,
         documents=documents,
@@ -97,11 +97,11 @@ def _try(checked: CheckedSettings, encoder: SentenceTransformer, trial: Trial | 
     settings, documents = checked.settings, checked.documents
     check_freeze(encoder, settings.freeze)
     check_precision(encoder, settings.precision)
-    labeled = documents.labeled_count or len(checked.descriptions)
-    counts = {"labeled": labeled, "unlabeled": len(documents.unlabeled()), "classes": len(checked.label_names)}
+    learned = checked.sizes.documents
+    counts = {"labeled": learned, "unlabeled": len(documents.unlabeled()), "classes": len(checked.label_names)}
     memory_estimate.check_loss(settings, encoder, **counts)
     trial = trial or memory_estimate.try_texts(encoder, documents.texts, settings.freeze)
-    memory_estimate.check_batch(settings, encoder, trial, labeled)
+    memory_estimate.check_batch(settings, encoder, trial, learned)
     return trial
 
 

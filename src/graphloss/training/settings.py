@@ -126,7 +126,7 @@ class TrainSettings:
         "for the exact gradient: a third more time, the memory of one batch.",
         least=2,
     )
-    learning_rate: float = setting(2e-4, "Peak learning rate of the encoder.", above=0)
+    learning_rate: float = setting(5e-5, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
     schedule: str = setting(
         "linear",
@@ -144,10 +144,9 @@ class TrainSettings:
         0, "Lower encoder layers that are frozen and computed once per text (0: train all layers).", least=0
     )
     accumulate: int = setting(1, "Graphs whose gradients are averaged into one step.", least=1)
-    blend: float | None = setting(
-        None,
-        "Weight of the fine-tuned parameters when they are averaged with the pretrained ones (default: 0.5 up to 2,048 "
-        "labels, 1 beyond).",
+    blend: float = setting(
+        1.0,
+        "Weight of the fine-tuned parameters when they are averaged with the pretrained ones; 1 keeps the fine-tuned.",
         above=0,
         most=1,
     )

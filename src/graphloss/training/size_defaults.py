@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from graphloss.training.settings import TrainSettings
 
-LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 60, 3, 20
-FEW_LABELS, BLEND = 2048, 0.5
+LEAST_STEPS, FEWEST_EPOCHS = 60, 3
+FEW_LABELS = 2048
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
+
+PSEUDO_LABELS, SUREST = 500, 0.25
+"""Pseudo-labels beside few labels: so many at most, and no more than this part of the unlabeled documents."""
+
+COPIES = 8
+"""With pseudo-labels a labeled document is there so many times at most, until labels are as many as they."""
 
 
 @dataclass(frozen=True)
@@ -17,28 +23,41 @@ class Sizes:
     """The sizes of one training.
 
     Attributes:
+        few: whether labels are few.
+        pseudo_labels: unlabeled documents that are trained on with a predicted label.
+        copies: of each labeled document in an epoch.
+        documents: of an epoch, copies and pseudo-labeled ones.
         batch: documents embedded at once.
         graph: documents of one graph and one gradient.
-        epochs: passes over the labeled documents.
+        epochs: passes over the documents.
         steps: optimizer steps per epoch.
-        blend: weight of the fine-tuned parameters in the blend.
     """
 
+    few: bool
+    pseudo_labels: int
+    copies: int
+    documents: int
     batch: int
     graph: int
     epochs: int
     steps: int
-    blend: float
 
     @classmethod
-    def of(cls, labeled: int, settings: TrainSettings) -> Sizes:
-        """The sizes for a number of labeled documents."""
+    def of(cls, labeled: int, settings: TrainSettings, unlabeled: int = 0) -> Sizes:
+        """The sizes for numbers of documents."""
+        few = labeled <= FEW_LABELS
+        pseudo = min(PSEUDO_LABELS, int(SUREST * unlabeled)) if few and settings.corpus_graph == "auto" else 0
+        copies = min(COPIES, max(1, pseudo // max(1, labeled)))
+        count = copies * labeled + pseudo
         return cls(
-            batch=batch_size_for(labeled, settings),
-            graph=graph_size_for(labeled, settings),
-            epochs=epochs_for(labeled, settings),
-            steps=steps_of_epoch(labeled, settings),
-            blend=blend_for(labeled, settings),
+            few=few,
+            pseudo_labels=pseudo,
+            copies=copies,
+            documents=count,
+            batch=batch_size_for(count, settings),
+            graph=graph_size_for(count, settings),
+            epochs=epochs_for(count, settings),
+            steps=steps_of_epoch(count, settings),
         )
 
 
@@ -70,14 +89,7 @@ def steps_of_epoch(count: int, settings: TrainSettings) -> int:
 
 
 def epochs_for(count: int, settings: TrainSettings) -> int:
-    """Passes over `count` documents: as specified, or enough for about 60 steps, within 3 and 20."""
+    """Passes over `count` documents: as specified, or enough for 60 steps, and at least 3."""
     if settings.epochs is not None:
         return settings.epochs
-    return min(max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS), MOST_EPOCHS)
-
-
-def blend_for(labeled: int, settings: TrainSettings) -> float:
-    """Weight of the fine-tuned parameters in the blend: as specified, or a half with few labels."""
-    if settings.blend is not None:
-        return settings.blend
-    return BLEND if labeled <= FEW_LABELS else 1.0
+    return max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS)

@@ -31,7 +31,6 @@ from graphloss.training import checkpoints
 from graphloss.training.batches import collate, rows_of
 from graphloss.training.preflight import CheckedSettings
 from graphloss.training.sampler import ClassAwareBatchSampler
-from graphloss.training.size_defaults import FEW_LABELS
 from graphloss.training.trainable_model import GraphModel
 from graphloss.training.weight_interpolation import Blend, untied
 
@@ -59,7 +58,6 @@ class GraphTrainer(Trainer):
         self.class_names = checked.label_names
         self.sizes, self.settings = checked.sizes, checked.settings
         self.sample, self.blend = sample, blend
-        self.few = checked.documents.labeled_count <= FEW_LABELS
         self.began = self.clock = time.perf_counter()
         self.processor_clock = time.process_time()
         # every process computes the same buffers itself: no broadcast before a step
@@ -154,7 +152,7 @@ class GraphTrainer(Trainer):
             metrics["eval_log_loss"] = log_loss
             if self.settings.mode == "standalone" and scores.macro_silhouette is not None:
                 metrics["eval_score"] = scores.macro_silhouette
-            elif self.few:  # with few validation documents macro-F1 is too noisy to compare epochs
+            elif self.sizes.few:  # with few validation documents macro-F1 is too noisy to compare epochs
                 metrics["eval_score"] = -log_loss
             else:
                 metrics["eval_score"] = scores.macro_f1
