@@ -210,6 +210,10 @@ def _headers() -> Iterator[Case]:
     swapped = _table(",", [(label, text) for text, label in DOCUMENTS] * 3, ("x", "y")).split("\n", 1)[1]
     yield Case("no header, label first", written("a.csv", swapped), DOCUMENTS * 3, {"no_header": True})
     named = {"no_header": True, "text": "2", "label": "1"}
+    numbered = _table(",", [(text, f"id{n}") for n, (text, _) in enumerate(DOCUMENTS * 3)]).split("\n", 1)[1]
+    yield Case(
+        "no header, numbers of rows", written("a.csv", numbered), "clearly the labels", {"no_header": True, "text": "1"}
+    )
     yield Case("no header, columns named", written("a.csv", swapped), DOCUMENTS * 3, named)
     three = _table(",", [(text, text[::-1], label) for text, label in DOCUMENTS] * 3, ("", "", "")).split("\n", 1)[1]
     yield Case("no header, two texts", written("a.csv", three), "no one of 3 is clearly the texts", {"no_header": True})

@@ -23,6 +23,7 @@ from graphloss.cli.tables import _show_hidden
 from graphloss.inference import run_folder
 from graphloss.run import claim_folder
 from graphloss.text import encoder
+from graphloss.text.read_texts import read_texts
 from graphloss.training.settings import DataSettings, TrainSettings
 
 KEYS = {"accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece", "per_class"}
@@ -530,7 +531,12 @@ def test_a_run_that_held_nothing_out_has_no_validation_to_score(
     out = tmp_path / "run"
     assert call("train", tmp_path / "data", "--validation", 0, "--out", out, "-q", *quick)[0] == 0
     code, _, error = call("evaluate", out, "--split", "validation")
-    assert code == 2 and "no document was held out for validation" in error
+    assert code == 2 and "no document was held out for validation" in error and "--split test" in error
+    alone = tmp_path / "alone"
+    assert call("train", tmp_path / "data" / "train.csv", "--validation", 0, "--out", alone, "-q", *quick)[0] == 0
+    for split in ("test", "validation"):  # there is neither: only other data can be scored on
+        code, _, error = call("evaluate", alone, "--split", split)
+        assert code == 2 and "--split" not in error and f"graphloss evaluate {alone} DATA" in error, error
     recorded = json.loads((out / "graphloss.json").read_text())
     (out / "support.parquet").unlink()
     run_folder.write_info(out, recorded)
@@ -540,6 +546,36 @@ def test_a_run_that_held_nothing_out_has_no_validation_to_score(
 def test_half_precision_on_a_cpu_is_refused(call: Call, table: Path, quick: list[object], tmp_path: Path) -> None:
     code, _, error = call("train", table, "--out", tmp_path / "run", *quick, "--precision", "fp16")
     assert code == 2 and "fp16: needs a GPU" in error and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("suffix", "explain"), [(".csv", False), (".csv", True), (".jsonl", True)])
+def test_predictions_are_written_whole_into_a_new_file(
+    call: Call, run: Path, tmp_path: Path, suffix: str, explain: bool
+) -> None:
+    out = tmp_path / f"found{suffix}"
+    texts, options = ["=1+1 goal referee", "onion\nsoup"], ["--explain", "--predictor", "graph"] if explain else []
+    listed = [json.loads(line) for line in call("predict", run, *texts, "--json", *options)[1].splitlines()]
+    code, printed, error = call("predict", run, *texts, "--out", out, *options)
+    assert code == 0 and printed == "" and f"{out}: the predictions" in " ".join(error.split()), error
+    if suffix == ".csv":
+        rows = list(csv.DictReader(out.open(newline="")))
+        assert rows[0]["text"] == "'=1+1 goal referee"  # no formula
+        assert [(row["label"], float(row["probability"])) for row in rows] == [
+            (row["label"], row["probability"]) for row in listed
+        ]
+        assert ("evidence" in rows[0]) is explain
+        assert [text for _, text in read_texts(str(out))] == texts  # and read back as it was
+    else:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [row["text"] for row in rows] == texts and rows[0]["evidence"] == listed[0]["evidence"] != []
+    before = out.read_bytes()
+    code, _, error = call("predict", run, *texts, "--out", out)
+    assert code == 2 and "is there already" in error and out.read_bytes() == before
+    (tmp_path / "broken.jsonl").write_text(json.dumps({"text": "a goal"}) + "\n" + '{"text": 3')
+    code, _, error = call("predict", run, tmp_path / "broken.jsonl", "--out", tmp_path / "half.csv")
+    assert code == 2 and not (tmp_path / "half.csv").exists() and not list(tmp_path.glob(".*"))
+    code, _, error = call("predict", run, "a", "--out", tmp_path / "found.xlsx")
+    assert code == 2 and "expected a name that ends in .csv or .jsonl" in error
 
 
 def test_predict_explains_by_training_documents(call: Call, run: Path, toy: Toy) -> None:

@@ -457,6 +457,17 @@ def test_further_documents_without_labels(tmp_path):
         assert corpus.train.texts == [*plain.train.texts, "one more", "and another"]
         assert corpus.train.names == [*plain.train.names, None, None] and corpus.validation == plain.validation
         assert corpus.fingerprint != plain.fingerprint and corpus.train.labeled_count == len(plain.train)
+    same = ["one more", f" {plain.train.texts[0]} ", plain.validation.texts[0]]
+    (tmp_path / "same.json").write_text(json.dumps([{"text": each} for each in same]))
+    corpus = load_corpus(path, shots=1, unlabeled=str(tmp_path / "same.json"))
+    assert corpus.train.texts == [*plain.train.texts, "one more"]
+    assert [line for line in corpus.warnings if "2 of 3 texts are labeled too, and count once" in line]
+    (tmp_path / "numbered.csv").write_text("7,first\n8,second\n")
+    numbered = write(tmp_path / "d.csv", TEXTS, LABELS, text="2")
+    assert load_corpus(str(numbered), text="2", unlabeled=str(tmp_path / "numbered.csv")).train.texts[-2:] == [
+        "first",
+        "second",
+    ]
     other = write(tmp_path / "c.csv", TEXTS, LABELS, text="body")  # named for the labeled data alone
     (tmp_path / "table.csv").write_text("sentence\none more\n")
     assert load_corpus(str(other), text="body", unlabeled=str(tmp_path / "table.csv")).train.texts[-1] == "one more"

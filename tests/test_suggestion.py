@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,25 @@ class TestCommand:
         assert code == 0 and len(found) == 5 and all(each["guess"] in toy.names for each in found)
         assert not {str(each["row"]) for each in found} & {row["row"] for row in more if row["label"]}
 
+    def test_a_pile_without_a_header(self, call: Call, toy: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+        """From a table without a header to a training on the labels and the pile."""
+        pile, out, run = tmp_path / "pile.csv", tmp_path / "labels.csv", tmp_path / "run"
+        with pile.open("w", newline="") as stream:
+            csv.writer(stream).writerows([(f"id{row}", text) for row, text in enumerate(toy.texts)])
+        words = ("suggest", pile, "--no-header", "-n", 60, "--model", tiny_encoder, "--out", out)
+        code, _, error = call(*words)
+        assert code == 0 and "texts from column '2'" in error, error
+        rows = list(csv.DictReader(out.open()))
+        assert len(rows) == 60 and list(rows[0]) == ["1", "2", "label", "row", "reason"]
+        label_of = dict(zip(toy.texts, toy.labels, strict=True))
+        write_table(out, list(rows[0]), [[*list(row.values())[:2], label_of[row["2"]], row["row"], ""] for row in rows])
+        typed = shlex.split(error.rpartition("graphloss ")[2])
+        code, _, error = call(*typed, "--out", run, "--model", tiny_encoder, "--epochs", 1)
+        assert code == 0 and f"{pile}: 60 of 64 texts are labeled too, and count once" in " ".join(error.split()), error
+        assert json.loads((run / "graphloss.json").read_text())["data"]["sizes"]["labeled"] >= 50
+        code, out_, error = call("suggest", run, pile, "--no-header", "-n", 3, "--json")
+        assert code == 0 and {json.loads(line)["text"] for line in out_.splitlines()} <= set(toy.texts[:1] + toy.texts)
+
     def test_descriptions_are_a_model_from_the_start(
         self, call: Call, toy: Any, texts_file: Path, tiny_encoder: Path, tmp_path: Path
     ) -> None:
@@ -254,8 +274,13 @@ class TestLearningCurve:
             assert gain == pytest.approx(0.5 - 0.5 * (1 + more / 40) ** -c)
             assert (gain - least, most - gain) == pytest.approx((0.44 / 40**0.5, 0.94 / 40**0.5))
         assert curve.gain(40)[0] == pytest.approx(0.5 / (3 * math.log2(6))) and curve.error_at(40) == 0.5
-        assert curve.sentence(40) == "40 more labels: -1 to +21 points of macro-F1, four times in five"
-        assert LearningCurve(80, 2, 0.3).sentence(80) == "80 more labels: about +2 points of macro-F1 (-3 to +12)"
+        source = ", by the cross-fitted error on {} labels"
+        assert curve.sentence(40) == "40 more labels: -1 to +21 points of macro-F1, four times in five" + source.format(
+            40
+        )
+        assert LearningCurve(80, 2, 0.3).sentence(
+            80
+        ) == "80 more labels: about +2 points of macro-F1 (-3 to +12)" + source.format(80)
         assert "about" not in LearningCurve(79, 2, 0.3).sentence(80) + LearningCurve(79, 2, 0.01).sentence(80)
         assert "look at wrong labels" in LearningCurve(400, 4, 0.05).sentence(32)
 

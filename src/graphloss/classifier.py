@@ -118,7 +118,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             texts: n documents.
             labels: n labels, of one kind that can be keys of a dictionary; texts are stripped. None, NaN, NA and blanks
                 mark unlabeled documents.
-            unlabeled: further documents without a label; blank ones are left out.
+            unlabeled: further documents without a label; blank ones, and those labeled in `texts`, are left out.
             descriptions: class -> one or several lines about it; None takes the label names in words where labels are
                 few, as far as they inform about them, False none.
             add_classes: a described class without a labeled text is a class too; without any label all of them are.
@@ -150,7 +150,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(classes)}: {classes}")
         unlabeled = python_inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
-        unlabeled = [text for text in unlabeled if text.strip()]
+        known = {"", *(text.strip() for text, label in zip(texts, labels, strict=True) if label is not None)}
+        unlabeled = [text for text in unlabeled if text.strip() not in known]
         label_names = python_inputs.label_names(classes)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
         train += Documents(unlabeled, [-1] * len(unlabeled))

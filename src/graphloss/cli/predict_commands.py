@@ -75,6 +75,10 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the training documents that support each prediction.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New file for all predictions.", metavar="FILE.csv|FILE.jsonl", callback=place),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,13 +94,16 @@ def predict(
     with closing(
         predict.predict(run, texts, text=text, no_header=no_header, predictor=predictor, explain=explain, screen=screen)
     ) as rows:
-        for row in rows:
+        for row in rows if out is None else predict.written(out, rows, explain=explain):
             if as_json:
                 print_json(row)
-            else:
+            elif out is None:
                 print(f"{one_line(row['label'])}\t{row['probability']:.3f}\t{sentence(row['text'])}", flush=True)
                 for line in evidence_lines(row["evidence"], row["head_share"]) if explain else ():
                     print(line, flush=True)
+
+    if out is not None:
+        screen.say(f"{out}: the predictions")
 
 
 def _texts(run: Path, items: list[str], source: str | None, text: str | None) -> str | list[str]:
@@ -188,6 +195,7 @@ def suggest(
     count: Annotated[int, typer.Option("-n", "--count", help="How many texts.", metavar="N")] = 32,
     text: Text = None,
     label: Label = None,
+    no_header: NoHeader = False,
     describe: Annotated[
         str | None, typer.Option(help="File of descriptions of the classes, as for `train`.", metavar="FILE")
     ] = None,
@@ -213,7 +221,17 @@ def suggest(
     run = existing_run(Path(sources[0])) if len(sources) == 2 else None
     screen = Screen(quiet=quiet)
     rows = suggest_from(
-        run, sources[-1], count, text=text, label=label, describe=describe, model=model, out=out, add=add, screen=screen
+        run,
+        sources[-1],
+        count,
+        text=text,
+        label=label,
+        no_header=no_header,
+        describe=describe,
+        model=model,
+        out=out,
+        add=add,
+        screen=screen,
     )
     for row in rows:
         if as_json:

@@ -56,12 +56,13 @@ class LearningCurve:
         return gain, gain - BELOW / root, gain + ABOVE / root
 
     def sentence(self, more: int) -> str:
-        """The forecast in words, and whether to stop."""
+        """The forecast in words, what it comes from, and whether to stop."""
         gain, least, most = (round(100 * part) for part in self.gain(more))
+        source = f"by the cross-fitted error on {min(self.labels, MOST):,} labels"
         if self.labels < CLEAR * self.classes:
-            return f"{more:,} more labels: {least:+d} to {most:+d} points of macro-F1, four times in five"
+            return f"{more:,} more labels: {least:+d} to {most:+d} points of macro-F1, four times in five, {source}"
         stop = ", so look at wrong labels and at the worst classes first" if self.gain(self.labels)[0] < LITTLE else ""
-        return f"{more:,} more labels: about {gain:+d} points of macro-F1 ({least:+d} to {most:+d}){stop}"
+        return f"{more:,} more labels: about {gain:+d} points of macro-F1 ({least:+d} to {most:+d}), {source}{stop}"
 
 
 def learning_curve(z: Tensor, labels: Tensor, *, seed: int = 0) -> LearningCurve | None:

@@ -14,7 +14,7 @@ from graphloss.text.columns import AUDITED, CORRECTED, Reading
 from graphloss.text.corpus import load_split
 from graphloss.text.data_sources import find_again
 from graphloss.text.documents import Documents
-from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
+from graphloss.text.tables import Table, check_writable, in_one_cell, read_whole, unused, write_table
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -40,9 +40,7 @@ def audit(
     """
     for option, path in (("--out", out), ("--apply", apply)):
         if path is not None:
-            check_writable(path, option=option)
-            if path.exists():
-                raise InputError(f"{option} {path}: is there already; give the name of a new file")
+            check_writable(path, option=option, new=True)
     if out is not None and apply is not None and out.resolve() == apply.resolve():
         raise InputError(f"--out and --apply are one file, {out}; give each its own")
     info = run_folder.read_info(folder)
@@ -114,8 +112,7 @@ def write_list(out: Path, rows: list[dict[str, Any]], table: Table | None) -> No
     for row in rows:
         known = {text: row["text"], label: row["label"]}
         own = table.rows[row["row"] - 1] if table and row["row"] else [known.get(name) for name in columns]
-        evidence = "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in row["evidence"])
-        lines.append([*own, row["row"], row["proposed"], row["score"], evidence])
+        lines.append([*own, row["row"], row["proposed"], row["score"], in_one_cell(row["evidence"])])
     write_table(out, [*columns, *(unused(name, columns) for name in AUDITED)], lines)
 
 

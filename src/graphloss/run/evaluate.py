@@ -77,11 +77,13 @@ def _scored(
         raise InputError(
             f"{folder}: does not say what data it was trained on; name some: `graphloss evaluate {folder} DATA`"
         )
-    if own and split == "test" and Path(source).is_file():  # a single file was all for training and validation
+    alone = Path(source).is_file()  # a single file was all for training and validation
+    if own and split == "test" and alone:
+        held = recorded.get("sizes", {}).get("validation")
         raise InputError(
             f"{source}: the data of this run has no test split, and the documents it learned from would flatter it; "
-            "score the validation documents with `--split validation`, "
-            f"or other DATA: `graphloss evaluate {folder} DATA`"
+            f"score {'the validation documents with `--split validation`, or ' if held else ''}"
+            f"other DATA: `graphloss evaluate {folder} DATA`"
         )
     columns = {
         "text": text or recorded.get("text"),
@@ -97,7 +99,7 @@ def _scored(
         if not documents:
             raise InputError(
                 f"{folder}: no document was held out for validation, so that there is nothing to score; "
-                f"give --split test, or other DATA: `graphloss evaluate {folder} DATA`"
+                f"give {'' if alone else '--split test, or '}other DATA: `graphloss evaluate {folder} DATA`"
             )
     else:
         repeated = own and text is None and label is None

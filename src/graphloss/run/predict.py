@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
+from graphloss.text.columns import PREDICTED
 from graphloss.text.read_texts import read_texts
+from graphloss.text.tables import check_writable, in_one_cell, write_table
 from graphloss.training.settings_errors import check_predictor
 
 if TYPE_CHECKING:
@@ -70,6 +72,23 @@ def predict(
             except GeneratorExit:  # closed before the last text
                 distributed.on_first(list)
                 raise
+
+
+def written(out: Path, rows: Iterator[dict[str, Any]], *, explain: bool) -> Iterator[dict[str, Any]]:
+    """Write the rows of `predict` into a new `.csv` or `.jsonl` file, whole and after the last one, and pass them on.
+
+    Raises:
+        InputError: before any work, the file is there or cannot be written.
+    """
+    check_writable(out, new=True)
+    columns = [*PREDICTED, *(["evidence"] if explain else [])]
+    cell = in_one_cell if out.suffix.lower() == ".csv" else list
+    kept = []
+    for row in rows:
+        kept.append([cell(row[name]) if name == "evidence" else row[name] for name in columns])
+        yield row
+    if distributed.first():
+        write_table(out, columns, kept)
 
 
 def _predictions(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
+from graphloss.run.evaluate import reading
 from graphloss.text.columns import SUGGESTED
 from graphloss.text.data_sources import find_again
 from graphloss.text.read_descriptions import read_descriptions
@@ -24,6 +25,7 @@ def suggest(
     *,
     text: str | None,
     label: str | None,
+    no_header: bool = False,
     describe: str | None,
     model: str | None,
     out: Path | None,
@@ -38,6 +40,7 @@ def suggest(
         count: texts wanted.
         text: the column of the texts; that of the run when None, or guessed.
         label: the column of the labels, as `text`; there need be none.
+        no_header: the first line of CSV or TSV is a text.
         describe: a file of descriptions.
         model: the encoder where there is no run.
         out: a `.csv` or `.jsonl` file to fill in: the pile's own columns, with an empty label, and `SUGGESTED`.
@@ -55,7 +58,8 @@ def suggest(
     if run is not None and model is not None:
         raise InputError("--model: a run has its own encoder; leave --model out, or leave the run out")
     info = run_folder.finished_info(run) if run is not None else {}
-    table = read_whole(pile, text=text, label=label, like=info.get("data"))
+    how = reading(info.get("data", {}), no_header=no_header, named=text is not None)
+    table = read_whole(pile, text=text, label=label, like=info.get("data"), how=how)
     where = f"{pile} ({table.taken})"
     screen.say(where)
     seen = _by_text(earlier) | _learned_from(run, info.get("data", {}))
@@ -118,7 +122,9 @@ def _learned_from(run: Path | None, data: dict[str, Any]) -> dict[str, str | Non
     if run is None or "source" not in data:
         return {}
     try:
-        table = read_whole(str(find_again(data["source"], run)), text=data.get("text"), label=data.get("label"))
+        how = reading(data, no_header=False, named=False)
+        file = str(find_again(data["source"], run))
+        table = read_whole(file, text=data.get("text"), label=data.get("label"), how=how)
     except InputError:  # the run's own texts are enough
         return {}
     return {text: name for text, name in _by_text(table).items() if name is not None}

@@ -21,6 +21,8 @@ LABEL_NAMES = (
 SURE_LABEL_NAMES = ("label", "labels", "label_text", "label_name")
 SUGGESTED = ("row", "reason", "guess", "probability")
 """Columns that `graphloss suggest` adds to those of a pile: never the texts or the labels, unless they are named."""
+PREDICTED = ("row", "text", "label", "probability")
+"""Columns of the table that `graphloss predict` writes; with `--explain` also "evidence"."""
 AUDITED, CORRECTED = ("row", "proposed", "score", "evidence"), ("row", "former")
 """Columns that `graphloss audit` adds to its list and to a corrected copy."""
 

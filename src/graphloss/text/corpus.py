@@ -115,7 +115,11 @@ def load_corpus(
         train = train.without_labels(set(range(len(train))) - set(kept)) if keep_unlabeled else train.take(kept)
         held = held.take(few_shots(held.names, shots, seed))
     if texts:
-        train += Documents(texts, [-1] * len(texts))
+        known = {each.strip() for part in (train.labeled(), held) for each in part.texts}
+        pile = [each for each in texts if each.strip() not in known]
+        if lost := len(texts) - len(pile):
+            warnings.append(f"{unlabeled}: {lost:,} of {len(texts):,} texts are labeled too, and count once")
+        train += Documents(pile, [-1] * len(pile))
     test = parts.get("test")
     warnings += _repeated(train, held, test)
     descriptions = described
@@ -161,6 +165,8 @@ def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
     path = typed(file)
     if not path.is_dir():
         check_file(path)
+        if header and text not in column_names(path) and text in column_names(path, header=False):
+            header = False  # a column by its number, as `suggest --no-header` calls it
         text = text if text in column_names(path, header=header) else None
         check_room(path)
     remedy = "Rename the one that does to 'text', or write a .txt file with a text per line."

@@ -13,13 +13,13 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from graphloss.errors import InputError
-from graphloss.text.columns import AUDITED, CORRECTED, SUGGESTED
+from graphloss.text.columns import AUDITED, CORRECTED, PREDICTED, SUGGESTED
 
 DELIMITERS = (",", ";", "\t", "|")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
-OURS = (SUGGESTED[:2], SUGGESTED, AUDITED, CORRECTED)
+OURS = (SUGGESTED[:2], SUGGESTED, PREDICTED, (*PREDICTED, "evidence"), AUDITED, CORRECTED)
 """Ends of the headers of tables that we write, whose cells are disarmed; see `disarm`."""
 FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|[ ']*[\t\r\n]")
 

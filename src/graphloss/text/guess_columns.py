@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from graphloss.errors import InputError
-from graphloss.text.columns import LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, choose_column, is_name
+from graphloss.text.columns import AUDITED, LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, choose_column, is_name
 
 SAMPLE = 2_000
 """Rows that are looked at."""
@@ -27,6 +27,11 @@ class Cells(NamedTuple):
     def text_score(self) -> float:
         """Long cells that differ from row to row: characters a cell, times the share of different cells."""
         return self.length * self.distinct / max(self.filled, 1) if self.distinct > 1 or self.filled < 2 else 0.0
+
+    @property
+    def like_numbers_of_rows(self) -> bool:
+        """Many cells, each another one."""
+        return self.filled >= 8 and self.distinct == self.filled
 
     @property
     def like_labels(self) -> bool:
@@ -50,7 +55,7 @@ def look(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Cel
 
 def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, *, taken: str | None = None) -> str:
     """The column that its name points to, if by their cells (see `look`) no other is as likely."""
-    others = {name: found for name, found in cells.items() if name not in (chosen, taken, *SUGGESTED)}
+    others = {name: found for name, found in cells.items() if name not in (chosen, taken, *SUGGESTED, *AUDITED)}
     own = cells[chosen]
     if kind == "text":
         candidates = [
@@ -109,7 +114,7 @@ def _by_cells(cells: dict[str, Cells], kind: str, where: object, taken: str | No
     best = max(others, key=lambda name: others[name].text_score, default=None)
     likely = [name for name, found in others.items() if found.like_labels]
     if kind == "label":
-        likely = likely or list(others)
+        likely = likely or [name for name, found in others.items() if not found.like_numbers_of_rows]
         best = likely[0] if len(likely) == 1 else None
     elif best and any(CLEARLY * found.text_score > others[best].text_score for n, found in others.items() if n != best):
         best = None

@@ -52,15 +52,17 @@ def read_whole(
     return Table(columns, cells, documents.texts, documents.names, taken)
 
 
-def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str = "--out") -> None:
-    """Refuse, before any work, a file that cannot be written."""
+def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str = "--out", new: bool = False) -> None:
+    """Refuse, before any work, a file that cannot be written; with `new` also one that is there."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
-    new = not path.exists()
+    there = path.exists()
+    if there and new:
+        raise InputError(f"{option} {path}: is there already; give the name of a new file")
     try:
         with path.open("a"):
             pass
-        if new:
+        if not there:
             path.unlink()
     except OSError as error:
         raise InputError(
@@ -79,6 +81,11 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any
         else:
             for line in lines:
                 stream.write(json.dumps(dict(zip(columns, line, strict=True)), ensure_ascii=False, default=str) + "\n")
+
+
+def in_one_cell(evidence: Sequence[Mapping[str, Any]]) -> str:
+    """Supporting documents in one cell, a line each: share, label and text."""
+    return "\n".join(f"{each['share']:.3f} {each['label']}: {each['text']}" for each in evidence)
 
 
 def unused(name: str, columns: Sequence[str]) -> str:
