@@ -28,12 +28,12 @@ import torch
 from result_table import FOLDER, ResultTable
 from sklearn.metrics import accuracy_score, f1_score
 
+from graphloss.disk import write_text
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.graphs.corpus_graph import SIGMA
 from graphloss.inference.head_graph_share import share_for
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import self_train_head
-from graphloss.system import write_text
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 from graphloss.text.read_descriptions import names_as_descriptions

@@ -24,8 +24,8 @@ from typing import Any
 from paper_plan import LOSS, TOKENS, VARIANTS, Budget, Cell, cells, settings_tried, trials
 from result_table import FOLDER, ResultTable
 
+from graphloss.disk import locked, write_text
 from graphloss.errors import InputError
-from graphloss.system import locked, write_text
 
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-paper"
 PAGE = FOLDER.parents[1] / "docs" / "research" / "paper.md"

@@ -39,8 +39,8 @@ RULES = """
   were not learned from, never on test. ohsumed, r52 and 20ng take the trial of least mean rank over the two. With 24
   steps the search favors high rates, for every loss.
 - Stop: the paper's rule, a gain of 0.005 in validation silhouette, applied to the curve, which has a point before
-  training and two an epoch. Its patience of ten epochs is longer than these budgets: ≥ marks a curve that still rose at
-  its end. Seconds are of the processor (on a GPU: of the clock), in optimizer steps alone.
+  training and two per epoch. Its patience of ten epochs is longer than these budgets: ≥ marks a curve that still rose
+  at its end. Seconds are of the processor (on a GPU: of the clock), in optimizer steps alone.
 - Differences are paired by seed within a data set; overall is the mean over the data sets with its interval over them.
   p: paired t-test, corrected by Holm over the comparisons of a figure, overall apart from within data sets. A claim is
   answered when all five data sets are there: yes or behind where the corrected p is below 0.05, else level within the

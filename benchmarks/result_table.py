@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphloss.system import locked, write_text
+from graphloss.disk import locked, write_text
 
 FOLDER = Path(__file__).parent / "results"
 

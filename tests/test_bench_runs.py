@@ -323,7 +323,6 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(
         return real(task, asked)
 
     monkeypatch.setattr(runner, "run_cell", fragile)
-    monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
     grid = make_grid([str(data)], losses=["ce,nca,supcon"], shots=["8"], seeds=1, specified=brief)
     outcome = run_bench(grid, out=tmp_path / "out", screen=QUIET)
     assert outcome.ran == 2 and len(outcome.failed) == 2
@@ -347,7 +346,6 @@ def test_where_every_loss_fails_the_untouched_encoder_is_left(
         return real(task, asked)
 
     monkeypatch.setattr(runner, "run_cell", fails)
-    monkeypatch.delenv("GRAPHLOSS_DEBUG", raising=False)
     outcome = run_bench(
         make_grid([str(data)], losses=["ce"], shots=["8"], seeds=1, specified=brief), out=tmp_path / "out", screen=QUIET
     )

@@ -610,7 +610,7 @@ def test_a_data_set_of_the_hub_that_does_not_fit_is_not_read(monkeypatch):
     table = datasets.Dataset.from_dict({"text": ["a text"] * 2000, "label": ["x", "y"] * 1000})
     monkeypatch.setattr(datasets, "load_dataset", lambda *args: datasets.DatasetDict({"train": table}))
     assert len(load_corpus("hub:owner/name").train.texts) > 1000
-    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.free_memory.free", lambda: 8_000)
     with pytest.raises(InputError, match=r"hub:owner/name, train split: .* in memory, and 0.0 GiB are free"):
         load_corpus("hub:owner/name")
 
@@ -674,7 +674,7 @@ def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     path = tmp_path / f"texts{suffix}"
     table = pa.table({"text": [f"document {row}" for row in range(500)], "label": ["a", "b"] * 250})
     (pacsv.write_csv if suffix == ".csv" else pq.write_table)(table, path)
-    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.free_memory.free", lambda: 8_000)
     monkeypatch.setattr("graphloss.text.read_splits.rows", lambda *_: pytest.fail("it was read"))
     with pytest.raises(InputError, match=rf"texts{suffix}: .* in memory, and 0.0 GiB are free; give a part of it"):
         load_corpus(str(path))
@@ -685,7 +685,7 @@ def test_unlabeled_lines_that_do_not_fit_into_memory_are_refused_too(
 ) -> None:
     (tmp_path / "few.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 9)
     (tmp_path / "more.txt").write_text("a line of text\n" * 5000)
-    monkeypatch.setattr("graphloss.system.free", lambda: 8_000)
+    monkeypatch.setattr("graphloss.free_memory.free", lambda: 8_000)
     with pytest.raises(InputError, match=r"more.txt: .* in memory"):
         load_corpus(str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "more.txt"))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import Batch, batch, batches, quick
 
 from graphloss.losses import graph
-from graphloss.losses.sigma import RULES
+from graphloss.losses.sigma import MAX_SIGMA, MIN_SIGMA, RULES, bandwidth
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -107,25 +107,25 @@ class TestBandwidth:
     @pytest.mark.parametrize("rule", ["root", "mst"])
     def test_equals_the_oracle(self, rule: str) -> None:
         b = batch(25, 3, unlabeled=0.3)
-        sigma = graph.bandwidth(graph.unit(b.embeddings.requires_grad_()), b.labels, rule)
+        sigma = bandwidth(graph.unit(b.embeddings.requires_grad_()), b.labels, rule)
         assert sigma.shape == ()
         assert not sigma.requires_grad
         assert float(sigma) == pytest.approx(oracles.bandwidth(b.embeddings.detach(), b.labels, rule))
 
     def test_mst_with_one_class_answers_as_root(self) -> None:
         z, labels = graph.unit(torch.randn(9, 4)), torch.zeros(9, dtype=torch.long)
-        assert torch.equal(graph.bandwidth(z, labels, "mst"), graph.bandwidth(z, labels, "root"))
+        assert torch.equal(bandwidth(z, labels, "mst"), bandwidth(z, labels, "root"))
 
     @pytest.mark.parametrize(("rule", "n"), [*itertools.product(RULES, [0, 1, 2, 3]), ("root", 5000), ("mst", 5000)])
     def test_is_always_positive_and_finite(self, rule: str, n: int) -> None:
         z = graph.unit(torch.ones(n, 4))  # duplicates, of different classes
-        sigma = graph.bandwidth(z, torch.arange(n) % 2, rule)
-        assert (sigma >= graph.MIN_SIGMA).all()
-        assert (sigma <= graph.MAX_SIGMA).all()
+        sigma = bandwidth(z, torch.arange(n) % 2, rule)
+        assert (sigma >= MIN_SIGMA).all()
+        assert (sigma <= MAX_SIGMA).all()
 
     def test_unknown_rule(self) -> None:
         with pytest.raises(ValueError, match="choose one of root, mst, or"):
-            graph.bandwidth(torch.eye(3), torch.arange(3), "scott")
+            bandwidth(torch.eye(3), torch.arange(3), "scott")
 
 
 class TestRows:

@@ -17,13 +17,13 @@ import pytest
 import torch
 from conftest import Call, Toy
 
+from graphloss.disk import locked
 from graphloss.losses.graph import unit
 from graphloss.run import label_server
 from graphloss.run.label_guesses import Guesses, class_probabilities
 from graphloss.run.label_journal import Journal
 from graphloss.run.label_server import HOST, Listener, application, listening
 from graphloss.run.label_session import BATCH, Desk, Session
-from graphloss.system import locked
 from graphloss.text.tables import read_whole
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")

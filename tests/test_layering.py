@@ -30,7 +30,7 @@ HEAVY = (
 
 # The wings of the house: each imports from itself and from those above it. CONTRIBUTING.md has the same table.
 WINGS = {
-    "foundation": "`errors`, `distributed` (processes), `system` (paths, locks, whole files, free memory), `terminal`",
+    "foundation": "`errors`, `distributed` (processes), `disk` (paths, whole files, locks), `free_memory`, `terminal`",
     "losses": "embeddings and labels in, a scalar out: graph, solvers, propagation, memory bank, losses and baselines",
     "text": "texts in, embeddings out: files, columns, splits, and the encoder",
     "inference": "what is concluded from embeddings: probes, graphs, predictors, label errors; the fitted model",
@@ -41,7 +41,10 @@ WINGS = {
     "doors": "`classifier` (scikit-learn) and `sentence_transformers` (losses for its trainer)",
     "cli": "options and tables; nothing imports it",
 }
-FOUNDATION, OUTER = {"errors", "distributed", "system", "terminal"}, {"classifier", "sentence_transformers"}
+FOUNDATION, OUTER = (
+    {"errors", "distributed", "disk", "free_memory", "terminal"},
+    {"classifier", "sentence_transformers"},
+)
 RANK = {wing: rank for rank, wing in enumerate(WINGS)}
 
 # One third-party library, one door.
@@ -63,8 +66,8 @@ DOORS = {
     "jinja2": {"report.sections"},
     "starlette": {"run.label_server"},
     "uvicorn": {"run.label_server"},
-    "filelock": {"system"},
-    "psutil": {"system"},
+    "filelock": {"disk"},
+    "psutil": {"free_memory"},
     "faiss": {"inference.graphs.nearest_neighbors"},
     "pytorch_metric_learning": {"losses.baselines"},
 }

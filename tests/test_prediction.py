@@ -85,7 +85,7 @@ def test_knn_asks_the_ten_nearest_alone(predictor: Predictor, z: torch.Tensor) -
 
 def test_the_neighbors_say_their_label_or_what_the_head_says_of_them(beside: Predictor, z: torch.Tensor) -> None:
     assert beside.unlabeled_support is not None
-    found, both = beside.near(z), beside.probabilities(z)
+    found, both = replace(beside, neighbor_weight=1.0).probabilities(z), beside.probabilities(z)
     everyone = [*beside.support, *beside.unlabeled_support]
     says = [[float(label == c) for c in range(3)] for label in beside.support_labels]
     says += beside.head(beside.unlabeled_support).tolist()
@@ -119,7 +119,7 @@ def test_fewer_documents_than_neighbors(beside: Predictor, z: torch.Tensor) -> N
         support_labels=beside.support_labels[:2],
         unlabeled_support=beside.unlabeled_support[:1],
     )
-    torch.testing.assert_close(few.near(z).sum(1), torch.ones(7))
+    torch.testing.assert_close(replace(few, neighbor_weight=1.0).probabilities(z).sum(1), torch.ones(7))
 
 
 def test_each_kind_answers_as_it_says(predictor: Predictor, z: torch.Tensor) -> None:

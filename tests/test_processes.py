@@ -24,7 +24,7 @@ from together import together
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 
-from graphloss import InputError, TextClassifier, cli, distributed, system
+from graphloss import InputError, TextClassifier, cli, distributed, free_memory
 from graphloss.inference.graphs import nearest_neighbors
 from graphloss.losses.modules import Combined
 from graphloss.run import predict
@@ -274,7 +274,7 @@ def typed(lines: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
         out, err = io.StringIO(), io.StringIO()
         if words[0] == "scarce":  # from now on the others find no memory free, which is the first one's to judge
             if not distributed.first():
-                system.free = lambda: 1
+                free_memory.free = lambda: 1
             continue
         if words[0] == "glance":  # at the first answer, as `| head -1` does
             rows = predict.predict(Path(words[1]), words[2], text=None)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from graphloss import system
+from graphloss import free_memory
 from graphloss.errors import InputError
 from graphloss.inference.informed_head import informed_head
 from graphloss.losses.modules import GLoss
@@ -96,14 +96,14 @@ def test_what_is_free_is_what_the_machine_and_its_container_say(
 ) -> None:
     for name, text in (("memory.max", "5000\n"), ("memory.current", "3000\n"), ("memory.stat", "inactive_file 500\n")):
         (tmp_path / name).write_text(text)
-    assert system._of_container(tmp_path) == 2500
+    assert free_memory._of_container(tmp_path) == 2500
     (tmp_path / "memory.max").write_text("max\n")
-    assert system._of_container(tmp_path) is None and system._of_container(tmp_path / "none") is None
+    assert free_memory._of_container(tmp_path) is None and free_memory._of_container(tmp_path / "none") is None
     assert 2**24 < memory_estimate.available(CPU) < 2**50
-    monkeypatch.setattr(system, "_of_machine", lambda: 2**20)
+    monkeypatch.setattr(free_memory, "_of_machine", lambda: 2**20)
     for limit, free in ((None, 2**20), (2**21, 2**20), (2**19, 2**19)):
-        monkeypatch.setattr(system, "_of_container", lambda group, limit=limit: limit)
-        assert system.free() == free
+        monkeypatch.setattr(free_memory, "_of_container", lambda group, limit=limit: limit)
+        assert free_memory.free() == free
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
 
 
 def test_processes_of_a_machine_share_what_is_free(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "_of_machine", lambda: 8_000_000)
-    monkeypatch.setattr(system, "_of_container", lambda path: None)
+    monkeypatch.setattr(free_memory, "_of_machine", lambda: 8_000_000)
+    monkeypatch.setattr(free_memory, "_of_container", lambda path: None)
     assert memory_estimate.available(CPU) == 8_000_000
     launched = {"RANK": 0, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
     for name, value in launched.items():

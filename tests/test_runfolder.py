@@ -14,12 +14,12 @@ import torch
 from conftest import Call
 
 import graphloss
+from graphloss.disk import whole, write_text
 from graphloss.errors import InputError
 from graphloss.inference import checksums, run_folder
 from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.predictor import Predictor
 from graphloss.run import provenance
-from graphloss.system import whole, write_text
 from graphloss.text.encoder import encode, load
 
 

@@ -11,7 +11,7 @@ import typer
 
 from graphloss.cli.options import Label, Quiet, Text, place
 from graphloss.errors import InputError
-from graphloss.system import existing_run
+from graphloss.inference.run_folder import existing_run
 
 
 def label(

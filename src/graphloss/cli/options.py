@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference.predictor_names import PREDICTORS
-from graphloss.system import existing_run, typed
+from graphloss.inference.run_folder import existing_run
 from graphloss.terminal import OBEYED, TABLE_WIDTH
 from graphloss.training.settings import DataSettings, TrainSettings
 from graphloss.training.settings_errors import read_file
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def place(path: Path | None) -> Path | None:
-    """A path that was typed, as the callback of its option; see `paths.typed`."""
+    """A path that was typed, as the callback of its option; see `disk.typed`."""
     return path and typed(path)
 
 

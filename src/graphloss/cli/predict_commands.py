@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from graphloss.cli.options import AsJson, Label, NoHeader, Predictor, Quiet, Run, Text, output, place, print_json
+from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.system import existing_run, typed
+from graphloss.inference.run_folder import existing_run
 from graphloss.terminal import one_line, printable, sentence
 from graphloss.text.file_formats import SUFFIXES
 

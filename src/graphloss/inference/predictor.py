@@ -95,10 +95,6 @@ class Predictor:
         """Probabilities (m, C) by the labels of similar labeled documents, of (m, d)."""
         return torch.cat([self._votes(cosine, None) @ self._labels for cosine in _cosines(z, self.support)])
 
-    def near(self, z: Tensor) -> Tensor:
-        """Probabilities (m, C) by the nearest training documents, labeled or not, of (m, d)."""
-        return torch.cat([self._neighbor_mean(cosine) for cosine in _cosines(z, self._all_support)])
-
     def probabilities(self, z: Tensor) -> Tensor:
         """Probabilities (m, C) of embeddings (m, d), float32."""
         found = self.head(z)

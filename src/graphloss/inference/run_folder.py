@@ -13,7 +13,7 @@
     report.html, README.md
     checkpoints/          only while training is unfinished
 
-Every file is written whole (`system.whole`). JSON, safetensors and Parquet alone are read: no pickle.
+Every file is written whole (`disk.whole`). JSON, safetensors and Parquet alone are read: no pickle.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphloss.disk import typed, whole, write_text
 from graphloss.errors import InputError
 from graphloss.inference.checksums import REPAIR, digests, file_faults, parse, sealed
-from graphloss.system import existing_run, whole, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,17 @@ TEXTS, PREDICTIONS, AUDIT = "support.parquet", "predictions.parquet", "audit.jso
 REPORT, CARD, CHECKPOINTS = "report.html", "README.md", "checkpoints"
 SEALED = (ENCODER, HEAD, SUPPORT, UNLABELED, TEXTS, METRICS, PREDICTIONS)
 """What `graphloss.json` has checksums of, as far as a run has it."""
+
+
+def existing_run(folder: Path) -> Path:
+    """Check that a run folder exists, before any heavy library is loaded.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not (path := typed(folder)).is_dir():
+        raise InputError(f"{folder}: no such run folder; `graphloss train` writes one and prints its name at the end")
+    return path
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:

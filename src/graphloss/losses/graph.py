@@ -18,15 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphloss.losses.sigma import RULES
-
 MASKED = -1e30
 """Log-similarity of "no edge": finite, so that a row without any edge has a gradient of zero and not NaN."""
-
-MIN_SIGMA, MAX_SIGMA = 1e-2, 10.0
-"""Bounds of every rule: duplicates would send sigma to 0, too few neighbors to infinity."""
-
-_SAMPLE = 2048  # documents that a rule uses: 2 million pairs are enough for a median
 
 
 def no_autocast(tensor: Tensor) -> torch.autocast:
@@ -212,45 +205,6 @@ def sparsify(logw: Tensor, k: int) -> Tensor:
     nearest = logw.detach().topk(k, dim=1).indices  # (n, k)
     keep = torch.zeros_like(logw, dtype=torch.bool).scatter_(1, nearest, True)  # (n, n)
     return logw.masked_fill(~(keep | keep.T), MASKED)
-
-
-@torch.no_grad()
-def distances(z: Tensor) -> Tensor:
-    """Euclidean distances of unit vectors, (n, n), without gradient."""
-    with no_autocast(z):
-        return (2.0 - 2.0 * (z @ z.T)).clamp_min(0.0).sqrt()
-
-
-@torch.no_grad()
-def bandwidth(z: Tensor, labels: Tensor, rule: str) -> Tensor:
-    """Choose sigma from the data, without gradient.
-
-    `root`: square root of a third of the median pairwise distance. `mst`: a third of the smallest distance between two
-    labeled documents of different classes (both rules: arXiv 2604.25853, section 4); with fewer than two classes it is
-    `root`. Both use at most 2,048 evenly spaced documents.
-
-    Args:
-        z: (n, d) rows of unit length.
-        labels: (n,) class indices, -1 for unlabeled.
-        rule: one of `RULES`.
-
-    Returns:
-        0-d tensor, between `MIN_SIGMA` and `MAX_SIGMA`.
-    """
-    if rule not in RULES:
-        raise ValueError(f"unknown bandwidth rule {rule!r}; choose one of {', '.join(RULES)}, or give a number")
-    if z.shape[0] < 2:
-        return z.new_tensor(1.0)
-    step = -(-z.shape[0] // _SAMPLE)
-    z, labels = z[::step], labels[::step]
-    dist = distances(z)  # (n, n)
-    if rule == "mst":
-        labeled = labels >= 0
-        different = labeled[:, None] & labeled[None, :] & (labels[:, None] != labels[None, :])  # (n, n)
-        if different.any():
-            return (dist[different].min() / 3.0).clamp(MIN_SIGMA, MAX_SIGMA)
-    i, j = torch.triu_indices(z.shape[0], z.shape[0], offset=1, device=z.device)
-    return (dist[i, j].median() / 3.0).sqrt().clamp(MIN_SIGMA, MAX_SIGMA)
 
 
 @torch.no_grad()

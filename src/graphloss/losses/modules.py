@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphloss.losses import graph
 from graphloss.losses.functional import (
     check_batch,
     check_class_weights,
@@ -22,7 +21,7 @@ from graphloss.losses.functional import (
 )
 from graphloss.losses.graph import no_autocast, unit, working
 from graphloss.losses.memory_bank import Memory
-from graphloss.losses.sigma import AUTO_SIGMA, LEAST_SIGMA, RULES, SIGMAS
+from graphloss.losses.sigma import AUTO_SIGMA, LEAST_SIGMA, RULES, SIGMAS, bandwidth
 
 
 class CombinedResult(NamedTuple):
@@ -50,7 +49,7 @@ class GLoss(nn.Module):
 
     Args:
         mode: "loo" predicts every labeled document; "paper" draws a random split of the labels, as published.
-        sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `graph.bandwidth`, computed by `calibrate` or else
+        sigma: a number, at least `LEAST_SIGMA`; "auto"; a rule of `sigma.bandwidth`, computed by `calibrate` or else
             from the first batch; "learned", trained with the encoder and never below `LEAST_SIGMA`.
         alpha: see `gloss`; loo only.
         q: see `gloss`; loo only.
@@ -207,7 +206,7 @@ class GLoss(nn.Module):
         return self.sigma_value
 
     def _by_rule(self, z: Tensor, labels: Tensor) -> None:
-        self.sigma_value.copy_(graph.bandwidth(z, labels, str(self.sigma)))
+        self.sigma_value.copy_(bandwidth(z, labels, str(self.sigma)))
         self.calibrated.fill_(True)
 
     def _draw(self, labels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.inference.description_gate import Gate
@@ -19,7 +20,6 @@ from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
 from graphloss.report.sections import Page
-from graphloss.system import write_text
 from graphloss.terminal import counted
 
 MISTAKES, SUSPECTS = 25, 100

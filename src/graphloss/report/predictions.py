@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from graphloss.disk import whole
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
-from graphloss.system import whole
 from graphloss.text.documents import Documents
 
 MAP_DOCUMENTS = 1_000  # more dots would cover each other

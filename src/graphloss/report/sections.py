@@ -8,40 +8,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-
-class Section(NamedTuple):
-    """A part of a page; the title and the note are plain text, the body is HTML."""
-
-    title: str
-    note: str
-    body: str
-
-    @property
-    def anchor(self) -> str:
-        """The name of the section in links."""
-        return self.title.lower().replace(" ", "-")
 
 
 class Page:
     """Sections and figures of a page.
 
     Attributes:
-        sections: in order.
+        sections: title, note and body of each, in order.
         figures: JSON by name, drawn by the page's script.
     """
 
     def __init__(self) -> None:
-        self.sections: list[Section] = []
+        self.sections: list[tuple[str, str, str]] = []
         self.figures: dict[str, str] = {}
 
     def section(self, title: str, note: str, body: str) -> None:
         """Add a section; the title and the note are plain text, the body is HTML."""
-        self.sections.append(Section(title, note, body))
+        self.sections.append((title, note, body))
 
     def figure(self, figure: go.Figure, *, classes: Sequence[int] | None = None) -> str:
         """Add the data of a figure and return the HTML of its place.

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from graphloss import __version__
+from graphloss.disk import locked
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.provenance import environment, versions
-from graphloss.system import locked
 from graphloss.text.corpus import Corpus
 from graphloss.text.data_sources import find_again, is_lost, name_to_keep
 from graphloss.text.encoder_source import fingerprint

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from graphloss import distributed
+from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.claim_folder import FILES
-from graphloss.system import typed
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
 from graphloss.text.data_sources import find_again, full_path, is_lost

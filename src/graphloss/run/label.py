@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphloss.disk import locked
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run import label_server
 from graphloss.run.label_journal import Journal
 from graphloss.run.label_session import Desk, Session
-from graphloss.system import locked
 from graphloss.text.columns import SUGGESTED, Columns
 from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import flush
 from graphloss.errors import InputError
-from graphloss.system import flush
 
 
 class Journal:

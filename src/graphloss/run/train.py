@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss import distributed
+from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run import claim_folder
-from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make

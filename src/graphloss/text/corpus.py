@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.system import typed
 from graphloss.text import builtin_corpus
 from graphloss.text.class_warnings import class_warnings
 from graphloss.text.columns import Columns, Reading

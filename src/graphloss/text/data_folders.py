@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import typed
 from graphloss.errors import InputError, first_line
-from graphloss.system import typed
 from graphloss.text.data_sources import SPLIT_NAMES, folder_files, goes_by_name
 from graphloss.text.documents import Documents
 from graphloss.text.file_formats import check_size

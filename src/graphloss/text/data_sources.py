@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from graphloss.disk import typed
 from graphloss.errors import InputError, first_line
-from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
 from graphloss.text.file_formats import SUFFIXES, check_file
 

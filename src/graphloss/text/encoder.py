@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,7 @@ def load(source: str, *, max_length: int | None = None, device: str | None = Non
         enable_progress_bars()  # a download takes minutes; on leaving they are as they were
     modules = check_modules(source)
     try:
-        with contextlib.redirect_stderr(io.StringIO()) if here and _quiet() else contextlib.nullcontext():
+        with contextlib.redirect_stderr(io.StringIO()) if here else contextlib.nullcontext():
             if modules is not None:  # one of sentence-transformers, which specifies its pooling
                 encoder = SentenceTransformer(source, device=device, **options)
             else:
@@ -277,10 +276,6 @@ def _words_once(encoder: SentenceTransformer, features: dict[str, Any], rows: to
         yield
     finally:
         del vars(table)["forward"]  # the class's own shows again
-
-
-def _quiet() -> bool:
-    return not os.environ.get("GRAPHLOSS_DEBUG")
 
 
 def transformer_of(encoder: SentenceTransformer) -> Any:

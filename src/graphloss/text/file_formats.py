@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphloss import system
+from graphloss import free_memory
 from graphloss.errors import InputError
 from graphloss.text.columns import LABEL_NAMES, did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
@@ -64,11 +64,11 @@ def check_room(path: Path) -> None:
 
 def check_size(where: str, size: int, in_memory: int = IN_MEMORY) -> None:
     """Complain about a table of `size` bytes whose texts would not fit into memory, at so many bytes per byte."""
-    left, needed = system.free(), size * in_memory
+    left, needed = free_memory.free(), size * in_memory
     if needed > left:
         raise InputError(
-            f"{where}: its {system.gib(size)} need about {system.gib(needed)} in memory, and "
-            f"{system.format_free(left)}; give a part of it, about {left / needed:.0%} would fit."
+            f"{where}: its {free_memory.gib(size)} need about {free_memory.gib(needed)} in memory, and "
+            f"{free_memory.format_free(left)}; give a part of it, about {left / needed:.0%} would fit."
         )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.system import typed
 from graphloss.text.columns import did_you_mean
 from graphloss.text.parsing.character_encodings import file_lines
 from graphloss.text.parsing.toml_yaml_json import pairs

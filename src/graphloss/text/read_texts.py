@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.system import typed
 from graphloss.text.columns import Columns, as_text, choose_column
 from graphloss.text.data_folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
 from graphloss.text.data_sources import folder_files, split_of

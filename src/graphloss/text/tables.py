@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from graphloss.disk import typed, whole
 from graphloss.errors import InputError
-from graphloss.system import typed, whole
 from graphloss.text.columns import Columns, Reading
 from graphloss.text.delimited import disarm
 from graphloss.text.file_formats import check_file, check_room, column_names, rows

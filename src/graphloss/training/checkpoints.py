@@ -1,4 +1,4 @@
-"""Checkpoints of the trainer: which can be resumed, and the history in their state."""
+"""Checkpoints of the trainer: how they are called, which can be resumed, and the history in their state."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from graphloss.inference.checksums import digests
 STATE, WEIGHTS, STOPPING = "trainer_state.json", "model.safetensors", "EarlyStoppingCallback"
 SEAL = "checksums.json"
 ALONE = "rng_state.pth"  # the random states of a training in one process
+
+
+def name_at(step: int) -> str:
+    """The name of the checkpoint after so many steps, as the library writes and reads it."""
+    return f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def complete(folder: Path) -> list[Path]:
@@ -56,7 +61,7 @@ def _whole(checkpoint: Path) -> bool:
     try:
         best = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"] or step_of(checkpoint)
         return _unchanged(checkpoint, (STATE, WEIGHTS, "optimizer.pt", "scheduler.pt", *states)) and _unchanged(
-            checkpoint.with_name(f"{PREFIX_CHECKPOINT_DIR}-{best}"), (WEIGHTS,)
+            checkpoint.with_name(name_at(best)), (WEIGHTS,)
         )
     except (KeyError, OSError, TypeError, ValueError, AttributeError):
         return False

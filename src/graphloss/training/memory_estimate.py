@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from graphloss import distributed, system
+from graphloss import distributed, free_memory
 from graphloss.errors import InputError
+from graphloss.free_memory import format_free, gib
 from graphloss.inference.graphs import nearest_neighbors
 from graphloss.inference.graphs.corpus_graph import K
 from graphloss.losses.memory_bank import check_size
-from graphloss.system import format_free, gib
 from graphloss.text.encoder import embed, encode, tokenize
 from graphloss.training.frozen_layers import MOST_BYTES, frozen
 from graphloss.training.settings import TrainSettings
@@ -164,7 +164,7 @@ def available(device: torch.device) -> int:
     """Bytes free on a device for this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return system.free()
+    return free_memory.free()
 
 
 def _check_graph(settings: TrainSettings, device: torch.device, labeled: int, classes: int, dimensions: int) -> None:

@@ -18,13 +18,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from graphloss import distributed
+from graphloss.disk import whole
 from graphloss.errors import InputError, first_line
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
-from graphloss.system import whole
 from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
 from graphloss.training import checkpoints
@@ -171,7 +170,7 @@ class GraphTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint under a hidden name, then rename it, so that it is never incomplete."""
-        run, name = self.folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run, name = self.folder, checkpoints.name_at(self.state.global_step)
         writing = run / ".writing"
         distributed.on_first(lambda: shutil.rmtree(writing, ignore_errors=True))
         self.args.output_dir = str(writing)
@@ -206,4 +205,4 @@ class GraphTrainer(Trainer):
 
     def load_step(self, step: int) -> None:
         """Load encoder, head and loss as they were after `step` steps."""
-        self._load_from_checkpoint(str(self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"))
+        self._load_from_checkpoint(str(self.folder / checkpoints.name_at(step)))

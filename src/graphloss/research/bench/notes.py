@@ -8,7 +8,8 @@ from typing import Any
 
 from graphloss.research.bench import tables
 from graphloss.research.bench.cell import NEIGHBORS
-from graphloss.research.bench.grid import BASELINE, NO_MODE, RESERVED, UNTOUCHED, owners
+from graphloss.research.bench.grid import NO_MODE, RESERVED, UNTOUCHED, owners
+from graphloss.research.bench.summary import place
 from graphloss.training.settings import LOSSES
 from graphloss.training.size_defaults import format_graphs
 
@@ -74,10 +75,7 @@ def groups_of(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell["data"], cell["shots"]), []).append(cell)
-    order = {UNTOUCHED: 0, BASELINE: 1}
-    return {
-        key: sorted(mine, key=lambda cell: (order.get(cell["loss"], 2), cell["mode"])) for key, mine in groups.items()
-    }
+    return {key: sorted(mine, key=lambda cell: place((cell["loss"], cell["mode"]))) for key, mine in groups.items()}
 
 
 def _alike(settings: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphloss.disk import write_text
 from graphloss.report.figures import class_colors, embedding_map, hover_text
 from graphloss.report.sections import Page
 from graphloss.report.tables import class_buttons, two_columns
@@ -15,7 +16,6 @@ from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.notes import HOW, facts_of, groups_of
 from graphloss.research.bench.storage import MARKDOWN, REPORT, ROWS, locked, write_json
 from graphloss.research.bench.summary import summarize
-from graphloss.system import write_text
 
 Cell = Mapping[str, Any]
 

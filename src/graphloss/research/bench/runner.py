@@ -5,7 +5,6 @@ Finished cells are never run again. Several processes may share a folder: each r
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -141,8 +140,6 @@ class _Work:
         try:
             return job()
         except Exception as error:
-            if os.environ.get("GRAPHLOSS_DEBUG"):
-                raise
             self.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
             self.screen.warn(f"{name} has failed and is left out: {self.failed[name]}")
             return None

@@ -17,10 +17,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from graphloss import __version__, system
+from graphloss import __version__, disk
+from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, slug
-from graphloss.system import write_text
 
 FORMAT = 1
 GRID, CELLS, STUDIES, WORK, LOCKS = "bench.json", "cells", "studies", "work", ".locks"
@@ -184,7 +184,7 @@ def locked(folder: Path, name: str, *, wait: bool = False) -> AbstractContextMan
         name: of the cell or study.
         wait: for the other process to finish.
     """
-    return system.locked(folder / LOCKS / f"{name}.lock", wait=wait)
+    return disk.locked(folder / LOCKS / f"{name}.lock", wait=wait)
 
 
 def write_json(path: Path, value: Any) -> None:

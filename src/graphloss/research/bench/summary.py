@@ -55,12 +55,12 @@ def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     values: list[dict[str, dict[int, float]]] = []  # of each row: score -> seed -> value
     for group, arms in table.items():
-        for arm in _ordered(arms):
+        for arm in sorted(arms, key=place):
             found.append({"data": group[0], "shots": group[1], "loss": arm[0], "mode": arm[1], "split": split[group]})
             values.append({name: _by_seed(arms[arm], read) for name, read in SCORES.items()})
     if len(table) > 1:
         everywhere = [arm for arm in next(iter(table.values())) if all(arm in arms for arms in table.values())]
-        for arm in _ordered(everywhere):
+        for arm in sorted(everywhere, key=place):
             found.append({"data": OVERALL, "shots": OVERALL, "loss": arm[0], "mode": arm[1], "split": OVERALL})
             parts = [{name: _by_seed(arms[arm], read) for name, read in SCORES.items()} for arms in table.values()]
             values.append({name: _mean([part[name] for part in parts]) for name in SCORES})
@@ -79,10 +79,9 @@ def summarize(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in found if row["seeds"]]
 
 
-def _ordered(arms: Iterable[Arm]) -> list[Arm]:
-    """The untouched encoder and cross-entropy first, then mode by mode."""
-    first = {UNTOUCHED: 0, BASELINE: 1}
-    return sorted(arms, key=lambda arm: (first.get(arm[0], 2), arm[1]))
+def place(arm: Arm) -> tuple[int, str]:
+    """For sorting: the untouched encoder and cross-entropy first, then mode by mode."""
+    return {UNTOUCHED: 0, BASELINE: 1}.get(arm[0], 2), arm[1]
 
 
 def _by_seed(

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphloss import __version__
+from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.research.tuning.space import remaining, space_for
-from graphloss.system import write_text
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
