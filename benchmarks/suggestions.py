@@ -84,10 +84,19 @@ def suggested(pile: Pile, state: State, count: int) -> list[int]:
     return [each["row"] for each in rows_to_label(pile.z, labels, count, predictions=predictions)]
 
 
-def drawn(pile: Pile, state: State, count: int) -> list[int]:
-    """At random."""
-    order = torch.randperm(len(pile.z), generator=torch.Generator().manual_seed(state.seed)).tolist()
-    return [row for row in order if row not in set(state.rows)][:count]
+def draw(number: int) -> Callable[[Pile, State, int], list[int]]:
+    """At random, for the first, second or third time from the same pile."""
+
+    def choose(pile: Pile, state: State, count: int) -> list[int]:
+        generator = torch.Generator().manual_seed(state.seed + 1000 * number)
+        return [row for row in torch.randperm(len(pile.z), generator=generator).tolist() if row not in state.rows][
+            :count
+        ]
+
+    return choose
+
+
+drawn = draw(0)
 
 
 def least_margin(pile: Pile, state: State, count: int) -> list[int]:
@@ -138,6 +147,8 @@ def by_library(name: str) -> Callable[[Pile, State, int], list[int]]:
 
 RULES: dict[str, Callable[[Pile, State, int], list[int]]] = {
     "random": drawn,
+    "random1": draw(1),
+    "random2": draw(2),
     "suggest": suggested,
     "covering": covering(weights=False),
     "flattened": covering(weights=True),
@@ -201,7 +212,7 @@ def page() -> None:
     """Macro-F1 of each rule at each budget, in the mean over data sets, and the data set where it is worst."""
     cells: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for row in RESULTS.rows():
-        cells[row["data"], row["rule"], row["labels"]].append(row["macro_f1"])
+        cells[row["data"], row["rule"].rstrip("12"), row["labels"]].append(row["macro_f1"])
     means = {key: statistics.fmean(values) for key, values in cells.items()}
 
     def mean(rule: str, budget: int, among: tuple[str, ...] = DATA) -> float:
@@ -215,7 +226,12 @@ def page() -> None:
     print("\n| data set | " + " | ".join(map(str, BUDGETS)) + " |\n| --- |" + " --- |" * len(BUDGETS))
     for data in DATA:
         three = [[(r, b) for r in ("random", "suggest")] + [("random", TWICE[b])] for b in BUDGETS]
-        print(f"| {data} | " + " | ".join(" / ".join(f"{means[data, r, n]:.1f}" for r, n in x) for x in three) + " |")
+        piles = len(cells[data, "suggest", BUDGETS[0]]), len(cells[data, "suggest", BUDGETS[-1]])
+        print(
+            f"| {data} ({', '.join(map(str, dict.fromkeys(piles)))}) | "
+            + " | ".join(" / ".join(f"{means[data, r, n]:.1f}" for r, n in x) for x in three)
+            + " |"
+        )
 
 
 def forecast() -> None:
