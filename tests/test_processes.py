@@ -123,7 +123,7 @@ def test_every_loss_has_the_gradients_and_weights_of_one_process(count: int, tmp
 
 REMEMBERING: dict[str, Any] = {"sigma": "learned", "memory": 3, "accumulate": 2, "corpus_graph": "off"}
 RUNS: dict[str, dict[str, Any]] = {
-    "learned sigma, memory, accumulated": REMEMBERING | {"epochs": 2},
+    "learned sigma, memory, accumulated": REMEMBERING | {"epochs": 3},
     "alone, cached, frozen": {"mode": "standalone", "graph_size": 24, "batch_size": 5, "freeze": 1, "epochs": 2},
     "drawn": {"loss": "gloss-paper", "epochs": 2},
 }
@@ -191,7 +191,7 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
         found["classifier"] = model.predict_proba(toy.texts[:5])
     if distributed.world() < 3:
         with pytest.raises(KeyboardInterrupt):
-            trained(encoder, toy, folder / "cut", [Interrupt(3)], **RUNS[FIRST])
+            trained(encoder, toy, folder / "cut", [Interrupt(5)], **RUNS[FIRST])
     if distributed.world() == 2:
         steps = Steps()
         found["taken over"] = trained(encoder, toy, folder / "begun", [steps], **RUNS[FIRST])
@@ -249,7 +249,7 @@ def test_a_training_ends_as_in_one_process(
         assert each["resumed"]["history"] == found[0][FIRST]["history"]
         np.testing.assert_allclose(each["classifier"], alone["classifier"], atol=1e-3)
     if count == 2:
-        assert [each["first step"] for each in found] == [3, 3]
+        assert [each["first step"] for each in found] == [4, 4]
         assert [each["elsewhere"] for each in found] == [False, True]
 
 

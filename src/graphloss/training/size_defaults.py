@@ -11,8 +11,8 @@ LEAST_STEPS, FEWEST_EPOCHS = 60, 3
 FEW_LABELS = 2048
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
 
-PSEUDO_LABELS, SUREST = 500, 0.25
-"""Pseudo-labels beside few labels: so many at most, and no more than this part of the unlabeled documents."""
+LABELS, SUREST = 500, 0.25
+"""Pseudo-labels make fewer labels up to so many, with no more than this part of the unlabeled documents."""
 
 COPIES = 8
 """With pseudo-labels a labeled document is there so many times at most, until labels are as many as they."""
@@ -45,12 +45,12 @@ class Sizes:
     @classmethod
     def of(cls, labeled: int, settings: TrainSettings, unlabeled: int = 0) -> Sizes:
         """The sizes for numbers of documents."""
-        few = labeled <= FEW_LABELS
-        pseudo = min(PSEUDO_LABELS, int(SUREST * unlabeled)) if few and settings.corpus_graph == "auto" else 0
+        missing = max(0, LABELS - labeled) if settings.corpus_graph == "auto" else 0
+        pseudo = min(missing, int(SUREST * unlabeled))
         copies = min(COPIES, max(1, pseudo // max(1, labeled)))
         count = copies * labeled + pseudo
         return cls(
-            few=few,
+            few=labeled <= FEW_LABELS,
             pseudo_labels=pseudo,
             copies=copies,
             documents=count,
