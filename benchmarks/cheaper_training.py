@@ -28,9 +28,9 @@ import torch
 from defaults import DATA, drawn, figures
 from transformers import TrainerCallback
 
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings

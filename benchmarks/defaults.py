@@ -25,9 +25,9 @@ from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
 from graphloss.run.provenance import environment
 from graphloss.text.corpus import load_corpus
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings

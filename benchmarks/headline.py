@@ -47,9 +47,9 @@ from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import self_train_head
 from graphloss.research.bench.storage import locked, write_json
 from graphloss.text.corpus import load_corpus
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings

@@ -20,9 +20,9 @@ from graphloss.research.bench.cell import Task, run_cell
 from graphloss.research.bench.curve import CLOCKS, PROCESSOR, WALL
 from graphloss.research.bench.grid import Cell as BenchCell
 from graphloss.text.corpus import load_corpus
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.text.encoder_source import resolve
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import fit
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import check_settings, preflight

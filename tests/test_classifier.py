@@ -20,7 +20,7 @@ from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.inference.python_inputs import held_out
 from graphloss.text.corpus import load_corpus
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 
 QUICK: dict[str, Any] = {"blend": 1.0, "epochs": 3, "batch_size": 16, "max_length": 32, "learning_rate": 1e-3}
 BRIEF = QUICK | {"epochs": 1}  # where it does not matter what is learned

@@ -21,10 +21,10 @@ from graphloss.errors import InputError
 from graphloss.text.corpus import load_corpus, load_split
 from graphloss.text.corpus_summary import describe
 from graphloss.text.data_sources import goes_by_name, list_corpora
-from graphloss.text.documents import Documents
 from graphloss.text.file_formats import IN_MEMORY, LISTED, column_names, rows
 from graphloss.text.read_texts import read_texts
 from graphloss.text.stratified_selection import few_shots, hold_out
+from graphloss.text.texts_and_labels import Documents
 
 SIZES = {  # class names are not asserted, numbers of documents are: train, validation, test, classes
     "mr": (6397, 711, 3554, 2),

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from graphloss.losses import gradient_cache
 from graphloss.losses.gradient_cache import in_pieces
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode, load, tokenize
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import LOSSES, TrainSettings

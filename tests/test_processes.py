@@ -28,8 +28,8 @@ from graphloss import InputError, TextClassifier, cli, distributed, free_memory
 from graphloss.inference.graphs import nearest_neighbors
 from graphloss.losses.modules import Combined
 from graphloss.run import predict
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.build_loss import build
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight

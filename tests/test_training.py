@@ -28,8 +28,8 @@ from graphloss.inference.self_training import self_train_head
 from graphloss.losses.functional import gloss
 from graphloss.losses.graph import unit
 from graphloss.losses.modules import Combined, GLoss
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, load
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints, presets, size_defaults, trainer
 from graphloss.training import fit as fit_module
 from graphloss.training.checkpoints import complete, last_whole, step_of

@@ -34,7 +34,7 @@ from graphloss.research.tuning.search import Tuned, Watcher, tune
 from graphloss.research.tuning.space import BOUNDS, Choices, Range, remaining, space_for, start_of
 from graphloss.research.tuning.storage import open_storage
 from graphloss.research.tuning.study import FailedTrialError, Study, Trial
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.settings import LOSSES, DataSettings, TrainSettings
 from graphloss.training.settings_errors import problems, read_file
 from graphloss.training.size_defaults import FEW_LABELS

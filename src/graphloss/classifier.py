@@ -130,9 +130,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
         """
-        from graphloss.text.documents import Documents
         from graphloss.text.encoder import load
         from graphloss.text.encoder_source import check_length, resolve
+        from graphloss.text.texts_and_labels import Documents
         from graphloss.training.fit import fit
         from graphloss.training.preflight import check_settings, preflight
         from graphloss.training.progress import Screen

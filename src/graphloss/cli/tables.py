@@ -19,6 +19,12 @@ from graphloss.text.data_sources import Entry
 from graphloss.training.progress import format_cell
 
 CLASSES_SHOWN, HIDDEN_SHOWN = 100, 10
+SCORES = (
+    ("accuracy", "accuracy", ".1%"),
+    ("macro-F1", "macro_f1", ".1%"),
+    ("silhouette", "macro_silhouette", ".3f"),
+    ("ECE", "ece", ".3f"),
+)
 
 
 def cell(name: object) -> str:
@@ -73,7 +79,7 @@ def corpus_table(shown: Description) -> Group:
     columns = f"\n{Columns(**shown.columns)}" if shown.columns else ""  # type: ignore[arg-type]
     title = Text.assemble(
         (one_line(shown.name), "bold"),
-        f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords a text: {lengths}",
+        f": {sizes}; {shown.unlabeled:,} of train unlabeled{columns}\nwords per text: {lengths}",
     )
     more = len(shown.classes) - CLASSES_SHOWN
     return Group(
@@ -94,15 +100,7 @@ def scores_table(scores: dict[str, Any]) -> Group:
             f"{row['f1']:.1%}",
             f"{row['support']:,}",
         )
-    overall = "  ".join(
-        f"{title} {format_cell(scores[name], form).strip()}"
-        for title, name, form in (
-            ("accuracy", "accuracy", ".1%"),
-            ("macro-F1", "macro_f1", ".1%"),
-            ("silhouette", "macro_silhouette", ".3f"),
-            ("ECE", "ece", ".3f"),
-        )
-    )
+    overall = "  ".join(f"{title} {format_cell(scores[name], form).strip()}" for title, name, form in SCORES)
     title = Text.assemble(
         (one_line(scores["data"]), "bold"), f", {scores['split']} split, {scores['documents']:,} documents\n{overall}"
     )
@@ -159,15 +157,12 @@ def _show_scores(info: dict[str, Any], console: Console) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("", overflow="fold")
-    for name in ("accuracy", "macro-F1", "silhouette", "ECE", "coverage", "seconds"):
+    for name in (*(title for title, _, _ in SCORES), "coverage", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for title, scores, seconds in rows:
         table.add_row(
             title,
-            format_cell(scores["accuracy"], ".1%"),
-            format_cell(scores["macro_f1"], ".1%"),
-            format_cell(scores["macro_silhouette"], ".3f"),
-            format_cell(scores["ece"], ".3f"),
+            *(format_cell(scores[name], form) for _, name, form in SCORES),
             format_cell(metrics["coverage"] if seconds is not None else None, ".1%"),
             format_cell(seconds, ".0f"),
         )

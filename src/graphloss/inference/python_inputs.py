@@ -11,8 +11,8 @@ import numpy as np
 
 from graphloss.errors import InputError
 from graphloss.text.columns import whole
-from graphloss.text.documents import Documents
 from graphloss.text.stratified_selection import hold_out
+from graphloss.text.texts_and_labels import Documents
 
 KEPT = (str, bool, int, float)
 """What a label in `graphloss.json` is, exactly; others are for this process alone."""

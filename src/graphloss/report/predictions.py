@@ -13,7 +13,7 @@ import numpy as np
 from graphloss.disk import whole
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 
 MAP_DOCUMENTS = 1_000  # more dots would cover each other
 

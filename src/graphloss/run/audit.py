@@ -13,8 +13,8 @@ from graphloss.run.evaluate import reading, reread
 from graphloss.text.columns import AUDITED, CORRECTED, Reading
 from graphloss.text.corpus import load_split
 from graphloss.text.data_sources import find_again
-from graphloss.text.documents import Documents
 from graphloss.text.tables import Table, check_writable, in_one_cell, read_whole, unused, write_table
+from graphloss.text.texts_and_labels import Documents
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen

@@ -15,7 +15,7 @@ from graphloss.run.claim_folder import FILES
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, load_corpus, load_split
 from graphloss.text.data_sources import find_again, full_path, is_lost
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.progress import Screen
 from graphloss.training.settings import DataSettings, names
 from graphloss.training.settings_errors import check_predictor, make

@@ -11,12 +11,12 @@ from graphloss.text import builtin_corpus
 from graphloss.text.class_warnings import class_warnings
 from graphloss.text.columns import Columns, Reading
 from graphloss.text.data_sources import SPLITS, goes_by_name
-from graphloss.text.documents import Documents
 from graphloss.text.file_formats import check_file, check_room, column_names
 from graphloss.text.read_descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.read_splits import labeled_only, read_splits
 from graphloss.text.read_texts import read_texts
 from graphloss.text.stratified_selection import few_shots, hold_out
+from graphloss.text.texts_and_labels import Documents
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 from graphloss.disk import typed
 from graphloss.errors import InputError, first_line
 from graphloss.text.data_sources import SPLIT_NAMES, folder_files, goes_by_name
-from graphloss.text.documents import Documents
 from graphloss.text.file_formats import check_size
 from graphloss.text.parsing.character_encodings import file_lines
+from graphloss.text.texts_and_labels import Documents
 
 TEXT_SUFFIXES = ("", ".txt", ".text", ".md")
 UNLABELED = ("unsup", "unlabeled", "unlabelled")

@@ -11,9 +11,9 @@ from graphloss.errors import InputError
 from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column
 from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
-from graphloss.text.documents import Documents
 from graphloss.text.file_formats import check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess_columns import SAMPLE, guess_column
+from graphloss.text.texts_and_labels import Documents
 
 LABELED_LINES = (
     "Expected lines like label<TAB>text or __label__NAME text, a table, or descriptions of the classes beside it: "

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import tokenize
+from graphloss.text.texts_and_labels import Documents
 
 Row = tuple[str, int, int]
 """Text, label and row of a document; a memory identifies documents by their row."""

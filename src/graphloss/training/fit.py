@@ -31,8 +31,8 @@ from graphloss.inference.informed_head import informed_head
 from graphloss.inference.label_errors import suspicion, to_hide
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.self_training import self_train_head
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode, quiet_libraries
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints
 from graphloss.training.fit_result import Fitted
 from graphloss.training.frozen_layers import frozen

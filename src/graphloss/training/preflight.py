@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import Sizes
 

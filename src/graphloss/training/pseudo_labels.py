@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 
 
 def pseudo_labeled(texts: list[str], probabilities: np.ndarray, count: int) -> Documents:

@@ -14,8 +14,8 @@ from graphloss.inference.head_graph_share import share_for
 from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.predictor import Predictor
 from graphloss.losses.modules import Combined, GLoss, balanced_class_weights, call_loss
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import embed, encode
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.build_loss import build
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import batch_size_for

@@ -24,8 +24,8 @@ from graphloss.disk import whole
 from graphloss.errors import InputError, first_line
 from graphloss.inference.linear_probe import linear_probe
 from graphloss.inference.metrics import score
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import encode
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints
 from graphloss.training.batches import collate, rows_of
 from graphloss.training.preflight import CheckedSettings

@@ -33,7 +33,7 @@ from graphloss.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from graphloss.inference.predictor import Predictor
-    from graphloss.text.documents import Documents
+    from graphloss.text.texts_and_labels import Documents
 
 NEIGHBORS = 5
 MAP_DOCUMENTS = 500

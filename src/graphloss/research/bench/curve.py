@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from graphloss.text.documents import Documents
+    from graphloss.text.texts_and_labels import Documents
 
 WALL, PROCESSOR = "seconds", "processor_seconds"
 CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}

@@ -27,8 +27,8 @@ import torch
 from transformers import TrainerCallback
 
 from graphloss.research.tuning.folds import Fold, as_metric
-from graphloss.text.documents import Documents
 from graphloss.text.encoder import load
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings

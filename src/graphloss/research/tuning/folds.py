@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.text.documents import Documents
 from graphloss.text.stratified_selection import deal
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.size_defaults import FEW_LABELS
 
 LOG_LOSS, MACRO_F1 = "log_loss", "macro_f1"

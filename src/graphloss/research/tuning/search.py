@@ -19,7 +19,7 @@ from graphloss.errors import InputError
 from graphloss.research.tuning.folds import Fold, as_metric, folds_of, objective_for
 from graphloss.research.tuning.space import Space, start_of
 from graphloss.research.tuning.study import FailedTrialError, Row, Study, Trial
-from graphloss.text.documents import Documents
+from graphloss.text.texts_and_labels import Documents
 from graphloss.training.settings import TrainSettings
 from graphloss.training.settings_errors import make
 

@@ -1,4 +1,4 @@
-"""Documents: texts with their classes, from the reader to the trainer."""
+"""Texts with their classes: one type from the reader to the trainer."""
 
 from __future__ import annotations
 
