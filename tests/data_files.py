@@ -203,6 +203,20 @@ def _tables() -> Iterator[Case]:
 
 
 def _headers() -> Iterator[Case]:
+    again = ": the names of the columns again"
+    for mark, suffix in ((",", ".csv"), ("\t", ".tsv"), (";", ".csv")):
+        table = _table(mark, DOCUMENTS)
+        yield Case(f"two files in one, by {mark!r} {suffix}", written(f"a{suffix}", table * 2), again)
+        told = "give it a name that ends in .tsv" if mark == "\t" else "give it a name that ends in .csv"
+        yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
+    for kind, names in {
+        "leading zeros": ("07", "7"),
+        "several in one": ("a;b", "a"),
+        "several by bars": ("a|b", "b|c"),
+    }.items():
+        pairs = [(text, names[n % 2]) for n, (text, _) in enumerate(DOCUMENTS)]
+        told = "leading zeros" if "zeros" in kind else "may be several in one"
+        yield Case(f"labels: {kind}", written("a.csv", _table(",", pairs)), pairs, warning=told)
     for suffix in (".csv", ".tsv"):
         content = encoded(suffix).split(b"\n", 1)[1] * 3
         yield Case(f"no header {suffix}", written(f"a{suffix}", content), DOCUMENTS * 3, {"no_header": True})
