@@ -19,7 +19,12 @@ MEASURED = 10
 
 def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[str]:
     """Warnings for the user about the names of the classes and all labels."""
-    return [*_alike(names), *_several(names), *_measured([label for label in labels if label is not None])]
+    return [
+        *_alike(names),
+        *_several(names),
+        *_marks(names),
+        *_measured([label for label in labels if label is not None]),
+    ]
 
 
 def look(name: str) -> str:
@@ -54,6 +59,15 @@ def _several(names: Sequence[str]) -> list[str]:
     if not found:
         return []
     return [f"labels like {found[0]!r} may be several in one; each of these {len(found):,} is a class of its own"]
+
+
+def _marks(names: Sequence[str]) -> list[str]:
+    """Names without a letter or digit, such as "-" and "?", where all others have one."""
+    found = [name for name in names if not any(map(str.isalnum, name))]
+    if not found or any(set(name) - set("-–—?._*/~ ") for name in found):
+        return []
+    listed = " and ".join(map(ascii, found))
+    return [f"the class {listed} has no letter; if it marks a missing label, leave those cells empty"]
 
 
 def _measured(labels: Sequence[str]) -> list[str]:
