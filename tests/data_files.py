@@ -203,6 +203,23 @@ def _tables() -> Iterator[Case]:
 
 
 def _headers() -> Iterator[Case]:
+    again = ": the names of the columns again"
+    for mark, suffix in ((",", ".csv"), ("\t", ".tsv"), (";", ".csv")):
+        table = _table(mark, DOCUMENTS)
+        yield Case(f"two files in one, by {mark!r} {suffix}", written(f"a{suffix}", table * 2), again)
+        told = "give it a name that ends in .tsv" if mark == "\t" else "give it a name that ends in .csv"
+        yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
+    for mark in ("-", "?", "--", "..."):
+        pairs = [(text, label if n else mark) for n, (text, label) in enumerate(DOCUMENTS)]
+        yield Case(f"the class {mark!r}", written("a.csv", _table(",", pairs)), pairs, warning="has no letter")
+    for kind, names in {
+        "leading zeros": ("07", "7"),
+        "several in one": ("a;b", "a"),
+        "several by bars": ("a|b", "b|c"),
+    }.items():
+        pairs = [(text, names[n % 2]) for n, (text, _) in enumerate(DOCUMENTS)]
+        told = "leading zeros" if "zeros" in kind else "may be several in one"
+        yield Case(f"labels: {kind}", written("a.csv", _table(",", pairs)), pairs, warning=told)
     for suffix in (".csv", ".tsv"):
         content = encoded(suffix).split(b"\n", 1)[1] * 3
         yield Case(f"no header {suffix}", written(f"a{suffix}", content), DOCUMENTS * 3, {"no_header": True})
@@ -295,7 +312,21 @@ def _json() -> Iterator[Case]:
 
 
 def _labels() -> Iterator[Case]:
-    for mark in ("NA", "n/a", "<NA>", "#N/A", "NULL", "None", "nan", "NaN", " na ", "none"):
+    for mark in (
+        "NA",
+        "n/a",
+        "<NA>",
+        "#N/A",
+        "#REF!",
+        "#name?",
+        "#Div/0!",
+        "NULL",
+        "None",
+        "nan",
+        "NaN",
+        " na ",
+        "none",
+    ):
         pairs: Pairs = [*DOCUMENTS, ("unknown", mark)]
         for suffix in (".csv", ".jsonl", ".parquet"):
             told = f"{mark.strip()!r} (1)"

@@ -170,6 +170,11 @@ def test_predict_from_options_files_and_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "the goal"}\n{"text": "a pan"}\n')))
     _, out, _ = call("predict", run, "-", "--json")
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["the goal", "a pan"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(table.read_bytes())))
+    code, out, error = call("predict", run, "-")  # its labels would be read as texts
+    assert code == 2 and not out and "standard input: its first row names columns ('text', 'label')" in error
+    code, out, error = call("predict", run, run)  # its model card would be read as a text
+    assert code == 2 and not out and "graphloss.json: expected a text per file" in error
 
 
 def test_a_settings_file_is_used_and_options_win(call: Call, table: Path, tiny_encoder: Path, tmp_path: Path) -> None:
@@ -258,10 +263,13 @@ def test_a_folder_of_splits_is_tested_on_its_test_split(
     assert json.loads(out)["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"])
 
 
-def test_resuming_a_finished_run_changes_nothing(call: Call, run: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(call: Call, run: Path, tmp_path: Path) -> None:
     before = (run / "graphloss.json").read_bytes()
     code, _, said = call("train", "--resume", "--out", run)
     assert code == 0 and "finished already" in said and (run / "graphloss.json").read_bytes() == before
+    other = write_csv(tmp_path / "other.csv", [("a goal", "x"), ("a pan", "y")] * 4)
+    code, out, said = call("train", other, "--resume", "--out", run)  # the scores there are not those of this data
+    assert code == 2 and not out and "began with other data" in said
 
 
 def test_every_setting_is_an_option(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,6 +491,9 @@ def test_guessed_columns_are_said_and_kept(call: Call, run: Path, typed: Typed, 
     shown = json.loads(call("data", "show", table, "--json")[1])["columns"]
     assert shown == {"text": "text", "label": "label", "guessed": ["text", "label"]}
     assert "given 2 times" in call("data", "show", table, "--label", "a", "--label", "b")[2]
+    for flag in ("--unlabeled", "--describe", "--config", "--out"):  # of two files neither is dropped in silence
+        code, _, error = call("train", table, flag, "a.txt", flag, "b.txt")
+        assert code == 2 and f"{flag} was given 2 times; expected one" in error
 
 
 def test_of_two_trainings_begun_together_each_has_its_folder(

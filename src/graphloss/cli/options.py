@@ -82,16 +82,22 @@ class Command(TyperCommand):
         return result
 
 
+ONCE = {"text": "one column of texts", "label": "one column of labels"} | dict.fromkeys(
+    ("unlabeled", "describe", "config", "source", "data", "out"), "one"
+)
+"""Options that are refused a second time, where the parser would silently keep the last."""
+
+
 class ColumnsOnce(Command):
-    """A command that refuses a second --text or --label, where the parser would silently keep the last."""
+    """A command that refuses a second --text, --label or file of a kind."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, after a check that no column is named twice."""
+        """Parse, after a check that nothing of `ONCE` is named twice."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        named = [item.name for item in order if item.param_type_name == "option"]
-        for kind in ("text", "label"):
-            if named.count(kind) > 1:
-                raise InputError(f"--{kind} was given {named.count(kind)} times; expected one column of {kind}s")
+        named = [(item.name, item.opts[0]) for item in order if item.param_type_name == "option"]
+        for kind, flag in named:
+            if kind in ONCE and named.count((kind, flag)) > 1:
+                raise InputError(f"{flag} was given {named.count((kind, flag))} times; expected {ONCE[kind]}")
         return super().parse_args(ctx, args)
 
 

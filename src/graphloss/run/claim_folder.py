@@ -87,6 +87,15 @@ def resumed(folder: Path, source: str | None, specified: dict[str, Any]) -> tupl
     )
 
 
+def check_same_data(out: Path, info: dict[str, Any], corpus: Corpus) -> None:
+    """Refuse to resume a run on other data than it began with."""
+    if info["data"]["fingerprint"] != corpus.fingerprint:
+        raise InputError(
+            f"{out}: began with other data, or it has changed since ({info['data']['source']}); name the data that "
+            f"it began with: `graphloss train DATA --resume --out {out}`, or train into another folder"
+        )
+
+
 def begin(
     out: Path | None,
     source: str,
@@ -105,11 +114,7 @@ def begin(
     if out is not None and (out / run_folder.INFO).is_file():
         check_free(out, resume=resume)
         info = run_folder.read_info(out)
-        if info["data"]["fingerprint"] != corpus.fingerprint:
-            raise InputError(
-                f"{out}: began with other data, or it has changed since ({info['data']['source']}); name the data that "
-                f"it began with: `graphloss train DATA --resume --out {out}`, or train into another folder"
-            )
+        check_same_data(out, info, corpus)
         if info["data"].get("encoder") != fingerprint(encoder):
             raise InputError(
                 f"{out}: began with another encoder, or it has changed since ({info['settings']['model']}); name the "

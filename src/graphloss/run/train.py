@@ -88,6 +88,7 @@ def _prepared(
     data = make(DataSettings, {name: value for name, value in specified.items() if name in names(DataSettings)})
     own = {name: value for name, value in specified.items() if name not in names(DataSettings)}
     settings = make(TrainSettings, own)
+    named = source is not None
     if resume:
         if out is None:
             raise InputError("--resume needs to know which run: give --out RUN")
@@ -100,6 +101,8 @@ def _prepared(
     if out is not None:
         claim_folder.check_free(out, resume=resume)
     corpus = load_corpus(source, **data.reading(), seed=settings.seed)
+    if named and out is not None and (out / run_folder.INFO).is_file():
+        claim_folder.check_same_data(out, run_folder.read_info(out), corpus)
     screen.warn(*corpus.warnings)
     if not corpus.train.labeled_count:
         screen.warn(f"{source}: no document has a label; the model is made of the descriptions, nothing verifies it")

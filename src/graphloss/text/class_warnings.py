@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LOOK_ALIKES = str.maketrans(
@@ -18,12 +19,18 @@ MEASURED = 10
 
 def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[str]:
     """Warnings for the user about the names of the classes and all labels."""
-    return [*_alike(names), *_measured([label for label in labels if label is not None])]
+    return [
+        *_alike(names),
+        *_several(names),
+        *_marks(names),
+        *_measured([label for label in labels if label is not None]),
+    ]
 
 
 def look(name: str) -> str:
-    """What a person sees of a name: without case, blanks, marks of no width and Unicode's other forms of a letter."""
+    """What a person sees of a name: without case, blanks, leading zeros, marks of no width, other forms of letters."""
     plain = unicodedata.normalize("NFKC", name).casefold()
+    plain = re.sub(r"^0+(?=\d)", "", plain)
     shown = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Cc"))
     return re.sub(r"[\s_]+", "", shown.translate(LOOK_ALIKES))
 
@@ -37,9 +44,30 @@ def _alike(names: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return [
-        "classes that differ by case, blanks, Unicode form or look-alike letters alone: "
+        "classes that differ by case, blanks, leading zeros, Unicode form or look-alike letters alone: "
         f"{'; '.join(found[:SHOWN])}{more}; if they are one, give them one name"
     ]
+
+
+def _several(names: Sequence[str]) -> list[str]:
+    """Names that are put together of parts, some of which stand in others too."""
+    found = []
+    for mark in ";|":
+        parts = [[part.strip() for part in name.split(mark)] for name in names]
+        counts = Counter(part for own in parts for part in set(own))
+        found += [mark.join(own) for own in parts if len(own) > 1 and any(counts[part] > 1 for part in own)]
+    if not found:
+        return []
+    return [f"labels like {found[0]!r} may be several in one; each of these {len(found):,} is a class of its own"]
+
+
+def _marks(names: Sequence[str]) -> list[str]:
+    """Names without a letter or digit, such as "-" and "?", where all others have one."""
+    found = [name for name in names if not any(map(str.isalnum, name))]
+    if not found or any(set(name) - set("-–—?._*/~ ") for name in found):
+        return []
+    listed = " and ".join(map(ascii, found))
+    return [f"the class {listed} has no letter; if it marks a missing label, leave those cells empty"]
 
 
 def _measured(labels: Sequence[str]) -> list[str]:

@@ -27,8 +27,11 @@ AUDITED, CORRECTED = ("row", "proposed", "score", "evidence"), ("row", "former")
 """Columns that `graphloss audit` adds to its list and to a corrected copy."""
 
 
-MISSING = ("na", "n/a", "<na>", "#n/a", "null", "none", "nan")
-"""Marks of a missing label in tables, in any case."""
+MISSING = (
+    *("na", "n/a", "<na>", "null", "none", "nan"),
+    *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"),
+)
+"""Marks of a missing label in tables, in any case; the last are errors of spreadsheets."""
 
 
 class Reading(NamedTuple):

@@ -165,7 +165,7 @@ def _unlabeled_texts(file: str, text: str | None, *, header: bool) -> list[str]:
     path = typed(file)
     if not path.is_dir():
         check_file(path)
-        if header and text not in column_names(path) and text in column_names(path, header=False):
+        if text and text.isdecimal() and header and text not in column_names(path):
             header = False  # a column by its number, as `suggest --no-header` calls it
         text = text if text in column_names(path, header=header) else None
         check_room(path)

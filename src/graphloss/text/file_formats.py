@@ -5,6 +5,7 @@ that a file larger than memory can be predicted on. Every error names the file a
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,15 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
             raise InputError(f"{path} is empty: its first line should name the columns, for example text,label.")
         if header:
             return first[1]
-        _check_document(first[1], path, "leave --no-header out")
+        check_document(first[1], path, "leave --no-header out")
         return [str(place) for place in range(1, len(first[1]) + 1)]
     if suffix == ".txt":
         columns = columns_of(shape_of(line for _, line in file_lines(path)))
         if len(columns) > 1:
-            _check_document(next(file_lines(path))[1].split("\t"), path, "give it a name that ends in .tsv")
+            check_document(next(file_lines(path))[1].split("\t"), path, "give it a name that ends in .tsv")
+        else:
+            line = next((line for _, line in file_lines(path)), "")
+            check_document(re.split("[,;]", line.strip()), path, "give it a name that ends in .csv")
         return columns
     # JSON names its columns row by row, and a label may be missing in the first one.
     columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
@@ -99,11 +103,11 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         raise InputError(f'{path} holds no documents: expected lines like {{"text": "…", "label": "…"}}.')
     if columns[0] == "1":
         first_row = next(objects(path, is_name))[1].values()
-        _check_document([str(cell) for cell in first_row], path, "take that row out, or write objects")
+        check_document([str(cell) for cell in first_row], path, "take that row out, or write objects")
     return columns
 
 
-def _check_document(cells: Sequence[str], path: Path, remedy: str) -> None:
+def check_document(cells: Sequence[str], path: object, remedy: str) -> None:
     """Refuse names of columns where the first document should be: it would be a class of its own."""
     if any(map(is_name, cells)) and any(is_name(cell, LABEL_NAMES) for cell in cells):
         raise InputError(f"{path}: its first row names columns ({', '.join(map(repr, cells))}); {remedy}.")
@@ -128,6 +132,11 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
                     f"{path}, line {line}: {len(cells)} cells, and the first line {'names' if header else 'has'} "
                     f"{len(names)}{' columns' if header else ''}. A text that holds the delimiter has to stand in "
                     "double quotes."
+                )
+            if header and len(names) > 1 and cells == names:
+                raise InputError(
+                    f"{path}, line {line}: the names of the columns again, as where files were put together; take the "
+                    "line out."
                 )
             yield line, tuple(cells[place] for place in places)
     elif suffix == ".txt":

@@ -1,6 +1,7 @@
 """Texts to predict on, one after another, from a file, from standard input or from a list."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from graphloss.errors import InputError
 from graphloss.text.columns import Columns, as_text, choose_column
 from graphloss.text.data_folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
 from graphloss.text.data_sources import folder_files, split_of
-from graphloss.text.file_formats import check_file, column_names, rows
+from graphloss.text.file_formats import check_document, check_file, column_names, rows
 from graphloss.text.guess_columns import guess_column
 from graphloss.text.parsing.character_encodings import CHUNK, lines
 from graphloss.text.parsing.json_rows import as_object, parse
@@ -88,10 +89,10 @@ def _from_folder(
     else:
         classes = class_folders(path)
         for folder in classes[_split(list(classes), path)] if classes else [path]:
-            for file in text_files(folder):
-                if file.suffix.lower() not in TEXT_SUFFIXES:
-                    raise InputError(f"{file}: expected a text per file in a folder of texts; give this file alone")
-                yield read_text(file)
+            texts = list(text_files(folder))
+            if other := [file for file in texts if file.suffix.lower() not in TEXT_SUFFIXES]:
+                raise InputError(f"{other[0]}: expected a text per file in a folder of texts; give this file alone")
+            yield from map(read_text, texts)
 
 
 def _split(names: list[str], path: Path) -> str:
@@ -110,6 +111,7 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
     for number, line in lines(_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")
+            check_document(re.split(r"[,;\t|]", line.strip()), "standard input", "write the table into a file")
         if not objects or not line.strip():
             yield line.rstrip("\r\n")
             continue
