@@ -256,14 +256,14 @@ def forecast() -> None:
                         hits.append((abs(gain - middle) <= 3, least <= gain <= most))
                         clear += hits[-1:] if budget >= CLEAR * row["seen"] else []
             far = [abs(g - (sum(own) - g) / (len(own) - 1)) for own in gains.values() if len(own) > 1 for g in own]
-            print(f"| {rule} | {budget} | {_shares(hits)} | {_shares([(each <= 3,) for each in far])} |")
-        print(f"| {rule} | {CLEAR} per class or more | {_shares(clear)} | | |")
+            print(f"| {rule} | {budget} | {_shares(hits, 2)} | {_shares([(each <= 3,) for each in far], 1)} |")
+        print(f"| {rule} | {CLEAR} per class or more | {_shares(clear, 2)} | | |")
 
 
-def _shares(hits: Sequence[tuple[bool, ...]]) -> str:
+def _shares(hits: Sequence[tuple[bool, ...]], columns: int) -> str:
     """How many there are, and the percentages that are true."""
     shares = [f"{100 * statistics.fmean(column):.0f}%" for column in zip(*hits, strict=True)]
-    return " | ".join([str(len(hits)), *shares])
+    return " | ".join([str(len(hits)), *(shares or [""] * columns)])
 
 
 if __name__ == "__main__":
