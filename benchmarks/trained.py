@@ -4,8 +4,8 @@
     python benchmarks/trained.py page                                           write the tables of README and of docs
 
 Ten data sets, N labels per class and no other: nothing is set aside. Every method gets the same labels and, where its
-row says so, the same line per class (of banking77 and hwu64 the names, which are their lines); unlabeled text goes to those that can use it. At most `UNLABELED` texts of
-train, `TEST` of test.
+row says so, the same line per class (of banking77 and hwu64 the names, which are their lines); unlabeled text goes to
+those that can use it. At most `UNLABELED` texts of train, `TEST` of test.
 
 - regression: logistic regression on the untouched encoder, the lines as further documents
 - graphloss, ce, supcon: `TextClassifier` with its defaults, or with that loss
@@ -48,7 +48,7 @@ RESULTS = ResultTable(FOLDER / "trained.jsonl", ("data", "shots", "draw", "words
 TOKENS = {"banking77": 32, "hwu64": 24, "trec": 24, "cr": 48, "mr": 48, "agnews": 64}
 TOKENS |= {"r8": 64, "r52": 64, "ohsumed": 96, "20ng": 96}
 SHOTS, DRAWS, WORDS = (8, 1, 4, 16), 5, ("lines", "none")
-UNLABELED, TEST, SETFIT_STEPS = 2000, 600, 1000
+UNLABELED, TEST, SETFIT_STEPS = 2000, 600, 500
 METHODS = ("regression", "graphloss", "setfit", "ce", "supcon")
 SAMPLE_SEED = {"train": 7, "test": 5}
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-trained"
@@ -134,7 +134,7 @@ def run(name: str, shots: int, draw: int, words: str, method: str, python: str |
         predicted, about = by_regression(name, cell)
     else:
         predicted, about = by_graphloss(name, cell, loss=method, draw=draw)
-    row = {"data": name, "shots": shots, "draw": draw, "words": words, "method": method}
+    row: dict[str, Any] = {"data": name, "shots": shots, "draw": draw, "words": words, "method": method}
     row |= {"accuracy": accuracy_score(cell["truth"], predicted)}
     row |= {"macro_f1": f1_score(cell["truth"], predicted, average="macro", zero_division=0.0)}
     RESULTS.put(row | {"processor_seconds": round(time.process_time() - clock, 1)} | about)

@@ -61,7 +61,8 @@ def difference(cells: Cells, method: str, key: str) -> str:
 def summary(cells: Cells, words: str) -> list[str]:
     """A row per method: means over the cells that ours shares with it, and how far ours is ahead there."""
     lines = [
-        f"| {WORDS[words]} | accuracy | macro-F1 | processor seconds | graphloss ahead: accuracy | macro-F1 | columns ahead | cells |"
+        f"| {WORDS[words]} | accuracy | macro-F1 | processor seconds | graphloss ahead: accuracy | macro-F1 "
+        "| columns ahead | cells |"
     ]
     lines.append("| --- |" + " ---: |" * 7)
     for method, name in NAMES.items():

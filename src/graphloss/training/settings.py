@@ -126,7 +126,7 @@ class TrainSettings:
         "for the exact gradient: a third more time, the memory of one batch.",
         least=2,
     )
-    learning_rate: float = setting(5e-5, "Peak learning rate of the encoder.", above=0)
+    learning_rate: float = setting(1e-4, "Peak learning rate of the encoder.", above=0)
     head_learning_rate: float = setting(1e-2, "Peak learning rate of the linear head and of a learned σ.", above=0)
     schedule: str = setting(
         "linear",
@@ -151,7 +151,7 @@ class TrainSettings:
         most=1,
     )
     patience: int = setting(
-        5, "Evaluations (one per epoch, or every 250 steps) without a better score before training stops.", least=1
+        5, "Evaluations (one per epoch of 3 to 250 steps) without a better score before training stops.", least=1
     )
     predictor: str = setting(
         "mix",
