@@ -6,10 +6,9 @@ python benchmarks/losses.py page
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import headline
-import headline_page
 import numpy as np
 
 from graphloss.research.bench import tables
@@ -19,20 +18,14 @@ from graphloss.research.bench.statistics import estimate
 from graphloss.research.bench.summary import OVERALL, summarize
 
 Cell = Mapping[str, Any]
+PAGE = Path(__file__).parent.parent / "docs" / "research" / "results.md"
 
 TOP = """# Which loss is best where labels are few?
 
 Written by `python benchmarks/losses.py page` from `benchmarks/results/losses.jsonl`, one row per training; `tune`
 and `run` make them anew. What follows from it for your own data: [which_loss.md](which_loss.md).
 
-## With unlabeled text, and beside SetFit
-
-all-MiniLM-L6-v2 with 1, 4, 8 and 16 labels per class of banking77, r8, ohsumed and mr: means of the sixteen columns,
-and how far G-Loss with unlabeled text is ahead in macro-F1 and in accuracy. Every column, how each was trained, and
-where ours loses: [few_labels.md](few_labels.md). The rest of this page is learned from the labels alone.
-
-<!-- few labels -->
-<!-- few labels -->
+Learned from the labels alone; with unlabeled text and descriptions, and beside SetFit: [trained.md](trained.md).
 
 ## The published claims
 
@@ -50,8 +43,7 @@ def write(results: Sequence[Cell], tuned: Sequence[Mapping[str, Any]]) -> None:
     rows = summarize(cells)
     parts = [TOP, _claims(cells, rows), _method(cells, tuned)]
     parts.append(tables.markdown([*tables.score_tables(rows), *tables.comparison_tables(rows)]))
-    headline_page.RESULTS_PAGE.write_text("\n".join(parts), encoding="utf-8")
-    headline_page.write(headline.RESULTS.rows(), headline.PILES_FILE)
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
 def _claims(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:
