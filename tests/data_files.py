@@ -209,6 +209,8 @@ def _headers() -> Iterator[Case]:
         yield Case(f"two files in one, by {mark!r} {suffix}", written(f"a{suffix}", table * 2), again)
         told = "give it a name that ends in .tsv" if mark == "\t" else "give it a name that ends in .csv"
         yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
+    each = [(f"{text} {n}", f"id {n}") for n, (text, _) in enumerate(DOCUMENTS * 4)]
+    yield Case("a label for each text", written("a.csv", _table(",", each)), each, warning="is another column meant")
     for mark in ("-", "?", "--", "..."):
         pairs = [(text, label if n else mark) for n, (text, label) in enumerate(DOCUMENTS)]
         yield Case(f"the class {mark!r}", written("a.csv", _table(",", pairs)), pairs, warning="has no letter")

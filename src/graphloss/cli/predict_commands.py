@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -221,19 +221,8 @@ def suggest(
         )
     run = existing_run(Path(sources[0])) if len(sources) == 2 else None
     screen = Screen(quiet=quiet)
-    rows = suggest_from(
-        run,
-        sources[-1],
-        count,
-        text=text,
-        label=label,
-        no_header=no_header,
-        describe=describe,
-        model=model,
-        out=out,
-        add=add,
-        screen=screen,
-    )
+    how: dict[str, Any] = {"text": text, "label": label, "no_header": no_header, "describe": describe, "model": model}
+    rows = suggest_from(run, sources[-1], count, **how, out=out, add=add, screen=screen)
     for row in rows:
         if as_json:
             print_json(row)

@@ -15,6 +15,8 @@ LOOK_ALIKES = str.maketrans(
 SHOWN = 5
 MEASURED = 10
 """Different numbers from which on labels may be measured ones."""
+ALL_DIFFERENT = 20
+"""Labels from which on they look like numbers of rows if each stands once."""
 
 
 def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[str]:
@@ -71,6 +73,8 @@ def _marks(names: Sequence[str]) -> list[str]:
 
 
 def _measured(labels: Sequence[str]) -> list[str]:
+    if len(labels) >= ALL_DIFFERENT and len(set(labels)) == len(labels):
+        return [f"each of the {len(labels):,} labels stands once; is another column meant (--label)?"]
     try:
         numbers = [float(label) for label in labels]
     except ValueError:
