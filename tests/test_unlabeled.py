@@ -254,7 +254,7 @@ def test_agreement_is_cohens_kappa() -> None:
     one = torch.randint(4, (200,), generator=g)
     other = torch.where(torch.rand(200, generator=g) < 0.6, one, torch.randint(4, (200,), generator=g))
     expected = cohen_kappa_score(one, other)
-    assert un.cohen_kappa(one, other, 4) == pytest.approx(expected, abs=1e-6) and 0.2 < expected < 0.9
+    assert un.agreement(one, other) == pytest.approx(expected, abs=1e-6) and 0.2 < expected < 0.9
     same = torch.zeros(5, dtype=torch.long)
-    assert un.cohen_kappa(same, same, 4) == 0.0  # one class: all agreement is chance
-    assert un.cohen_kappa(torch.tensor([0, 1]), torch.tensor([1, 0]), 2) == 0.0  # worse than chance
+    assert un.agreement(same, same) == 0.0  # one class: all agreement is chance
+    assert un.agreement(torch.tensor([0, 1]), torch.tensor([1, 0])) == 0.0  # worse than chance

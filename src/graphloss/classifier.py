@@ -30,11 +30,11 @@ from graphloss.training.settings_errors import make
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a text encoder with G-Loss and classify with it.
 
-    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document: after
-    training, labels are spread to these over a graph of all documents and the head is refitted (`corpus_graph`).
+    Labels go in and come out as they are, names or numbers. A label of None marks an unlabeled document,
+    from which encoder and head learn too (`corpus_graph`).
     All arguments are keywords and named like the options of `graphloss train`; `validation` is the share of the labeled
-    documents held out to choose the best epoch (0: the last epoch is kept), `verbose` shows a bar and a line per epoch
-    on standard error.
+    documents held out to choose the best epoch (0: the last epoch is kept; None: a tenth from 500 on), `verbose` shows
+    a bar and a line per epoch on standard error.
 
     Attributes:
         classes_: labels (C,), sorted; this and the others are there after `fit`.
@@ -85,7 +85,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     predictor: str = TrainSettings.predictor
     precision: str = TrainSettings.precision
     seed: int = TrainSettings.seed
-    validation: float = 0.1
+    validation: float | None = None
     verbose: bool = False
 
     def settings(self) -> TrainSettings:

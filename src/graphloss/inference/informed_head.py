@@ -25,6 +25,7 @@ docs/research/few_label_head.md has the figures behind each number.
 from __future__ import annotations
 
 import torch
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from graphloss.inference.description_prior import informed_probe, labeled_and_lines
@@ -52,7 +53,7 @@ TRUST_DOCUMENTS = 200
 """Unlabeled documents that give the refitted head half of the weight."""
 
 PROBABILITIES = 50_000_000
-"""Largest number of pseudo-labels, m C; of more documents a random part takes part: 200 MB a matrix."""
+"""Largest number of pseudo-labels, m C; of more documents a random part takes part: 200 MB per matrix."""
 
 FLOOR = 1e-6
 """Least probability by the graph: a document that no label reaches is left to the other expert."""
@@ -93,7 +94,7 @@ def informed_head(
     z, y, weights = labeled_and_lines(embeddings, labels, lines, classes, weight)  # (k, d), (k,), (k,)
     unlabeled = _some(unit(embeddings[labels < 0].detach().float()), max(1, PROBABILITIES // num_classes))  # (m, d)
     if not len(z) or not len(unlabeled):
-        raise ValueError(f"expected labels or lines, and unlabeled documents, came {len(z)} and {len(unlabeled)}")
+        raise ValueError(f"expected labels or lines, and unlabeled documents, got {len(z)} and {len(unlabeled)}")
     everything, m = torch.cat([z, unlabeled]), len(unlabeled)  # (k + m, d)
     regression = scaled(informed_probe(embeddings, labels, lines, classes, num_classes, weight=weight), SHARPENING)
     prior = regression.probabilities(unlabeled).mean(dim=0)  # (C,)
@@ -106,8 +107,8 @@ def informed_head(
     if confirmed > 0:
         informed = maximize_information(regression, z, y, weights, unlabeled, prior)
         expert = interpolate(regression, informed, confirmed / 2)
-    agreement = cohen_kappa(regression.logits(unlabeled).argmax(dim=1), flow.argmax(dim=1), num_classes)
-    follow = (1.0 - confirmed) * min(1.0, agreement / FULL_AGREEMENT)  # a
+    kappa = agreement(regression.logits(unlabeled).argmax(dim=1), flow.argmax(dim=1))
+    follow = (1.0 - confirmed) * min(1.0, kappa / FULL_AGREEMENT)  # a
     head = expert
     for _ in range(PASSES if follow > 0 else 1):
         pseudo = pool(flow, interpolate(expert, head, follow).logits(unlabeled))  # (m, C)
@@ -135,11 +136,11 @@ def confirmation(labels: Tensor, classes: Tensor, weight: Tensor) -> float:
     return found[labeled + described > 0].mean().item()
 
 
-def cohen_kappa(one: Tensor, other: Tensor, num_classes: int) -> float:
-    """Cohen's kappa of two classifications (m,); 0 where it is negative or one class has all."""
-    shares = [torch.bincount(each, minlength=num_classes) / len(each) for each in (one, other)]
-    same, chance = (one == other).float().mean(), shares[0] @ shares[1]
-    return max(0.0, ((same - chance) / (1.0 - chance)).item()) if chance < 1 else 0.0
+def agreement(one: Tensor, other: Tensor) -> float:
+    """Cohen's kappa of two classifications (m,); 0 where it is negative, or both have one class alone."""
+    if one.unique().numel() == 1 and other.unique().numel() == 1:
+        return 0.0
+    return max(0.0, float(cohen_kappa_score(one, other)))
 
 
 def information(
@@ -207,12 +208,12 @@ def check_rows(embeddings: Tensor, labels: Tensor, num_classes: int, least: int)
     """Raise a ValueError where embeddings (n, d) and their labels (n,) do not fit together."""
     if embeddings.dim() != 2 or labels.shape != (len(embeddings),):
         raise ValueError(
-            f"expected embeddings (n, d) and labels (n,), came {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            f"expected embeddings (n, d) and labels (n,), got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if len(labels) and not (labels.min() >= least and labels.max() < num_classes):
         unlabeled = " (-1 is unlabeled)" if least < 0 else ""
         raise ValueError(
-            f"expected classes from {least} to {num_classes - 1}{unlabeled}, came {labels.min()} to {labels.max()}"
+            f"expected classes from {least} to {num_classes - 1}{unlabeled}, got {labels.min()} to {labels.max()}"
         )
 
 

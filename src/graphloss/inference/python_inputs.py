@@ -141,7 +141,7 @@ def kept_labels(labels: Sequence[Any]) -> list[Any]:
     return plain
 
 
-def held_out(train: Documents, share: float, seed: int) -> tuple[Documents, Documents]:
+def held_out(train: Documents, share: float | None, seed: int) -> tuple[Documents, Documents]:
     """Hold out a share of each class's labeled documents for validation, the same ones as `graphloss train` does."""
     held = hold_out(train.names, share, seed)
     return train.take(sorted(set(range(len(train))) - set(held))), train.take(held)

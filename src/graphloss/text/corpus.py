@@ -15,7 +15,7 @@ from graphloss.text.file_formats import check_file, check_room, column_names
 from graphloss.text.read_descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.read_splits import labeled_only, read_splits
 from graphloss.text.read_texts import read_texts
-from graphloss.text.stratified_selection import few_shots, hold_out
+from graphloss.text.stratified_selection import SHARE, few_shots, hold_out
 from graphloss.text.texts_and_labels import Documents
 
 
@@ -65,14 +65,15 @@ def load_corpus(
     unlabeled: str | None = None,
     describe: str | None = None,
     add_classes: bool = False,
-    validation: float = 0.1,
+    validation: float | None = None,
     no_header: bool = False,
     keep_na: bool = False,
     seed: int = 0,
 ) -> Corpus:
     """Load the documents of a source, divided into splits.
 
-    Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts. With `shots`,
+    Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts, of whatever
+    number of labels. With `shots`,
     N labeled documents per class stay in train and at most N per class in validation: who has few labels to train on
     has no more for validation.
 
@@ -84,7 +85,7 @@ def load_corpus(
         InputError: the data cannot be read, or nothing can be learned from it: no labels, a single class, labels in
             validation or test that train lacks.
     """
-    if not 0 <= validation < 1 or (shots is not None and shots < 1):
+    if (validation is not None and not 0 <= validation < 1) or (shots is not None and shots < 1):
         raise InputError(f"expected 0 <= validation < 1 and shots >= 1, got validation={validation}, shots={shots}")
     texts = _unlabeled_texts(unlabeled, text, header=not no_header) if unlabeled is not None else []  # fails fast
     described = read_descriptions(describe) if describe not in (None, "off") else {}
@@ -105,6 +106,8 @@ def load_corpus(
     if "validation" in parts:
         held = parts["validation"]
     else:
+        if validation is None and shots is not None:
+            validation = SHARE  # of labels that would not be kept
         chosen = set(hold_out(train.names, validation, seed))
         held = train.take(sorted(chosen))
         train = train.take(i for i in range(len(train)) if i not in chosen)

@@ -61,8 +61,12 @@ class DataSettings:
         "there are few labels, weighted by how well they predict them; off: none.",
     )
     add_classes: bool = setting(False, "With --describe: also predict described classes without a labeled document.")
-    validation: float = setting(
-        0.1, "Share of train used for validation if the data has no validation split.", least=0, most=0.9
+    validation: float | None = setting(
+        None,
+        "Share of train used for validation if the data has no validation split (default: 0.1 from 500 labels on, of "
+        "fewer none).",
+        least=0,
+        most=0.9,
     )
     no_header: bool = setting(
         False, "The first line of CSV or TSV is a document; the columns are then called 1, 2, and so on."

@@ -11,6 +11,7 @@ import numpy as np
 from graphloss.errors import InputError
 from graphloss.research.bench.grid import FILES, Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
+from graphloss.text.stratified_selection import SHARE
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen
@@ -21,6 +22,8 @@ Draw = tuple[str, int | None]  # source, shots
 def corpus_of(grid: Grid, source: str, shots: int | None, seed: int) -> Corpus:
     """The documents of a draw; the scored documents, at most `grid.test_documents`, are the same for every draw."""
     data: dict[str, Any] = {name: grid.find(value) if name in FILES else value for name, value in grid.data.items()}
+    if data.get("validation") is None:
+        data["validation"] = SHARE  # a comparison needs its curves
     corpus = load_corpus(str(grid.find(source)), **data, shots=shots, seed=seed)
     if corpus.test and grid.test_documents is not None and len(corpus.test) > grid.test_documents:
         places = np.random.default_rng(0).permutation(len(corpus.test))[: grid.test_documents]
