@@ -286,7 +286,7 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     code, _, said = call("train", tmp_path / "pile.txt", "--describe", tmp_path / "classes.json", "--out", out, *quick)
     assert code == 0, said
     assert "Nothing was verified" in said and "least sure" in said
-    assert "no label: the encoder is not trained" in said and "less than a minute" in said and "epochs of" not in said
+    assert "0 labeled, 64 unlabeled, 16 of them pseudo-labeled" in said and "gloss combined, up to 1 epoch of" in said
     assert "no label to check them by" in said and "probability" not in said
     info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
     assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None

@@ -46,7 +46,9 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     shared = f" shared by {world} processes" if world > 1 else ""
     unlabeled = len(corpus.train) - corpus.train.labeled_count
     documents = [f"{classes.total():,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
+    documents += [f"{sizes.pseudo_labels:,} of them pseudo-labeled"] if sizes.pseudo_labels else []
     documents += [f"{len(corpus.validation):,} validation"]
+    trained = corpus.train.labeled_count or sizes.pseudo_labels
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
@@ -57,11 +59,11 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",
         "training": f"{settings.loss} {settings.mode}, up to {counted(sizes.epochs, 'epoch')} of "
         f"{counted(sizes.steps, 'step')}, {format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}"
-        if classes
+        if trained
         else "no label: the encoder is not trained",
         "time": "less than a minute"
         if minutes < 1
-        else f"about {minutes:.1f} minutes{', less if training stops early' if classes else ''}",
+        else f"about {minutes:.1f} minutes{', less if training stops early' if corpus.validation else ''}",
         "run folder": str(folder),
     }
     screen.rows(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]", rows)

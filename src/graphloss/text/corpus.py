@@ -72,10 +72,9 @@ def load_corpus(
 ) -> Corpus:
     """Load the documents of a source, divided into splits.
 
-    Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts, of whatever
-    number of labels. With `shots`,
-    N labeled documents per class stay in train and at most N per class in validation: who has few labels to train on
-    has no more for validation.
+    Where the source has no validation split, `hold_out` sets one aside from train, before `shots` counts, and then of
+    any number of labels. With `shots`, N labeled documents per class stay in train and at most N per class in
+    validation: who has few labels to train on has no more for validation.
 
     The other arguments are the options of `graphloss train`. `describe` is a file of descriptions (see
     `read_descriptions`), "off", or None for the label names themselves, of `builtin` the titles of its subpackages. The

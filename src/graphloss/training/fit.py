@@ -101,7 +101,7 @@ def fit(
         learned = replace(checked, documents=lines + start.documents)
         trainer = _trainer(encoder, learned, folder, callbacks or [], progress, start.probe)
         trainer.began = began
-        # descriptions alone train no encoder
+        # descriptions alone, without text, train no encoder
         step = _train(trainer, settings, folder) if start.documents else None
         trainer.blend.keep()
         predictor = predictor_of(
