@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphloss.training.settings import TrainSettings
 
-LEAST_STEPS, FEWEST_EPOCHS = 60, 3
+LEAST_STEPS, LEAST_STEPS_BESIDE_PSEUDO_LABELS, FEWEST_EPOCHS = 60, 30, 3
 FEW_LABELS = 2048
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
 
@@ -56,7 +56,7 @@ class Sizes:
             documents=count,
             batch=batch_size_for(count, settings),
             graph=graph_size_for(count, settings),
-            epochs=epochs_for(count, settings),
+            epochs=epochs_for(count, settings, LEAST_STEPS_BESIDE_PSEUDO_LABELS if pseudo else LEAST_STEPS),
             steps=steps_of_epoch(count, settings),
         )
 
@@ -88,8 +88,8 @@ def steps_of_epoch(count: int, settings: TrainSettings) -> int:
     return max(1, math.ceil(math.ceil(count / graph_size_for(count, settings)) / settings.accumulate))
 
 
-def epochs_for(count: int, settings: TrainSettings) -> int:
-    """Passes over `count` documents: as specified, or enough for 60 steps, and at least 3."""
+def epochs_for(count: int, settings: TrainSettings, least: int = LEAST_STEPS) -> int:
+    """Passes over `count` documents: as specified, or enough for the least number of steps, and at least 3."""
     if settings.epochs is not None:
         return settings.epochs
-    return max(math.ceil(LEAST_STEPS / steps_of_epoch(count, settings)), FEWEST_EPOCHS)
+    return max(math.ceil(least / steps_of_epoch(count, settings)), FEWEST_EPOCHS)

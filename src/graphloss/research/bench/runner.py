@@ -190,7 +190,9 @@ class _Work:
             return 0
         from graphloss.training.size_defaults import Sizes
 
-        sizes = Sizes.of(self.drawn[cell.source, cell.shots].train.labeled_count, self.grid.settings_of(cell))
+        train = self.drawn[cell.source, cell.shots].train
+        labeled = train.labeled_count
+        sizes = Sizes.of(labeled, self.grid.settings_of(cell), len(train) - labeled)
         return sizes.epochs * sizes.steps
 
 
