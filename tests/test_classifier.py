@@ -129,7 +129,7 @@ def test_saved_and_read_again_it_says_the_same(fitted: TextClassifier, toy: Toy,
     again = TextClassifier.from_pretrained(tmp_path / "model")
     assert list(again.predict(toy.texts)) == list(fitted.predict(toy.texts))
     np.testing.assert_allclose(again.predict_proba(toy.texts), fitted.predict_proba(toy.texts), atol=1e-6)
-    assert again.get_params() == fitted.get_params() | {"validation": 0.1, "model": again.model}
+    assert again.get_params() == fitted.get_params() | {"validation": None, "model": again.model}
     assert Path(str(again.model)).name == Path(str(fitted.model)).name  # and not where it lies
     with pytest.raises(InputError, match="holds something already"):
         fitted.save_pretrained(tmp_path / "model")
@@ -242,7 +242,7 @@ def test_arrays_and_series_are_sequences_too(tiny_encoder: Path, toy: Toy) -> No
     ("how", "said"),
     [
         ({"validation": 5}, "validation: expected at most 0.9, got 5"),
-        ({"validation": None}, "validation: expected a number, got None"),
+        ({"validation": "a"}, "validation: expected a number, got 'a'"),
         ({"unlabeled": ["e", None]}, "unlabeled: text 1: expected a text, got NoneType"),
         ({"labels": ["a", 1, "a", 1]}, "one kind"),
         ({"texts": "abcd"}, "put it in a list"),

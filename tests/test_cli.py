@@ -43,7 +43,7 @@ def table(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quick(tiny_encoder: Path) -> list[object]:
     """Options that make a training last half a second."""
-    train = ["--epochs", 1, "--batch-size", 16, "--max-length", 32, "--learning-rate", 1e-3, "--blend", 1]
+    train = ["--epochs", 1, "--batch-size", 16, "--max-length", 32, "--learning-rate", 1e-3, "--validation", 0.1]
     return ["--model", tiny_encoder, *train]
 
 
@@ -286,7 +286,7 @@ def test_data_list_and_show(call: Call, table: Path) -> None:
     code, out, _ = call("data", "show", table)
     assert code == 0 and "cooking" in out and "toy" in out
     code, out, _ = call("data", "show", table, "--json")
-    assert json.loads(out)["documents"]["train"] == 58
+    assert json.loads(out)["documents"]["train"] == 64
     assert "builtin" in call("data", "list")[1]
 
 
@@ -540,11 +540,11 @@ def test_a_run_that_held_nothing_out_has_no_validation_to_score(
     for name, part in (("train", rows[:48]), ("test", rows[48:])):
         write_csv(tmp_path / "data" / f"{name}.csv", part)
     out = tmp_path / "run"
-    assert call("train", tmp_path / "data", "--validation", 0, "--out", out, "-q", *quick)[0] == 0
+    assert call("train", tmp_path / "data", "--out", out, "-q", *quick[:-2], "--validation", 0)[0] == 0
     code, _, error = call("evaluate", out, "--split", "validation")
     assert code == 2 and "no document was held out for validation" in error and "--split test" in error
     alone = tmp_path / "alone"
-    assert call("train", tmp_path / "data" / "train.csv", "--validation", 0, "--out", alone, "-q", *quick)[0] == 0
+    assert call("train", tmp_path / "data" / "train.csv", "--out", alone, "-q", *quick[:-2])[0] == 0
     for split in ("test", "validation"):  # there is neither: only other data can be scored on
         code, _, error = call("evaluate", alone, "--split", split)
         assert code == 2 and "--split" not in error and f"graphloss evaluate {alone} DATA" in error, error

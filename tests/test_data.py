@@ -499,10 +499,18 @@ def test_impossible_settings(options):
 
 
 def test_one_document_a_class_leaves_nothing_for_validation(tmp_path):
-    corpus = load_corpus(str(write(tmp_path / "a.csv", ["u", "v"], ["x", "y"])))
-    assert len(corpus.train) == 2
-    assert not corpus.validation
-    assert any("none could be set aside" in warning for warning in corpus.warnings)
+    for share in (0.1, None):
+        corpus = load_corpus(str(write(tmp_path / "a.csv", ["u", "v"], ["x", "y"])), validation=share)
+        assert len(corpus.train) == 2
+        assert not corpus.validation
+        assert any("none could be set aside" in warning for warning in corpus.warnings) == (share is not None)
+
+
+def test_nothing_is_set_aside_of_few_labels(tmp_path):
+    for count, held in ((499, 0), (500, 50)):
+        rows = [f"text {row}" for row in range(count)], ["xy"[row % 2] for row in range(count)]
+        assert len(load_corpus(str(write(tmp_path / "a.csv", *rows))).validation) == held
+    assert len(load_corpus(str(tmp_path / "a.csv"), shots=4).validation) == 8  # of labels that would not be kept
 
 
 # -- texts to predict on ----------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def everything(run: Path) -> bytes:
 
 def test_no_file_of_a_run_holds_a_path_of_this_machine(call: Call, place: Path) -> None:
     data, more = place / "secret data" / "toy.csv", place / "secret data" / "more.csv"
-    code, _, error = call("train", data, "--unlabeled", more, "--out", place / "runs" / "one", *quick(place))
+    code, _, error = call(
+        "train", data, "--validation", 0.1, "--unlabeled", more, "--out", place / "runs" / "one", *quick(place)
+    )
     assert code == 0, error
     found = everything(place / "runs" / "one")
     assert b"toy.csv" in found and b"more.csv" in found and len(found) > 1_000_000

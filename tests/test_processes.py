@@ -249,7 +249,7 @@ def test_a_training_ends_as_in_one_process(
         assert each["resumed"]["history"] == found[0][FIRST]["history"]
         np.testing.assert_allclose(each["classifier"], alone["classifier"], atol=1e-3)
     if count == 2:
-        assert [each["first step"] for each in found] == [4, 4]
+        assert [each["first step"] for each in found] == [5, 5]
         assert [each["elsewhere"] for each in found] == [False, True]
 
 

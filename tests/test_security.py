@@ -134,7 +134,7 @@ def test_nothing_reaches_for_the_network(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: refuse(None, given))  # type: ignore[arg-type]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    words = ("--model", tiny_encoder, "--epochs", 1, "--max-length", 32)
+    words = ("--model", tiny_encoder, "--epochs", 1, "--max-length", 32, "--validation", 0.1)
     done = [
         call("train", data, "--out", run, *words),
         call("predict", run, "a pan"),

@@ -8,6 +8,7 @@ checkpoints that appear whole or not at all (`trainer`).
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
 import time
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a headless encoder between epochs
 CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
-EVALUATE_AFTER = 3  # steps at least between two evaluations, each of which writes a checkpoint
+EVALUATE_AFTER = 3  # steps at least between two evaluations, each of which writes a checkpoint: of several epochs
 
 
 @contextmanager
@@ -256,7 +257,7 @@ def _arguments(
     settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool
 ) -> TrainingArguments:
     """The trainer's own settings; the best epoch is chosen by `score`."""
-    every = min(max(sizes.steps, EVALUATE_AFTER), EVALUATE_EVERY)
+    every = min(sizes.steps * math.ceil(EVALUATE_AFTER / sizes.steps), EVALUATE_EVERY)
     often = "epoch" if every == sizes.steps else "steps"
     precision = settings.precision
     if precision == "auto":
