@@ -694,7 +694,7 @@ def test_a_training_leaves_contradicted_labels_out_and_lists_them(
         assert code == 0, said[clean]
     hidden = run_folder.read_info(folders["auto"])["hidden_labels"]
     assert hidden and all(set(row) == {"text", "label", "proposed", "score"} for row in hidden)
-    assert all(row["label"] != row["proposed"] and row["score"] > 0.7 for row in hidden)
+    assert all(row["label"] != row["proposed"] and row["score"] > 0.6 for row in hidden)
     kept = [len(run_folder.read_model(folder)[1].known_texts()) for folder in folders.values()]
     assert kept == [kept[1] - len(hidden), kept[1]] and run_folder.read_info(folders["off"])["hidden_labels"] == []
     assert data.read_bytes() == original
