@@ -30,6 +30,7 @@ from graphloss.losses.graph import unit
 from graphloss.text.corpus import load_corpus
 from graphloss.text.read_descriptions import match_classes, names_as_descriptions, read_descriptions
 from graphloss.text.stratified_selection import deal
+from graphloss.training import size_defaults
 from graphloss.training.preflight import check_settings
 
 Call = Callable[..., tuple[int, str, str]]
@@ -276,7 +277,11 @@ def test_the_classifier_learns_with_and_without_labels(tiny_encoder: Path, toy: 
     assert again.fitted_.model.descriptions == 3 * len(names)
 
 
-def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fewest", [16, 17])
+def test_the_command_makes_a_model_of_a_pile(
+    tiny_encoder: Path, toy: Any, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewest: int
+) -> None:
+    monkeypatch.setattr(size_defaults, "FEWEST_PSEUDO_LABELS", fewest)  # there are 16
     (tmp_path / "pile.txt").write_text("\n".join(toy.texts), encoding="utf-8")
     names = sorted(set(toy.labels))
     lines = {name: next(t for t, label in zip(toy.texts, toy.labels, strict=True) if label == name) for name in names}
@@ -286,7 +291,8 @@ def test_the_command_makes_a_model_of_a_pile(tiny_encoder: Path, toy: Any, call:
     code, _, said = call("train", tmp_path / "pile.txt", "--describe", tmp_path / "classes.json", "--out", out, *quick)
     assert code == 0, said
     assert "Nothing was verified" in said and "least sure" in said
-    assert "0 labeled, 64 unlabeled, 16 of them pseudo-labeled" in said and "gloss combined, up to 1 epoch of" in said
+    assert ("16 of them pseudo-labeled" in said and "gloss combined, up to 1 epoch of" in said) == (fewest == 16)
+    assert ("no label: the encoder is not trained" in said and "epochs of" not in said) == (fewest == 17)
     assert "no label to check them by" in said and "probability" not in said
     info = json.loads((out / "graphloss.json").read_text(encoding="utf-8"))
     assert info["labels"] == names and info["metrics"]["model"]["accuracy"] is None

@@ -386,7 +386,7 @@ def test_the_encoder_is_blended_with_the_untouched_one(tiny_encoder: Path, parts
 class TestPseudoLabels:
     @pytest.mark.parametrize(
         ("labeled", "unlabeled", "pseudo", "copies"),
-        [(8, 0, 0, 1), (8, 100, 25, 3), (6, 2000, 494, 8), (100, 1_000_000, 400, 4), (600, 4000, 0, 1)],
+        [(8, 0, 0, 1), (8, 99, 0, 1), (8, 100, 25, 3), (6, 2000, 494, 8), (100, 1_000_000, 400, 4), (600, 4000, 0, 1)],
     )
     def test_labels_are_repeated_beside_them_and_never_more_than_they(
         self, labeled: int, unlabeled: int, pseudo: int, copies: int
@@ -411,6 +411,7 @@ class TestPseudoLabels:
     def test_the_training_takes_them_and_the_model_does_not_keep_them(
         self, tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(size_defaults, "FEWEST_PSEUDO_LABELS", 1)
         seen: list[Documents] = []
         real = fit_module.GraphTrainer
 

@@ -11,8 +11,9 @@ LEAST_STEPS, LEAST_STEPS_BESIDE_PSEUDO_LABELS, FEWEST_EPOCHS = 60, 30, 3
 FEW_LABELS = 2048
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
 
-LABELS, SUREST = 500, 0.25
-"""Pseudo-labels make fewer labels up to so many, with no more than this part of the unlabeled documents."""
+LABELS, SUREST, FEWEST_PSEUDO_LABELS = 500, 0.25, 25
+"""Pseudo-labels make fewer labels up to so many, with no more than this part of the unlabeled documents; of fewer than
+100 documents there are none, where nothing was measured."""
 
 COPIES = 8
 """With pseudo-labels a labeled document is there so many times at most, until labels are as many as they."""
@@ -47,6 +48,7 @@ class Sizes:
         """The sizes for numbers of documents."""
         missing = max(0, LABELS - labeled) if settings.corpus_graph == "auto" else 0
         pseudo = min(missing, int(SUREST * unlabeled))
+        pseudo = pseudo if pseudo >= FEWEST_PSEUDO_LABELS else 0
         copies = min(COPIES, max(1, pseudo // max(1, labeled)))
         count = copies * labeled + pseudo
         return cls(
