@@ -9,8 +9,8 @@ those that can use it. At most `UNLABELED` texts of train, `TEST` of test.
 
 - regression: logistic regression on the untouched encoder, the lines as further documents
 - graphloss, ce, supcon: `TextClassifier` with its defaults, or with that loss
-- setfit: SetFit 1.2 with its defaults (logistic head, `num_iterations=20`, one epoch of batches of 16, at most
-  `SETFIT_STEPS` steps), the lines as further documents, in a Python of its own (`--setfit`)
+- setfit: SetFit 1.2 with its defaults (logistic head, one epoch of batches of 16, `num_iterations=20`, or fewer where
+  that takes over `SETFIT_STEPS` steps), the lines as further documents, in a Python of its own (`--setfit`)
 
 All train in bfloat16 on one thread, each cell in a process of its own.
 """

@@ -2,8 +2,8 @@
 
     PYTHON trained_setfit.py TASK ANSWER    with setfit 1.2 in that Python (it wants an older transformers than ours)
 
-Its default head (logistic regression), `num_iterations=20`, batches of 16, one epoch; at most `steps` steps. In
-bfloat16, as the others.
+Its default head (logistic regression), batches of 16, one whole epoch of `num_iterations=20`, or of as many as make no
+more than `steps` steps: a part of an epoch has pairs of some classes alone. In bfloat16, as the others.
 """
 
 import json
@@ -25,12 +25,11 @@ def main() -> None:
     model = SetFitModel.from_pretrained(task["model"], device="cpu")
     model.model_body.max_seq_length = task["tokens"]
     data = Dataset.from_dict({"text": task["texts"], "label": [names.index(label) for label in task["labels"]]})
-    epoch = 2 * 20 * len(data) // 16 + 1
+    iterations = min(20, max(1, task["steps"] * 16 // (2 * len(data))))
     settings = TrainingArguments(
-        num_iterations=20,
+        num_iterations=iterations,
         batch_size=16,
         num_epochs=1,
-        max_steps=min(task["steps"], epoch),
         seed=task["seed"],
         save_strategy="no",
         report_to="none",
@@ -42,8 +41,7 @@ def main() -> None:
     answer = {
         "predicted": predicted,
         "processor_seconds": round(time.process_time() - clock, 1),
-        "steps": settings.max_steps,
-        "steps_of_an_epoch": epoch,
+        "iterations": iterations,
         "versions": {name: version(name) for name in ("setfit", "sentence-transformers", "transformers", "torch")},
     }
     Path(sys.argv[2]).write_text(json.dumps(answer))
