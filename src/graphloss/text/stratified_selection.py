@@ -20,8 +20,8 @@ def by_class(labels: Sequence[str | None]) -> dict[str, list[int]]:
 
 
 SHARE, FROM = 0.1, 500
-"""Share that is set aside by default, from so many labels on: of fewer a tenth is worth about a point of accuracy, and
-their left-out scores are as good (docs/research/experiments.md)."""
+"""Share that is set aside by default, from so many labels on: of fewer a tenth is worth about a point of accuracy
+(docs/research/experiments.md)."""
 
 
 def hold_out(labels: Sequence[str | None], share: float | None, seed: int) -> list[int]:
