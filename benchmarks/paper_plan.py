@@ -74,6 +74,7 @@ class Budget:
     freeze: int = 3
     max_length: int | None = None
     epochs: int | None = None
+    precision: str = "auto"
 
     def settings(self, cell: Cell, own: dict[str, Any] | None = None) -> TrainSettings:
         """How a cell is trained, `own` being what its search found; a trial has settings of its own.
@@ -85,6 +86,7 @@ class Budget:
         shared = {
             "model": self.encoder,
             "freeze": self.freeze,
+            "precision": self.precision,
             "max_length": self.max_length or TOKENS[cell.data],
             "epochs": SEARCH_EPOCHS if cell.trial else self.epochs or EPOCHS[cell.data],
             "seed": SEARCH_SEED if cell.trial else cell.number,

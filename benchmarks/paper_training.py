@@ -173,7 +173,9 @@ def seconds_of(data: str, settings: TrainSettings) -> tuple[float, float]:
             encode(encoder, texts)
             clock.append(time.process_time())
         for _ in range(2):  # the first step makes room for the gradients
-            embed(encoder.train(), batch_to_device(tokenize(encoder, texts), encoder.device)).sum().backward()
+            with torch.autocast(encoder.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                z = embed(encoder.train(), batch_to_device(tokenize(encoder, texts), encoder.device))
+            z.sum().backward()
             clock.append(time.process_time())
     whole, upper, _, step = (after - before for before, after in itertools.pairwise(clock))
     n, v, t = (len(part) / BATCH for part in (corpus.train, corpus.validation, corpus.test or ()))
