@@ -108,9 +108,7 @@ def main() -> None:
     parser.add_argument("--freeze", type=int, default=Budget.freeze, help="lower layers that stay as they are")
     parser.add_argument("--max-length", type=int, help="tokens of a text, for all data sets")
     parser.add_argument("--epochs", type=int, help="for all data sets")
-    parser.add_argument(
-        "--precision", default="auto", help="bf16 halves the time of some CPUs"
-    )
+    parser.add_argument("--precision", default="auto", help="bf16 halves the time of some CPUs")
     parser.add_argument("--data", nargs="+", choices=list(TOKENS))
     parser.add_argument("--losses", nargs="+", choices=list(LOSS))
     parser.add_argument("--modes", nargs="+", choices=list(VARIANTS))

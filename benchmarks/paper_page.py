@@ -118,10 +118,12 @@ def _state(found: Found) -> str:
     asked = {cell.data: row["asked"] for cell, row in found.items()}
     encoders = sorted({Path(one["model"]).name if one["model"] else "all-MiniLM-L6-v2" for one in asked.values()})
     frozen = sorted({one["freeze"] for one in asked.values()})
+    precision = sorted({one["precision"] for one in asked.values()})
     budgets = [f"{n} {asked[n]['max_length']} tokens and {asked[n]['epochs']} epochs" for n in TOKENS if n in asked]
     there = f"**{len(found)} of {len(cells())} cells are there{_among(found)}.** "
     return (
-        f"{there}Ours: {', '.join(encoders)}, frozen layers: {', '.join(map(str, frozen))}; {', '.join(budgets)}. "
+        f"{there}Ours: {', '.join(encoders)}, frozen layers: {', '.join(map(str, frozen))}, precision "
+        f"{', '.join(precision)}; {', '.join(budgets)}. "
         "The paper: BERT-base and DistilBERT, all layers, 128 tokens, up to 200 epochs with a patience of 10, a random "
         "head. The question is the same and the budget is not: compare differences, not levels. Means ± half of the "
         "95% t interval over seeds (the paper: ± standard deviation of three). Percent, but for the silhouette.\n"

@@ -54,15 +54,19 @@ SAMPLE_SEED = {"train": 7, "test": 5}
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "graphloss-trained"
 
 
+def read(name: str, split: str) -> tuple[list[str], np.ndarray]:
+    """Texts and labels of at most 4,000 documents of a split."""
+    table = pyarrow.parquet.read_table(DATA / name / f"{split}.parquet").to_pydict()
+    rows = np.sort(np.random.default_rng(SAMPLE_SEED[split]).permutation(len(table["text"]))[:4000])
+    return [table["text"][row] for row in rows], np.array([table["label"][row] for row in rows])
+
+
 def drawn(name: str, shots: int, draw: int, words: str) -> dict[str, Any]:
     """The documents of a cell: texts and labels of the labeled and of the scored, the unlabeled, a line per class."""
     texts: dict[str, list[str]] = {}
     labels: dict[str, np.ndarray] = {}
-    for split, seed in SAMPLE_SEED.items():
-        table = pyarrow.parquet.read_table(DATA / name / f"{split}.parquet").to_pydict()
-        rows = np.sort(np.random.default_rng(seed).permutation(len(table["text"]))[:4000])
-        texts[split] = [table["text"][row] for row in rows]
-        labels[split] = np.array([table["label"][row] for row in rows])
+    for split in SAMPLE_SEED:
+        texts[split], labels[split] = read(name, split)
     rng = np.random.default_rng(1000 + draw)
     order, y = rng.permutation(len(texts["train"])), labels["train"]
     chosen = [row for label in np.unique(y) for row in order[y[order] == label][:shots]]
