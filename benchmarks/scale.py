@@ -1,8 +1,9 @@
-"""Does it scale? From the start to the first step, predicting beside plain encoding, the graph of 100,000 documents.
+"""Does it scale? From the start to the first step, predicting, the graph and what to label of 100,000 documents.
 
     python benchmarks/scale.py start [--rows 25000 50000 100000] [--threads N]
     python benchmarks/scale.py predict [--data banking77] [--repeats N] [--threads N]
     python benchmarks/scale.py corpus [--rows 100000 150000] [--threads N]
+    python benchmarks/scale.py suggest [--rows 100000] [--threads N]
 
     start     `graphloss train FILE` on a CSV file of so many rows of 12 words in 20 classes, made on the spot: seconds
               until the first optimizer step has been taken, beyond loading the encoder with its libraries, and the most
@@ -42,7 +43,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 WORDS, CLASSES = 12, 20
 TEXTS = 1536
-DIMENSIONS, CENTERS, LABELS = 384, 77, 8
+DIMENSIONS, CENTERS, LABELS, COUNT = 384, 77, 8, 32
 
 
 def mebibytes() -> float:
@@ -226,6 +227,48 @@ def corpus(rows: int) -> dict[str, float]:
     }
 
 
+def suggest(rows: int) -> dict[str, float]:
+    """What to label first and next, once the texts are embedded."""
+    from graphloss.inference import suggestion
+    from graphloss.inference.graphs import facility_location
+    from graphloss.inference.graphs.facility_location import directions, greedy_cover
+
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.nn.functional.normalize(torch.randn(CENTERS, DIMENSIONS, generator=generator))
+    y = torch.multinomial(1.0 / torch.arange(1, CENTERS + 1), rows, replacement=True, generator=generator)
+    z = centers[y] + 0.08 * torch.randn(rows, DIMENSIONS, generator=generator)
+    z[::50] = z[1::50] + 0.001 * torch.randn(len(z[::50]), DIMENSIONS, generator=generator)
+    z, texts = torch.nn.functional.normalize(z), [f"text {row}" for row in range(rows)]
+    forget_peak()
+    before = resident("VmRSS")
+    with (
+        mock.patch("graphloss.text.encoder.load"),
+        mock.patch("graphloss.text.encoder.encode", lambda _, texts, **__: z if texts else z[:0]),
+    ):
+        first, wall, cpu = clocked(lambda: suggestion.suggest(texts, COUNT))
+        labels: list[Any] = [None] * rows
+        for each in first:
+            labels[each["row"]] = int(y[each["row"]])
+        following, next_wall, next_cpu = clocked(lambda: suggestion.suggest(texts, COUNT, labels=labels))
+    above = resident("VmHWM") - before
+    assert len({each["row"] for each in [*first, *following]}) == 2 * COUNT
+
+    x = directions(z[:20_000], z[:0])
+    exact = greedy_cover(x, x[:0], COUNT, weights=torch.ones(len(x))).chosen
+    with mock.patch.object(facility_location, "EXACT_TEXTS", 0):
+        by_part = greedy_cover(x, x[:0], COUNT, weights=torch.ones(len(x))).chosen
+    values = [(x @ x[chosen].T).amax(dim=1).clamp_min(0).sum() for chosen in (by_part, exact)]
+    return {
+        "rows": rows,
+        "wall": wall,
+        "cpu": cpu,
+        "next_wall": next_wall,
+        "next_cpu": next_cpu,
+        "mib_above_embeddings": above,
+        "value": float(values[0] / values[1]),
+    }
+
+
 def alone(question: str, threads: int, **case: Any) -> Any:
     """The answer to one case from a process of its own."""
     command = [sys.executable, __file__, question, "--threads", str(threads), "--case", json.dumps(case)]
@@ -246,7 +289,7 @@ def show(title: str, rows: list[dict[str, float]]) -> None:
 def main() -> None:
     """Measure, print the table, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("question", choices=("start", "predict", "corpus"))
+    parser.add_argument("question", choices=("start", "predict", "corpus", "suggest"))
     parser.add_argument("--rows", type=int, nargs="+", default=None)
     parser.add_argument("--data", default="banking77")
     parser.add_argument("--repeats", type=int, default=5)
@@ -277,7 +320,8 @@ def main() -> None:
                 ratios = [row[f"encode_{clock}"] / row[f"predict{side}_{clock}"] for row in rows]
                 answer[f"throughput{side}_{clock}"] = statistics.median(ratios)
     else:
-        rows = [alone("corpus", options.threads, rows=count) for count in options.rows or [100_000, 150_000]]
+        counts = options.rows or {"corpus": [100_000, 150_000], "suggest": [100_000]}[options.question]
+        rows = [alone(options.question, options.threads, rows=count) for count in counts]
     show(f"{options.question}, {options.threads} threads", rows)
     for name, value in answer.items():
         print(f"{name.replace('_', ' ')}: {value:.3f}")
