@@ -1,11 +1,11 @@
 """Kills at random moments of training, tuning, comparing and resuming: nothing is lost, and the end has the same bits.
 
-    python tests/kills.py --seed 0 --kills 50 --seconds 600
+    python tests/kills.py --seed 0 --kills 50 --seconds 600 [--only tune]
 
 Each command runs in a forked process, which has the libraries loaded already, and is killed (SIGKILL) after a random
 share of the time that an undisturbed one takes. It is then repeated, as its user would, and half of the time killed
 again. In the end its files must be those of the undisturbed one, but for clocks; what stood finished on the disk at a
-kill must still stand there.
+kill must still stand there. A fault is printed at once, with what differs, and its folder is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -52,9 +53,10 @@ def forked(words: list[Any], folder: Path, log: Path, *, seconds: float | None =
             os.chdir(folder)
             sys.argv = ["graphloss", *map(str, words)]
             from graphloss.cli import main
-            from graphloss.research.tuning import storage
+            from graphloss.research.tuning import killed_trials
 
-            storage.HEARTBEAT, storage.GRACE = 1, 2  # a killed trial is noticed at once
+            # these kills are not the trial's doing; and one unclaimed for two seconds has no process
+            killed_trials.RETRIES, killed_trials.GRACE = 1_000, 2
             main()
             code = 0
         except SystemExit as ended:
@@ -114,19 +116,29 @@ def cells(out: Path) -> dict[str, Any]:
 
 def bench_bits(out: Path) -> Any:
     """All cells, the grid, and the tables made of them."""
-    tables = json.loads((out / "results.json").read_text())
-    return cells(out), digest(out / "bench.json"), timeless(tables)
+    tables = timeless(json.loads((out / "results.json").read_text()))
+    return {"cells": cells(out), "bench.json": digest(out / "bench.json"), "results.json": tables}
 
 
 def trials(out: Path) -> dict[str, Any]:
-    """The scored trials by their settings; a killed one has another number when it is begun again."""
+    """The scored trials in their order; a killed one has another number when it is begun again."""
     rows = [row for row in lines(out / "trials.jsonl") if row["state"] in ("complete", "pruned")]
-    return {json.dumps(row.pop("settings"), sort_keys=True): row | {"number": None} for row in rows}
+    return {str(place): row | {"number": None} for place, row in enumerate(rows)}
 
 
 def tune_bits(out: Path) -> Any:
     """All scored trials, and the settings that are left for a training."""
-    return trials(out), digest(out / "best.toml")
+    return {"trials": trials(out), "best.toml": (out / "best.toml").read_text()}
+
+
+def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
+    """Where two values differ: files, and inside those that are read, keys and places."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = sorted(found.keys() | wanted.keys())
+        return [each for n in names for each in differences(found.get(n), wanted.get(n), f"{where}/{n}")]
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        return [e for n, pair in enumerate(zip(found, wanted, strict=True)) for e in differences(*pair, f"{where}/{n}")]
+    return [] if found == wanted else [f"{where}: {str(found)[:300]} instead of {str(wanted)[:300]}"]
 
 
 def jobs(data: Path, encoder: Path) -> list[Job]:
@@ -174,34 +186,47 @@ def one(job: Job, chance: random.Random, folder: Path, took: float, wanted: Any)
         found = job.bits(out)
     except AssertionError as error:
         return kills, str(error)
-    return kills, "" if found == wanted else "other bits than without a kill"
+    unlike = differences(found, wanted)
+    return kills, "; ".join(["other bits than without a kill", *unlike[:9]]) if unlike else ""
 
 
-def campaign(seed: int, kills: int, seconds: float, work: Path, encoder: Path, data: Path) -> tuple[int, list[str]]:
-    """Kill commands in turn until so many kills or seconds are over; how many, and what was wrong."""
+def campaign(
+    seed: int, kills: int, seconds: float, work: Path, encoder: Path, data: Path, only: str = ""
+) -> tuple[dict[str, int], int]:
+    """Kill commands in turn until so many kills or seconds are over; the kills of each, and the number of faults.
+
+    Everything happens in the folder `work`, which stays if there is a fault.
+    """
     import graphloss.cli
     import graphloss.research.bench.runner
     import graphloss.training.fit  # noqa: F401
 
-    began, chance, done, wrong = time.monotonic(), random.Random(seed), 0, []
+    began, chance, faults = time.monotonic(), random.Random(seed), 0
     known: list[tuple[Job, float, Any]] = []
     for job in jobs(data, encoder):
+        if only not in ("", job.name):
+            continue
         folder = work / f"whole-{job.name}"
         folder.mkdir()
         start = time.monotonic()
         code = forked(job.words(folder / "out"), folder, folder / "log")
         assert code == 0, (folder / "log").read_text()[-2_000:]
         known.append((job, time.monotonic() - start, job.bits(folder / "out")))
-    turn = 0
-    while done < kills and time.monotonic() - began < seconds:
-        job, took, wanted = known[(0, 0, 1, 0, 2)[turn % 5]]
+    turn, done = 0, {job.name: 0 for job, *_ in known}
+    while sum(done.values()) < kills and time.monotonic() - began < seconds:
+        job, took, wanted = known[turn % len(known)]
         folder = work / f"{turn:03}-{job.name}"
         folder.mkdir()
         count, fault = one(job, chance, folder, took, wanted)
-        done, turn = done + count, turn + 1
+        done[job.name], turn = done[job.name] + count, turn + 1
         if fault:
-            wrong.append(f"{folder.name} (seed {seed}): {fault}")
-    return done, wrong
+            faults += 1
+            print(f"{folder} (seed {seed}, {count} kills): {fault}", flush=True)
+        else:
+            shutil.rmtree(folder)
+    if not faults:
+        shutil.rmtree(work)
+    return done, faults
 
 
 def material(work: Path) -> tuple[Path, Path]:
@@ -228,13 +253,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--only", default="", choices=["train", "bench", "tune"])
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        work = Path(folder)
-        done, wrong = campaign(given.seed, given.kills, given.seconds, work, *material(work))
-    print(f"{done} kills, {len(wrong)} faults")
-    print(*wrong, sep="\n")
-    return 1 if wrong else 0
+    work = Path(tempfile.mkdtemp(prefix="kills-"))
+    done, faults = campaign(given.seed, given.kills, given.seconds, work, *material(work), given.only)
+    each = ", ".join(f"{name} {count}" for name, count in done.items())
+    print(f"{sum(done.values())} kills ({each}), {faults} faults")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

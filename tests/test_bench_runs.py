@@ -280,6 +280,10 @@ def test_the_folder_keeps_no_absolute_path_and_is_resumed_where_it_was_moved_to(
         tune=2,
     )
     assert run_bench(again, out=after / "out", screen=QUIET).ran == 0
+    (after / "encoder" / "notes.txt").write_text("another one under that name")
+    for requested in (None, again):
+        with pytest.raises(InputError, match=r"other settings:\n  - encoder: there .*, here .*\ngive the same"):
+            run_bench(requested, out=after / "out", screen=QUIET)
 
 
 def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -260,8 +260,15 @@ def test_a_folder_of_splits_is_tested_on_its_test_split(
     _, out, _ = call("train", data, "--out", tmp_path / "run", "--json", "-q", *quick)
     info = json.loads(out)
     assert info["metrics"]["split"] == "test" and info["data"]["sizes"]["test"] == 12
-    _, out, _ = call("evaluate", tmp_path / "run", "--json")
+    _, out, error = call("evaluate", tmp_path / "run", "--json")
     assert json.loads(out)["accuracy"] == pytest.approx(info["metrics"]["model"]["accuracy"])
+    assert "changed since" not in error
+    other = next(label for label in toy.labels if label != rows[-1][1])
+    for change in (rows[52:-1], [*rows[52:-1], (rows[-1][0], other)]):  # a text less, another label
+        write_csv(data / "test.csv", change)
+        code, _, error = call("evaluate", tmp_path / "run")
+        assert code == 0 and error.count("its test documents have changed since the training") == 1
+    assert "changed since" not in call("evaluate", tmp_path / "run", data / "test.csv")[2]  # named: other data
 
 
 def test_resuming_a_finished_run_changes_nothing(call: Call, run: Path, tmp_path: Path) -> None:

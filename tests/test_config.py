@@ -72,6 +72,26 @@ def test_a_file_may_write_names_like_options(tmp_path: Path) -> None:
     assert read_file(tmp_path / "a.toml") == ({"keep_unlabeled": True}, {"batch_size": 64})
 
 
+def test_files_are_seen_from_the_settings_file_or_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for place in (there, here):
+        place.mkdir()
+        (place / "both.txt").write_text("a text\n")
+    (there / "near.txt").write_text("a text\n")
+    (here / "encoder").mkdir()
+    monkeypatch.chdir(here)
+    settings = there / "a.toml"
+    settings.write_text('unlabeled = "near.txt"\ndescribe = "../here/both.txt"\nmodel = "encoder"\n')
+    data, model = read_file(settings)
+    assert (data["unlabeled"], model["model"]) == (str(there / "near.txt"), "encoder")
+    assert Path(data["describe"]).samefile(here / "both.txt")
+    settings.write_text(f'unlabeled = "{there / "both.txt"}"\nmodel = "owner/name"\ndescribe = "off"\n')
+    assert read_file(settings) == ({"unlabeled": str(there / "both.txt"), "describe": "off"}, {"model": "owner/name"})
+    settings.write_text('unlabeled = "both.txt"\n')
+    with pytest.raises(InputError, match=r"'both.txt' may be .*here/both.txt or .*there/both.txt; write the whole"):
+        read_file(settings)
+
+
 def test_all_faults_of_a_file_are_said_together(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('epochs = "three"\nshots = 0\nlearning_rat = 1e-5\n')
     with pytest.raises(InputError) as caught:

@@ -62,7 +62,7 @@ DOORS = {
         "report.sections",
         "research.bench.figures",
     },
-    "optuna": {"research.tuning.sampler", "research.tuning.storage", "research.tuning.study"},
+    "optuna": {f"research.tuning.{name}" for name in ("killed_trials", "sampler", "storage", "study")},
     "jinja2": {"report.sections"},
     "starlette": {"run.label_server"},
     "uvicorn": {"run.label_server"},

@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import torch
 from conftest import Toy
 
 from graphloss.errors import InputError
-from graphloss.research.tuning import cross_validation, folds, sampler
+from graphloss.research.tuning import cross_validation, folds, killed_trials, sampler
 from graphloss.research.tuning import search as tuning
 from graphloss.research.tuning.command import settings_file
 from graphloss.research.tuning.cross_validation import Curve, final_score, score_so_far, try_settings
@@ -430,11 +431,11 @@ def test_trials_are_counted_over_all_processes_and_killed_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graphloss.research.tuning.storage.HEARTBEAT", 1)
-    monkeypatch.setattr("graphloss.research.tuning.storage.GRACE", 2)
+    monkeypatch.setattr("graphloss.research.tuning.killed_trials.GRACE", 2)
     url = f"sqlite:///{tmp_path / 's.db'}"
     code = f"""
-import graphloss.research.tuning.storage as s, time
-s.HEARTBEAT, s.GRACE = 1, 2
+import graphloss.research.tuning.killed_trials as k, graphloss.research.tuning.storage as s, time
+s.HEARTBEAT, k.GRACE = 1, 2
 from graphloss.research.tuning.storage import open_storage
 from graphloss.research.tuning.study import Study
 from graphloss.research.tuning.space import Range
@@ -465,6 +466,73 @@ study.run(hang)
     assert [each.settings for each in here.rows()] == [drawn[0], drawn[1], drawn[2], drawn[0]]  # begun again
     after = here.run(parabola)
     assert after is not None and after.settings == drawn[3]
+
+
+def killed_at(moment: str, alone: Study) -> None:
+    """A trial whose process ended there: before it was claimed, before or after its settings were drawn, at Ctrl-C."""
+    trial = alone.study.ask()
+    if moment != "created":
+        gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+        trial.set_user_attr(killed_trials.OWNER, [killed_trials._machine(), int(gone.stdout)])
+    if moment == "half drawn":
+        trial.suggest_float("learning_rate", 0.0, 1.0)
+    if moment in ("drawn", "interrupted"):
+        Trial(trial).propose(TWO)
+    if moment == "interrupted":
+        alone.study.tell(trial, state=alone.optuna.trial.TrialState.FAIL)
+
+
+TWO = {"learning_rate": Range(0.0, 1.0), "sigma": Range(0.0, 1.0)}
+
+
+@pytest.mark.parametrize("moment", ["created", "claimed", "half drawn", "drawn", "interrupted"])
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_killed_study_runs_the_trials_of_an_undisturbed_one(
+    moment: str, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same in the same order, the first one and those after the random ones too, wherever the kill comes."""
+    monkeypatch.setattr(sampler, "STARTUP", 2)
+    first = {"learning_rate": 0.25, "sigma": 0.5}
+
+    def score(trial: Trial) -> float:
+        values = trial.propose(TWO)
+        return -((values["learning_rate"] - 0.7) ** 2) - values["sigma"]
+
+    whole, killed = (Study(None, "s", seed=0, identity={}, start=first) for _ in range(2))
+    for _ in range(before):
+        killed.run(score)
+    killed_at(moment, killed)
+    resumed = killed
+    if moment == "created":
+        assert killed.missing(9) == (0, 1)  # it may be alive, and is waited for
+        monkeypatch.setattr(killed_trials, "GRACE", 0)
+    if moment == "interrupted":
+        with monkeypatch.context() as patch:
+            patch.setattr(killed.optuna, "create_study", lambda **how: killed.study)
+            resumed = Study(None, "s", seed=0, identity={}, start=first)
+    assert resumed.missing(5) == (5 - before, 0)
+    while resumed.missing(5)[0]:
+        resumed.run(score)
+    rows = [(row.settings, row.score) for row in resumed.rows() if row.state != "fail"]
+    assert rows == [(row.settings, row.score) for row in (whole.run(score) for _ in range(5)) if row]
+    assert len(rows) == 5 and rows[0][0] == first
+    assert [row.state for row in resumed.rows()].count("fail") == 1
+
+
+def test_a_trial_that_kills_its_process_is_given_up() -> None:
+    """A process that lives keeps its trial, and a trial is begun four times at most."""
+    alone = Study(None, "s", seed=0, identity={}, start={})
+    for begun in range(1, 6):
+        killed_at("drawn", alone)
+        assert alone.missing(1) == (1, 0)
+        waiting = [each for each in alone.study.get_trials() if each.state.name == "WAITING"]
+        assert len(waiting) == (begun % 4 != 0)
+    assert len({json.dumps(row.settings) for row in alone.rows()[:4]}) == 1
+    assert alone.rows()[4].settings != alone.rows()[3].settings
+    killed_trials.claim(alone.study.ask())
+    assert alone.missing(1) == (0, 1)
+    alone.study.ask().set_user_attr(killed_trials.OWNER, ["another machine", 1])
+    assert alone.missing(2) == (0, 2)
 
 
 def test_a_trial_that_others_have_given_up_is_passed_over() -> None:
@@ -554,7 +622,7 @@ def test_settings_are_written_as_toml_reads_them(tmp_path: Path) -> None:
     found = {"settings": TrainSettings(sigma="root"), "best": {"weight": 0.25}, "objective": "log_loss", "value": 0.5}
     tuned: Any = SimpleNamespace(count=lambda state: 1, **found)
     corpus: Any = SimpleNamespace(label_names=["a", "b"])
-    (tmp_path / "best.toml").write_text(settings_file(tuned, corpus, "x.csv", data), encoding="utf-8")
+    (tmp_path / "best.toml").write_text(settings_file(tuned, corpus, "x.csv", data, tmp_path), encoding="utf-8")
     assert read_file(tmp_path / "best.toml") == (
         {"text": data.text, "unlabeled": data.unlabeled},
         {"sigma": "root", "weight": 0.25},
@@ -616,10 +684,12 @@ def test_the_command_leaves_settings_that_train_takes(
     assert [row["number"] for row in rows] == [0, 1] and -max(row["score"] for row in rows) == found["value"]
     text = (out / "best.toml").read_text(encoding="utf-8")
     assert tomllib.loads(text) == found["best"] | {
-        **{"model": str(tiny_encoder), "epochs": 2, "batch_size": 16, "max_length": 32}
+        **{"model": os.path.relpath(tiny_encoder, out), "epochs": 2, "batch_size": 16, "max_length": 32}
     }
-    assert f"{found['value']:.4f}" in text and str(data) in text and "2 trials" in text
+    assert f"{found['value']:.4f}" in text and "graphloss train ../data --config best.toml" in text
+    assert "2 trials" in text and not [path for path in out.iterdir() if str(data).encode() in path.read_bytes()]
     _, settings = read_file(out / "best.toml")
+    assert Path(settings["model"]).samefile(tiny_encoder)
     assert {name: settings[name] for name in found["best"]} == found["best"]
     page = (out / "study.html").read_text(encoding="utf-8")
     assert "log-loss" in page and "learning_rate" in page and "default-src 'none'" in page and "<script src" not in page

@@ -15,7 +15,7 @@ from graphloss.disk import locked
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.provenance import environment, versions
-from graphloss.text.corpus import Corpus
+from graphloss.text.corpus import Corpus, fingerprint_of
 from graphloss.text.data_sources import find_again, is_lost, name_to_keep
 from graphloss.text.encoder_source import fingerprint
 from graphloss.training.settings import DataSettings, TrainSettings, names
@@ -147,6 +147,7 @@ def _first_info(
             **{"text": corpus.columns.text, "label": corpus.columns.label},
             **{name: name_to_keep(getattr(data, name), out) for name in FILES},
             "fingerprint": corpus.fingerprint,
+            "test": fingerprint_of(corpus.test) if corpus.test else None,
             "encoder": fingerprint(encoder),
             "sizes": {
                 "train": len(corpus.train),

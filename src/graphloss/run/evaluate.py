@@ -13,7 +13,7 @@ from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.claim_folder import FILES
 from graphloss.text.columns import Reading
-from graphloss.text.corpus import Corpus, load_corpus, load_split
+from graphloss.text.corpus import Corpus, fingerprint_of, load_corpus, load_split
 from graphloss.text.data_sources import find_again, full_path, is_lost
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training.progress import Screen
@@ -105,6 +105,8 @@ def _scored(
         repeated = own and text is None and label is None
         how = reading(recorded, no_header=no_header, named=text is not None)
         documents = load_split(source, split, **columns, label_names=label_names, how=how, own=repeated)
+        if repeated and split == "test" and recorded.get("test") not in (None, fingerprint_of(documents)):
+            screen.warn(f"{source}: its test documents have changed since the training, so these are other scores")
     if columns_used := str(documents.columns):
         screen.say(f"{source}: {columns_used}")
     for line in documents.warnings:

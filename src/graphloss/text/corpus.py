@@ -128,7 +128,7 @@ def load_corpus(
     if describe is None:
         own = source == "builtin"
         descriptions = builtin_corpus.descriptions() if own else names_as_descriptions(label_names, train.labeled_count)
-    fingerprint, columns = _fingerprint(train, held, test, described=described), parts["train"].columns
+    fingerprint, columns = fingerprint_of(train, held, test, described=described), parts["train"].columns
     return Corpus(name, train, held, test, label_names, fingerprint, warnings, columns, descriptions)
 
 
@@ -245,7 +245,8 @@ def _repeated(train: Documents, held: Documents, test: Documents | None) -> list
     return warnings
 
 
-def _fingerprint(*parts: Documents | None, described: dict[str, list[str]]) -> str:
+def fingerprint_of(*parts: Documents | None, described: dict[str, list[str]] | None = None) -> str:
+    """SHA-256 of all texts and labels of these splits, in their order, and of the descriptions."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"split {len(part) if part else 0}\n".encode())

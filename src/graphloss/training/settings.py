@@ -28,6 +28,9 @@ LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Losses by name, with the settings that not all losses have; `build_loss.build` makes them."""
 
+FILES = ("model", "unlabeled", "describe")
+"""Settings that name files or folders."""
+
 
 def setting(
     default: Any,

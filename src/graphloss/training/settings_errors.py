@@ -14,11 +14,13 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
+from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference.predictor_names import PREDICTORS
+from graphloss.text.data_sources import goes_by_name
 from graphloss.text.parsing.character_encodings import file_lines
 from graphloss.text.parsing.toml_yaml_json import pairs
-from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.training.settings import FILES, DataSettings, TrainSettings, names
 
 LARGEST = 100_000
 """Bytes of a settings file; all settings take a tenth of it."""
@@ -88,7 +90,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for written, value in found:
         if (name := written.strip().replace("-", "_")) in values:
             raise InputError(f"{path}: {written!r} stands there twice; keep the one that is meant")
-        values[name] = value
+        values[name] = _place(value, path) if name in FILES and isinstance(value, str) else value
     data_names, train_names = names(DataSettings), names(TrainSettings)
     data = {name: value for name, value in values.items() if name in data_names}
     train = {name: value for name, value in values.items() if name in train_names}
@@ -97,6 +99,15 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if wrong:
         raise InputError(f"{path}: the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in wrong))
     return data, train
+
+
+def _place(value: str, file: Path) -> str:
+    """The file or folder that a settings file names: seen from the settings file, or from the working folder."""
+    places = () if goes_by_name(value) else (typed(value), file.parent / typed(value))
+    found = {place.resolve(): str(place) for place in places if place.exists()}
+    if len(found) == 2:
+        raise InputError(f"{file}: {value!r} may be {' or '.join(map(str, found))}; write the whole path of one")
+    return next(iter(found.values()), value)
 
 
 def _types(item: Field[Any]) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
 from graphloss.text.data_sources import find_again, full_path, goes_by_name, name_to_keep
 from graphloss.training import presets
-from graphloss.training.settings import LOSSES, DataSettings, TrainSettings, names
+from graphloss.training.settings import FILES, LOSSES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make, unknown
 
 BASELINE, UNTOUCHED, NO_MODE = "ce", "untouched", "none"
@@ -31,9 +31,6 @@ STUDY_SEED = 1_000
 
 RESERVED = {"loss": "--losses", "mode": "--modes", "shots": "--shots", "seed": "--seeds", "patience": None}
 """Settings that the grid determines, and the options for them."""
-
-FILES = ("model", "unlabeled", "describe")
-"""Settings that name files or folders."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Grid:
 
     Files stand among the `sources` by their absolute path, or with a `folder` as it keeps them (`name_to_keep`). `data`
     are fields of `DataSettings` for every cell, without `shots`, of which None is all; `settings` are those of
-    `TrainSettings` that were specified, for the losses that have them.
+    `TrainSettings` that were specified, for the losses that have them; `encoder` is `encoder_source.fingerprint`.
     """
 
     sources: tuple[str, ...]
@@ -76,6 +73,7 @@ class Grid:
     preset: str = "default"
     tune: int = 0
     test_documents: int | None = None
+    encoder: str | None = None
     folder: Path | None = field(default=None, compare=False)
 
     def kept_in(self, folder: Path) -> Grid:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.research.bench.grid import FILES, Grid, slug
+from graphloss.research.bench.grid import Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.stratified_selection import SHARE
+from graphloss.training.settings import FILES
 
 if TYPE_CHECKING:
     from graphloss.training.progress import Screen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +44,19 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     `InputError` before any training; so is, afterward, that no cell was completed.
     """
     from graphloss.research.tuning.storage import library
-    from graphloss.text.encoder_source import check_length, resolve
+    from graphloss.text.encoder_source import check_length, fingerprint, resolve
 
     before, requested = storage.recorded(out), requested and requested.kept_in(out)
     if before is None and requested is None:
         raise InputError(f"{out}: there is no comparison; name some data: `graphloss bench DATA --out {out}`")
-    grid = requested if before is None else storage.extended(out, before[0], requested or before[0])
-    assert grid is not None
-    requested = requested or grid
+    requested = requested or (before and before[0])
+    assert requested is not None
     for each in (cell for cell in requested.cells() if cell.seed == 0):
         settings = requested.settings_of(each)
         encoder = resolve(requested.find(settings.model))
         check_length(encoder, settings.max_length)
+    requested = replace(requested, encoder=fingerprint(encoder))
+    grid = requested if before is None else storage.extended(out, before[0], requested)
     if grid.tune:
         library()
     drawn, fingerprints = read_draws(grid, requested, before[1] if before else {}, screen)

@@ -25,7 +25,7 @@ from graphloss.research.bench.grid import UNTOUCHED, Cell, Grid, format_shots, s
 FORMAT = 1
 GRID, CELLS, STUDIES, WORK, LOCKS = "bench.json", "cells", "studies", "work", ".locks"
 MARKDOWN, ROWS, REPORT = "results.md", "results.json", "report.html"
-FIXED = ("data", "settings", "preset", "tune", "test_documents")  # of a grid: the same for all its cells
+FIXED = ("data", "settings", "preset", "tune", "test_documents", "encoder")  # of a grid: the same for all its cells
 SCORED = ("head", "probe", "knn")
 
 
@@ -43,7 +43,7 @@ def recorded(folder: Path) -> tuple[Grid, dict[str, str]] | None:
             raise InputError(f"{folder}: contains other files; choose an --out that is new or empty")
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {"encoder": None} | json.loads(path.read_text(encoding="utf-8"))
         if found["format"] > FORMAT:
             raise InputError(f"{path}: written by a newer graphloss; upgrade graphloss, or choose another --out")
         shots = tuple(None if value == "all" else int(value) for value in found["shots"])

@@ -22,7 +22,8 @@ from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.research.tuning.space import remaining, space_for
 from graphloss.text.corpus import Corpus, load_corpus
-from graphloss.training.settings import DataSettings, TrainSettings, names
+from graphloss.text.data_sources import name_to_keep
+from graphloss.training.settings import FILES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def tune_corpus(
 
     def write(tuned: Tuned) -> None:
         write_text(folder / TRIALS, "".join(json.dumps(asdict(row)) + "\n" for row in tuned.rows), shared=True)
-        write_text(folder / BEST, settings_file(tuned, corpus, source, data), shared=True)
+        write_text(folder / BEST, settings_file(tuned, corpus, source, data, folder), shared=True)
 
     try:
         with TrialLines(screen, trials, len(folds), write) as lines:
@@ -151,19 +152,28 @@ def show(found: dict[str, Any], screen: Screen) -> None:
     screen.say(f"  graphloss train {found['data']} --config {found['out']}/{BEST}")
 
 
-def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings) -> str:
-    """The best settings in TOML, with all others that differ from the defaults, and their origin as comments."""
+def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings, folder: Path) -> str:
+    """The best settings in TOML, with all others that differ from the defaults, and their origin as comments.
+
+    Data and encoder are named by the way from the `folder`, as a run folder names them.
+    """
     from graphloss.research.tuning.folds import METRIC_NAMES
 
+    def kept(value: str) -> str:
+        name = str(name_to_keep(value, folder))
+        return name if name == value or (folder / name).exists() else f"./{name}"  # its place is not told
+
+    source = " ".join(kept(source).split())
     done = tuned.count("complete") + tuned.count("pruned")
     head = (
         f"The best of {done} trials ({tuned.count('pruned')} of them pruned) by graphloss {__version__}.",
-        f"Data: {' '.join(source.split())}, {len(corpus.label_names)} classes.",
+        f"Data: {source}, {len(corpus.label_names)} classes.",
         f"{METRIC_NAMES[tuned.objective]} on held-out documents: {tuned.value:.4f}",
         f"Searched: {', '.join(tuned.best)}",
-        f"Use: graphloss train {' '.join(source.split())} --config {BEST}",
+        f"Use, from this folder: graphloss train {source} --config {BEST}",
     )
     values = _differing(data) | _differing(tuned.settings) | tuned.best
+    values |= {name: kept(values[name]) for name in FILES if values.get(name)}
     # JSON strings, numbers and booleans are valid TOML
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
     return "\n".join([*(f"# {line}" for line in head), *lines]) + "\n"

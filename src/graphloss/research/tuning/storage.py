@@ -8,15 +8,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError, first_line
+from graphloss.research.tuning import killed_trials
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-HEARTBEAT, GRACE = 15, 60
-"""Seconds between the heartbeats of a trial, and without one until its process counts as killed."""
-
-RETRIES = 3
-"""How often a trial whose process was killed is begun again with its settings."""
+HEARTBEAT = 15
+"""Seconds between the heartbeats of a trial."""
 
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds to wait for another process that creates the tables."""
@@ -41,8 +39,8 @@ def open_storage(url: str) -> BaseStorage:
                 url,
                 engine_kwargs={"connect_args": connect, "pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(RETRIES),
+                grace_period=killed_trials.GRACE,
+                heartbeat_stale_trial_callback=killed_trials.repeat,
             )
 
     try:

@@ -8,22 +8,23 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError, first_line
 from graphloss.report.figures import GRID, new_figure
 from graphloss.report.sections import Page
+from graphloss.research.tuning import killed_trials
+from graphloss.research.tuning.killed_trials import ERROR, VALUES
 from graphloss.research.tuning.sampler import pruner, sampler
 from graphloss.research.tuning.space import Range, Space
-from graphloss.research.tuning.storage import GRACE, library
+from graphloss.research.tuning.storage import library
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-IDENTITY, VALUES, ERROR = "graphloss", "settings", "error"
-"""Names of the user attributes of study and trials."""
+IDENTITY = "graphloss"
+"""Name of the user attribute of a study."""
 
 AXIS = {"gridcolor": GRID, "zeroline": False}
 
@@ -103,6 +104,7 @@ class Study:
             self._check_identity(json.loads(json.dumps(identity)))
             if start and not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(dict(start), skip_if_exists=True)
+            killed_trials.repeat_interrupted(self.study)
 
     def run(self, objective: Callable[[Trial], float | None]) -> Row | None:
         """Run one trial: `objective` returns its score, or None if `Trial.report` pruned it.
@@ -115,6 +117,7 @@ class Study:
 
         def attempt(trial: Any) -> float:
             nonlocal given_up
+            killed_trials.claim(trial)
             try:
                 score = objective(Trial(trial))
             except FailedTrialError as error:
@@ -140,13 +143,17 @@ class Study:
         return _row(ended[0]) if ended else None
 
     def missing(self, trials: int) -> tuple[int, int]:
-        """How many trials are yet to begin for `trials` complete or pruned ones, and how many are running."""
+        """How many trials may begin now for `trials` complete or pruned ones, and how many are running.
+
+        None may begin while it is unknown whether a running one was killed: it would be repeated first.
+        """
         with self._quiet():
-            self.optuna.storages.fail_stale_trials(self.study)
+            killed_trials.repeat_killed(self.study)
             rows = self.study.get_trials(deepcopy=False)
         done = [trial for trial in rows if trial.state.name in ("COMPLETE", "PRUNED")]
-        running = sum(trial.state.name == "RUNNING" and _is_alive(trial, done) for trial in rows)
-        return max(trials - len(done) - running, 0), running if len(done) < trials else 0
+        running = [trial for trial in rows if trial.state.name == "RUNNING" and _is_alive(trial, done)]
+        unbegun = max(trials - len(done) - len(running), 0) if all(map(killed_trials.is_claimed, running)) else 0
+        return unbegun, len(running) if len(done) < trials else 0
 
     def rows(self) -> list[Row]:
         """All trials that have begun, by number."""
@@ -216,10 +223,9 @@ def _row(trial: FrozenTrial) -> Row:
 
 
 def _is_alive(trial: FrozenTrial, done: list[FrozenTrial]) -> bool:
-    """Whether a running trial may still end; one killed before its first heartbeat would otherwise count for ever."""
+    """Whether a running trial may still end; one of another machine, killed before its first heartbeat, will not."""
     longest = max((each.duration.total_seconds() for each in done if each.duration), default=0.0)
-    age = (datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0
-    return age < GRACE + 3 * longest
+    return killed_trials.age(trial) < killed_trials.GRACE + 3 * longest
 
 
 def _differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
