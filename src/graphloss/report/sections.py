@@ -13,24 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-    from jinja2 import Environment
+    from jinja2 import Template
 
 
 @cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader
+def template(name: str) -> Template:
+    """A template of `assets`; HTML is escaped, Markdown is not."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
 
-    loader = PackageLoader("graphloss.report", "assets")
     found = Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=PackageLoader("graphloss.report", "assets"),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     found.filters |= {"percent": percent, "plain": plain, "cut": cut, "in_words": in_words}
-    return found
+    return found.get_template(name)
 
 
 def part(name: str, *values: Any, **options: Any) -> str:
     """The HTML of a macro of `parts.html`; texts among its values are escaped."""
-    return str(getattr(_templates().get_template("parts.html").module, name)(*values, **options))
+    return str(getattr(template("parts.html").module, name)(*values, **options))
 
 
 def percent(value: float | None) -> str:
@@ -91,16 +95,12 @@ class Page:
         from plotly.offline import get_plotlyjs
 
         assets = files("graphloss.report") / "assets"
-        return (
-            _templates()
-            .get_template("page.html")
-            .render(
-                page=self,
-                title=title,
-                head=head,
-                footer=footer,
-                css=(assets / "report.css").read_text(encoding="utf-8") + css,
-                script=(assets / "report.js").read_text(encoding="utf-8"),
-                plotly=get_plotlyjs(),
-            )
+        return template("page.html").render(
+            page=self,
+            title=title,
+            head=head,
+            footer=footer,
+            css=(assets / "report.css").read_text(encoding="utf-8") + css,
+            script=(assets / "report.js").read_text(encoding="utf-8"),
+            plotly=get_plotlyjs(),
         )
