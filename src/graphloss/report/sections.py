@@ -90,7 +90,7 @@ class Page:
         of = "" if classes is None else f' data-classes="{json.dumps(list(classes), separators=(",", ":"))}"'
         return f'<div data-figure="{name}"{of} style="height:{int(figure.layout.height)}px"></div>'
 
-    def render(self, *, title: str, head: str, footer: str, css: str = "") -> str:
+    def render(self, *, title: str, head: str, footer: str) -> str:
         """The whole HTML document; the head of the page is HTML, title and footer are plain text."""
         from plotly.offline import get_plotlyjs
 
@@ -100,7 +100,7 @@ class Page:
             title=title,
             head=head,
             footer=footer,
-            css=(assets / "report.css").read_text(encoding="utf-8") + css,
+            css=(assets / "report.css").read_text(encoding="utf-8"),
             script=(assets / "report.js").read_text(encoding="utf-8"),
             plotly=get_plotlyjs(),
         )

@@ -51,7 +51,7 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     _maps(page, cells)
     page.section("Method", HOW, part("two_columns", facts_of(cells)))
     return page.render(
-        title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench.", css=_CSS
+        title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench."
     )
 
 
@@ -152,13 +152,3 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
             "between clusters mean little. Crosses are wrong predictions of the head. Select classes to see only them.",
             "".join(blocks),
         )
-
-
-_CSS = """
-.block { margin-top: 14px; } .block + .block { margin-top: 26px; }
-.block table { font-size: 13px; } .block td, .block th { padding-right: 8px; }
-.block thead th { font-size: 12px; white-space: normal; vertical-align: bottom; }
-.block tbody th { font-size: 13px; min-width: 104px; }
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 12px 22px; }
-.maps > div { min-width: 0; }
-"""
