@@ -195,6 +195,22 @@ def test_a_checkpoint_is_whole_and_holds_no_pickle_of_ours(tiny_encoder: Path, p
                 torch.load(path / name, weights_only=True)
 
 
+def test_the_seconds_of_an_epoch_are_without_the_writing_of_checkpoints(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, seal = [0.0], checkpoints.seal
+
+    def slow(checkpoint: Path, seconds: float) -> None:
+        clock[0] += 100.0
+        seal(checkpoint, seconds)
+
+    monkeypatch.setattr(trainer, "time", Mock(perf_counter=lambda: clock[0], process_time=lambda: clock[0]))
+    monkeypatch.setattr(checkpoints, "seal", slow)
+    history = run(tiny_encoder, parts, tmp_path).history
+    assert clock[0] == 100.0 * len(history) > 100.0
+    assert {row["seconds"] + row["processor_seconds"] for row in history} == {0.0}
+
+
 def test_half_a_checkpoint_is_passed_over(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tiny_encoder, parts, tmp_path, [Interrupt(7)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
+from graphloss.report.sections import template
 from graphloss.terminal import counted
 from graphloss.training.settings import LOSSES, TrainSettings
 
@@ -32,38 +33,20 @@ def model_card(info: Mapping[str, Any]) -> str:
     name, encoder = str(info["name"]), str(info.get("encoder", {}).get("name", "unknown"))
     if Path(encoder).is_absolute():  # a published card must not show paths of this machine
         encoder = Path(encoder).name
-    split = str(metrics["split"])
     measured = [
-        {"type": kind, "name": f"{split} {title}", "value": round(metrics["model"][key], 4)}
+        {"type": kind, "name": f"{metrics['split']} {title}", "value": round(metrics["model"][key], 4)}
         for key, kind, title in (("accuracy", "accuracy", "accuracy"), ("macro_f1", "f1", "macro-F1"))
         if metrics["model"][key] is not None
     ]
+    task, data = {"type": "text-classification"}, {"name": name, "type": name}
     base = {key: value for key, value in info.get("encoder", {}).items() if key in BASE}
-    head = base | {
+    front = base | {
         "library_name": "sentence-transformers",
         "pipeline_tag": "text-classification",
         "tags": ["graphloss", "sentence-transformers", "text-classification"],
-        "model-index": [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": "text-classification"},
-                        "dataset": {"name": name, "type": name},
-                        "metrics": measured,
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": name, "results": [{"task": task, "dataset": data, "metrics": measured}]}],
     }
-    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     sizes, settings = info.get("data", {}).get("sizes", {}), info.get("settings", {})
-    rows = [
-        f"| {title} | {_cell(metrics['probe'].get(key), form)} | {_cell(metrics['model'].get(key), form)} |"
-        for key, title, form in SCORES
-    ]
-    shown = ", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN])
-    more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
     trained = f" on {counted(sizes['labeled'], 'labeled document')}" if "labeled" in sizes else ""
     if summary := info.get("self_training"):
         trained += f" and self-trained on {counted(summary['documents'], 'unlabeled document')}"
@@ -73,67 +56,37 @@ def model_card(info: Mapping[str, Any]) -> str:
         if (key in ALWAYS_SHOWN or settings.get(key) != getattr(TrainSettings, key))
         and not (key == "weight" and settings.get("mode") == "standalone")
     ]
-    how = ", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", *own, "seed") if key in settings)
-    return f"""---
-{front}---
-
-# {_inline(name)}
-
-A text classifier and text encoder: `{_inline(encoder)}`, fine-tuned{trained} by
-graphloss, with a loss on a graph of documents.
-
-## Use it
-
-With graphloss, for labels and probabilities (here `RUN` is the folder that holds this file):
-
-```python
-from graphloss import TextClassifier
-
-classifier = TextClassifier.from_pretrained("RUN")
-classifier.predict(["a text", "another text"])
-classifier.predict_proba(["a text"])
-```
-
-or `graphloss predict RUN "a text"`.
-
-With plain sentence-transformers, for embeddings:
-
-```python
-from sentence_transformers import SentenceTransformer
-
-encoder = SentenceTransformer("RUN/encoder")
-encoder.encode(["a text", "another text"], normalize_embeddings=True)
-```
-
-{_prediction(info.get("predictor", {}))}
-No file here needs pickle. {_texts(info)}
-
-## Where it comes from
-
-{_origin(encoder, base)}
-
-## Labels
-
-{len(labels)}: {shown}{more}
-{_described(info.get("described"))}
-## Scores
-
-On the {split} split; the probe is a logistic regression on the embeddings of the encoder before training.
-
-| | linear probe, untouched encoder | this model |
-| --- | --- | --- |
-{chr(10).join(rows)}
-{f"{chr(10)}{format_intervals(found)}.{chr(10)}" if (found := metrics.get("intervals")) else ""}
-Trained with {how or "the default settings"}. All settings and versions are in `graphloss.json`, details in
-`report.html`.
-"""
+    rows = [
+        (
+            title,
+            *("–" if (value := metrics[who].get(key)) is None else form.format(value) for who in ("probe", "model")),
+        )
+        for key, title, form in SCORES
+    ]
+    return template("card.md").render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        name=_inline(name),
+        encoder=_inline(encoder),
+        trained=trained,
+        prediction=_prediction(info.get("predictor", {})),
+        no_texts=info.get("data", {}).get("no_texts"),
+        origin=_origin(encoder, base),
+        count=len(labels),
+        labels=", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN]),
+        more=len(labels) - LABELS_SHOWN,
+        described=_described(info.get("described")),
+        split=metrics["split"],
+        rows=rows,
+        intervals=format_intervals(found) if (found := metrics.get("intervals")) else "",
+        how=", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", *own, "seed") if key in settings),
+    )
 
 
 def _described(described: Mapping[str, Any] | None) -> str:
     if not described:
         return ""
     used = f"{described['lines']:,} lines of description" if described["lines"] else "No line of description"
-    return f"\n{used} took part in the training: {Gate.of(described)}.\n"
+    return f"{used} took part in the training: {Gate.of(described)}."
 
 
 def _prediction(predictor: Mapping[str, Any]) -> str:
@@ -166,17 +119,6 @@ def _prediction(predictor: Mapping[str, Any]) -> str:
     return "\n".join([*lines, unit])
 
 
-def _texts(info: Mapping[str, Any]) -> str:
-    """The texts in the folder."""
-    if info.get("data", {}).get("no_texts"):
-        return "The folder contains no texts of the data (`--no-texts`), but embeddings and weights computed from them."
-    return (
-        "The folder contains readable texts: the labeled training documents (`support.parquet`) and the scored\n"
-        "documents (`predictions.parquet`, `report.html`). Share it only with people who may read them; `--no-texts`\n"
-        "leaves them out."
-    )
-
-
 def _origin(encoder: str, base: Mapping[str, Any]) -> str:
     """Base model, languages and license, as far as known."""
     lines = [
@@ -187,10 +129,6 @@ def _origin(encoder: str, base: Mapping[str, Any]) -> str:
     if missing:
         lines.append(f"Unknown: {', '.join(missing)}; see the source of `{_inline(encoder)}`")
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
 
 
 def _inline(text: str) -> str:

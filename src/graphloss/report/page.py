@@ -19,7 +19,7 @@ from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
-from graphloss.report.sections import Page
+from graphloss.report.sections import Page, part
 from graphloss.terminal import counted
 
 MISTAKES, SUSPECTS = 25, 100
@@ -74,14 +74,14 @@ def render(
             f"{min(len(suspects), SUSPECTS)} of {len(suspects):,} training labels that similar documents contradict, "
             "by descending score, as `graphloss audit` lists them. Each was scored without its own label. Open one to "
             "see the documents behind the proposed label, and each one's share of its probability.",
-            tables.suspects(suspects[:SUSPECTS]),
+            part("suspects", suspects[:SUSPECTS]),
         )
     if hidden := info.get("hidden_labels"):
         page.section(
             "Labels left out of the training",
             f"{min(len(hidden), SUSPECTS)} of {counted(len(hidden), 'label')}, probably wrong, that `--clean auto` "
             "left out: the training took these documents as unlabeled. All of them: `hidden_labels` in graphloss.json.",
-            tables.suspects(hidden[:SUSPECTS]),
+            part("suspects", hidden[:SUSPECTS]),
         )
     if described := info.get("described"):
         lines = described["lines"]
@@ -89,7 +89,7 @@ def render(
         page.section(
             "Descriptions",
             f"The descriptions of each class. {used} used as labeled documents: {Gate.of(described)}.",
-            tables.descriptions(described["texts"]),
+            part("descriptions", described["texts"]),
         )
     page.section("Settings and environment", "", tables.details(info))
     return page.render(
@@ -135,11 +135,11 @@ def _documents_sections(
     )
     mistakes = sorted((d for d in documents if not d.right), key=lambda d: -d.probability)
     if mistakes:
-        rows = [(d.probability, d.predicted, d.label, d.text) for d in mistakes[:MISTAKES]]
+        shown = mistakes[:MISTAKES]
         page.section(
             "Most confident mistakes",
-            f"{len(rows)} of {len(mistakes):,}, by descending probability. Some of these labels may be wrong.",
-            tables.mistakes(rows),
+            f"{len(shown)} of {len(mistakes):,}, by descending probability. Some of these labels may be wrong.",
+            part("mistakes", shown),
         )
 
 
@@ -166,7 +166,7 @@ def _maps_section(page: Page, labels: list[str], documents: Sequence[Document]) 
     if not panels:
         return
     occurring = {d.label for d in documents}
-    chips = tables.class_buttons((i, name, colors[name]) for i, name in enumerate(labels) if name in occurring)
+    chips = part("class_buttons", [(i, name, colors[name]) for i, name in enumerate(labels) if name in occurring])
     sample = f" A sample of {drawn:,}." if drawn < len(documents) else ""
     page.section(
         "Embedding maps",

@@ -1,14 +1,13 @@
-"""The sentences and tables of a report, as HTML. All user texts are escaped."""
+"""What the tables of a report hold, ready for the macros of `parts.html`, and its sentences."""
 
 from __future__ import annotations
 
-import html
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from graphloss.inference.metrics import format_intervals
+from graphloss.report.sections import part, percent, plain
 
 HEADLINE = (  # key of Scores, name, whether more is better, percent or plain
     ("accuracy", "Accuracy", True, True),
@@ -21,29 +20,24 @@ HEADLINE = (  # key of Scores, name, whether more is better, percent or plain
 
 def head(info: Mapping[str, Any], metrics: Mapping[str, Any], split: str, scored: int, classes: int) -> str:
     """The page header: encoder, name, the result in one sentence, and the sizes behind it."""
-    sizes = info.get("data", {}).get("sizes", {})
-    facts = [(classes, "classes"), (sizes.get("train"), _documents("training", sizes.get("train")))]
+    sizes, settings = info.get("data", {}).get("sizes", {}), info.get("settings", {})
+    counts = [(classes, "classes"), (sizes.get("train"), _documents("training", sizes.get("train")))]
     if sizes.get("labeled") != sizes.get("train"):
-        facts.append((sizes.get("labeled"), "of them labeled"))
+        counts.append((sizes.get("labeled"), "of them labeled"))
     if summary := info.get("self_training"):
-        facts.append((summary["documents"], f"{_documents('unlabeled', summary['documents'])} for self-training"))
-    facts.append((scored or None, _documents(split, scored)))
-    shown = [f"<span><b>{n:,}</b> {html.escape(what)}</span>" for n, what in facts if n is not None]
+        counts.append((summary["documents"], f"{_documents('unlabeled', summary['documents'])} for self-training"))
+    counts.append((scored or None, _documents(split, scored)))
+    facts: list[tuple[str, ...]] = [("", f"{n:,}", what) for n, what in counts if n is not None]
     if info.get("best_epoch") is not None:
-        shown.append(f"<span>kept: epoch <b>{info['best_epoch']:g}</b></span>")
+        facts.append(("kept: epoch", f"{info['best_epoch']:g}", ""))
     if (covered := metrics.get("coverage")) is not None:
-        shown.append(
-            f'<span title="share of the labeled documents that are anchors">coverage <b>{covered:.1%}</b></span>'
-        )
+        facts.append(("coverage", f"{covered:.1%}", "", "share of the labeled documents that are anchors"))
     if metrics.get("seconds") is not None:
-        shown.append(f"<span>trained in <b>{duration(metrics['seconds'])}</b></span>")
-    encoder = html.escape(str(info.get("encoder", {}).get("name", "the encoder")))
-    settings = info.get("settings", {})
-    how = html.escape(" · ".join(str(settings[name]) for name in ("loss", "mode") if name in settings))
-    return (
-        f'<div class="kicker">{encoder}{" · " + how if how else ""}</div><h1>{html.escape(str(info["name"]))}</h1>'
-        f'<p class="lead">{_verdict(metrics, split)}</p><div class="facts">{"".join(shown)}</div>'
-    )
+        facts.append(("trained in", duration(metrics["seconds"]), ""))
+    encoder = str(info.get("encoder", {}).get("name", "the encoder"))
+    kicker = " · ".join([encoder, *(str(settings[name]) for name in ("loss", "mode") if name in settings)])
+    after, before = metrics["model"]["macro_f1"], metrics["probe"]["macro_f1"]
+    return part("head", kicker, info["name"], part("verdict", after, before, split), facts)
 
 
 def headline_note(metrics: Mapping[str, Any], split: str) -> str:
@@ -73,14 +67,8 @@ def headline(metrics: Mapping[str, Any]) -> str:
             if float(change.split()[0]) != 0:
                 verdict = "good" if (difference > 0) == more_is_better else "bad"
         form = percent if as_percent else plain
-        rows.append(
-            f'<tr><th scope="row">{name} <span class="soft">{"↑" if more_is_better else "↓"}</span></th>'
-            f'<td class="number">{form(before)}</td><td class="number ours">{form(after)}</td>'
-            f'<td class="number {verdict}">{change}</td></tr>'
-        )
-    heads = "".join(f'<th class="number">{name}</th>' for name in ("Linear probe, untouched", "Fine-tuned", "Change"))
-    body = f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table class="headline">{body}</table></div>'
+        rows.append((name, "↑" if more_is_better else "↓", form(before), form(after), change, verdict))
+    return part("headline", rows)
 
 
 def class_table(after: Mapping[str, Any], before: Mapping[str, Any], confusions: Counter[tuple[str, str]]) -> str:
@@ -97,105 +85,25 @@ def class_table(after: Mapping[str, Any], before: Mapping[str, Any], confusions:
     rows = []
     for label, row in sorted(after.items(), key=lambda item: (-item[1]["support"], item[0])):
         old = before.get(label, {}).get("f1")
-        change = "–" if old is None else f"{100 * (row['f1'] - old):+.1f}"
-        taken, n = worst.get(label, ("", 0))
-        verdict = "soft" if old is None or abs(row["f1"] - old) < 0.0005 else "good" if row["f1"] > old else "bad"
-        rows.append(
-            f'<tr><th scope="row" data-value="{html.escape(label)}">{html.escape(label)}</th>'
-            + _number(row["support"], f"{row['support']:,}")
-            + _number(row["precision"], percent(row["precision"]))
-            + _number(row["recall"], percent(row["recall"]))
-            + _number(row["f1"], percent(row["f1"]), "bar", f"--share:{row['f1']:.1%}")
-            + _number(-1 if old is None else old, percent(old))
-            + _number(0 if old is None else row["f1"] - old, change, verdict)
-            + f'<td data-value="{html.escape(taken)}" class="soft">{html.escape(cut(taken, 48))}'
-            + (f" ({n})</td></tr>" if n else "</td></tr>")
-        )
-    names = ("Documents", "Precision", "Recall", "F1", "F1 of the probe", "Change")
-    head = '<th data-kind="text"><button>Class</button></th>'
-    head += "".join(f'<th class="number" data-kind="number"><button>{name}</button></th>' for name in names)
-    return _tall(rows, head + '<th data-kind="text"><button>Taken for</button></th>')
-
-
-def mistakes(rows: Sequence[tuple[float, str, str, str]]) -> str:
-    """Probability, predicted class, true class and beginning of the text of each mistake."""
-    body = [
-        f'<tr><td class="number">{probability:.1%}</td><td>{html.escape(predicted)}</td><td>{html.escape(label)}</td>'
-        f'<td class="text">{html.escape(cut(text, 400))}</td></tr>'
-        for probability, predicted, label, text in rows
-    ]
-    return _tall(body, '<th class="number">Probability</th><th>Predicted</th><th>Label</th><th>Text</th>')
-
-
-def suspects(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Score, label, proposed label and text of each suspected label error, with its evidence, if any, folded."""
-    body = []
-    for row in rows:
-        evidence = "".join(
-            f'<tr><td class="number">{percent(each["share"])}</td><td>{html.escape(str(each["label"]))}</td>'
-            f'<td class="text">{html.escape(cut(str(each["text"]), 200))}</td></tr>'
-            for each in row.get("evidence", ())
-        )
-        text = html.escape(cut(str(row["text"]), 400))
-        folded = f"<details><summary>{text}</summary><table><tbody>{evidence}</tbody></table></details>"
-        body.append(
-            f'<tr><td class="number">{plain(row["score"])}</td><td>{html.escape(str(row["label"]))}</td>'
-            f'<td>{html.escape(str(row["proposed"]))}</td><td class="text">{folded if evidence else text}</td></tr>'
-        )
-    return _tall(body, '<th class="number">Score</th><th>Label</th><th>Proposed</th><th>Text</th>')
-
-
-def descriptions(texts: Mapping[str, Sequence[str]]) -> str:
-    """One row per described class: its name and its lines."""
-    return _tall(
-        f'<tr><th scope="row">{html.escape(name)}</th><td class="text">{"<br>".join(map(html.escape, lines))}</td></tr>'
-        for name, lines in texts.items()
-    )
+        gain = 0 if old is None else row["f1"] - old
+        numbers = [  # to sort by, shown, kind
+            (row["support"], f"{row['support']:,}", ""),
+            *((row[name], percent(row[name]), "bar" if name == "f1" else "") for name in ("precision", "recall", "f1")),
+            (-1 if old is None else old, percent(old), ""),
+            (
+                gain,
+                "–" if old is None else f"{100 * gain:+.1f}",
+                "soft" if abs(gain) < 0.0005 else "good" if gain > 0 else "bad",
+            ),
+        ]
+        rows.append((label, numbers, *worst.get(label, ("", 0))))
+    return part("class_table", rows)
 
 
 def details(info: Mapping[str, Any]) -> str:
     """Everything needed to repeat the run, folded: data, encoder, settings, versions, machine."""
     keys = ("data", "encoder", "unlabeled", "predictor", "settings", "versions", "environment")
-    shown = {key: values for key in keys if (values := info.get(key))}
-    return "".join(
-        f"<details><summary>{key.capitalize()}</summary>{two_columns(values)}</details>"
-        for key, values in shown.items()
-    )
-
-
-def two_columns(values: Mapping[str, Any]) -> str:
-    """Names and values."""
-    rows = (
-        f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(_format_value(value))}</td></tr>'
-        for name, value in values.items()
-    )
-    return f"<table><tbody>{''.join(rows)}</tbody></table>"
-
-
-def class_buttons(classes: Iterable[tuple[int, str, str]]) -> str:
-    """Buttons that select classes in the maps of a page: number, name and color of each."""
-    buttons = (
-        f'<button value="{number}" aria-pressed="false"><i style="background:{color}"></i>'
-        f"{html.escape(cut(name, 48))}</button>"
-        for number, name, color in classes
-    )
-    return f'<div class="chips">{"".join(buttons)}</div>'
-
-
-def _tall(rows: Iterable[str], head: str = "") -> str:
-    """Rows of HTML as a table that scrolls."""
-    head = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<div class="scroll tall"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def percent(value: float | None) -> str:
-    """A fraction as a percentage of one decimal; a dash for none."""
-    return "–" if value is None else f"{value:.1%}"
-
-
-def plain(value: float | None) -> str:
-    """Three decimals; a dash for none."""
-    return "–" if value is None else f"{value:.3f}"
+    return part("details", {key: values for key in keys if (values := info.get(key))})
 
 
 def duration(seconds: float) -> str:
@@ -205,39 +113,5 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def cut(text: str, width: int) -> str:
-    """The beginning of a text."""
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
-
-
-def _verdict(metrics: Mapping[str, Any], split: str) -> str:
-    after, before = metrics["model"]["macro_f1"], metrics["probe"]["macro_f1"]
-    if after is None or before is None:
-        return "No scores: no document has a label. Label some of those with the least confident predictions."
-    if split == "cross-fitted":
-        return (
-            f"Cross-fitted on the training labels, macro-F1 is {percent(before)} for a linear probe of the untouched "
-            f"encoder and <b>{percent(after)}</b> after fine-tuning, which flatters: the encoder has seen these labels."
-        )
-    if abs(after - before) < 0.0005:
-        change = f"leaves macro-F1 unchanged at <b>{after:.1%}</b>"
-    else:
-        change = f"{'raises' if after > before else 'lowers'} macro-F1 from {before:.1%} to <b>{after:.1%}</b>"
-    return f"Fine-tuning {change} on the {html.escape(split)} documents, against a linear probe of the same encoder."
-
-
 def _documents(kind: str, number: int | None) -> str:
     return f"{kind} document{'' if number == 1 else 's'}"
-
-
-def _format_value(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_format_value(part)}" for name, part in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: float, shown: str, kind: str = "", style: str = "") -> str:
-    styled = f' style="{style}"' if style else ""
-    return f'<td class="number {kind}" data-value="{value}"{styled}>{shown}</td>'

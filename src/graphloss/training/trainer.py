@@ -57,8 +57,8 @@ class GraphTrainer(Trainer):
         self.class_names = checked.label_names
         self.sizes, self.settings = checked.sizes, checked.settings
         self.sample, self.blend = sample, blend
-        self.began = self.clock = time.perf_counter()
-        self.processor_clock = time.process_time()
+        self.began = time.perf_counter()
+        self._restart_clocks()
         # every process computes the same buffers itself: no broadcast before a step
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(dict(model.named_buffers())))
         super().__init__(
@@ -157,8 +157,12 @@ class GraphTrainer(Trainer):
                 metrics["eval_score"] = scores.macro_f1
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
+        self._restart_clocks()
         return metrics
+
+    def _restart_clocks(self) -> None:
+        """Count the seconds of training from here: evaluation and the writing of a checkpoint are none."""
+        self.clock, self.processor_clock = time.perf_counter(), time.process_time()
 
     def probabilities(self, z: torch.Tensor) -> np.ndarray:
         """Class probabilities (n, C) of unit-length embeddings (n, d): by the head, or a linear probe without one."""
@@ -186,6 +190,7 @@ class GraphTrainer(Trainer):
             self.args.output_dir = str(run)
         self.accelerator.wait_for_everyone()  # each process writes its random state
         distributed.on_first(lambda: self._keep_checkpoint(run, writing, name))
+        self._restart_clocks()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write tied weights, as of T5, only once; loading restores them under every name."""

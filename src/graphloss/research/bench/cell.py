@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphloss.report.predictions import flat_map
-from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve, writing_clock
+from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve
 from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
@@ -149,12 +149,11 @@ def _train(task: Task, encoder: Any) -> tuple[Predictor, dict[str, Any]]:
     from graphloss.training.preflight import check_settings, preflight
 
     clock, corpus = PROCESSOR if encoder.device.type == "cpu" else WALL, task.corpus
-    writing = writing_clock(clock)
     checked = check_settings(task.settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())
     ready, sizes = preflight(checked, encoder), checked.sizes
-    fitted = fit(encoder, ready, folder=task.folder, callbacks=[writing, *task.callbacks])
+    fitted = fit(encoder, ready, folder=task.folder, callbacks=[*task.callbacks])
     return fitted.model.predictor, {
-        "curve": curve_of(fitted.history, writing.seconds, clock),
+        "curve": curve_of(fitted.history, clock),
         "clock": clock,
         "epochs": sizes.epochs,
         "steps": fitted.history[-1]["step"],

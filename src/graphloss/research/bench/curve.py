@@ -25,18 +25,11 @@ NEAR_BEST = 0.99
 """Share of the best validation macro-F1 for `near_best`."""
 
 
-def curve_of(
-    history: Sequence[Mapping[str, Any]], writing: Mapping[int, float], clock: str = WALL
-) -> list[dict[str, Any]]:
-    """The learning curve: one row per evaluation, with its seconds since the start by one of `CLOCKS`.
-
-    In the history of `Fitted` these count from one evaluation to the next, and include the `writing` of the checkpoint
-    of the step before.
-    """
-    rows, total, before = [], 0.0, None
+def curve_of(history: Sequence[Mapping[str, Any]], clock: str = WALL) -> list[dict[str, Any]]:
+    """The learning curve: one row per evaluation, with its seconds of training since the start by a clock."""
+    rows, total = [], 0.0
     for row in history:
-        total += max(0.0, row[clock] - (writing.get(before, 0.0) if before is not None else 0.0))
-        before = row["step"]
+        total += row[clock]
         kept = {name: row.get(name) for name in ("epoch", "step", "loss", "macro_f1", "accuracy", "log_loss")}
         rows.append(kept | {"seconds": total})
     return rows
@@ -50,26 +43,6 @@ def near_best(curve: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     goal = NEAR_BEST * max(row["macro_f1"] for row in reached)
     first = next(row for row in reached if row["macro_f1"] >= goal)
     return {"epochs": float(first["epoch"]), "seconds": float(first["seconds"])}
-
-
-def writing_clock(clock: str) -> Any:
-    """A trainer callback that measures `seconds`, step -> time of writing its checkpoint, by a clock."""
-    from transformers import TrainerCallback
-
-    now = CLOCKS[clock]
-
-    class WritingClock(TrainerCallback):
-        def __init__(self) -> None:
-            self.seconds: dict[int, float] = {}
-            self.evaluated = 0.0
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.evaluated = now()
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.seconds[state.global_step] = now() - self.evaluated
-
-    return WritingClock()
 
 
 def start_of_curve(

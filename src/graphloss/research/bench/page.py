@@ -9,8 +9,7 @@ from typing import Any
 
 from graphloss.disk import write_text
 from graphloss.report.figures import class_colors, embedding_map, hover_text
-from graphloss.report.sections import Page
-from graphloss.report.tables import class_buttons, two_columns
+from graphloss.report.sections import Page, part
 from graphloss.research.bench import figures, tables
 from graphloss.research.bench.grid import BASELINE, UNTOUCHED
 from graphloss.research.bench.notes import HOW, facts_of, groups_of
@@ -42,13 +41,17 @@ def render(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     page = Page()
     arms = list(dict.fromkeys((row["loss"], row["mode"]) for row in rows))
     colors = figures.arm_colors(arms)
-    page.section("Scores", "Bold: the best of its column.", "".join(map(tables.as_html, tables.score_tables(rows))))
+    page.section(
+        "Scores",
+        "Bold: the best of its column.",
+        "".join(part("comparison", table) for table in tables.score_tables(rows)),
+    )
     _differences(page, rows, colors)
     _curves(page, cells, colors)
     _maps(page, cells)
-    page.section("Method", HOW, two_columns(facts_of(cells)))
+    page.section("Method", HOW, part("two_columns", facts_of(cells)))
     return page.render(
-        title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench.", css=_CSS
+        title="Losses compared · graphloss", head=_head(rows, cells), footer="Written by graphloss bench."
     )
 
 
@@ -61,17 +64,13 @@ def _head(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
     hours = sum(cell["seconds"] for cell in cells) / 3600
     spent = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
     facts = [
-        (len(data), "data set" if len(data) == 1 else "data sets"),
-        (len(losses), "loss" if len(losses) == 1 else "losses"),
-        (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
-        (len(trained), "trainings"),
-        (spent, "of computation"),
+        ("", len(data), "data set" if len(data) == 1 else "data sets"),
+        ("", len(losses), "loss" if len(losses) == 1 else "losses"),
+        ("", len(seeds), "seed" if len(seeds) == 1 else "seeds"),
+        ("", len(trained), "trainings"),
+        ("", spent, "of computation"),
     ]
-    shown = "".join(f"<span><b>{n}</b> {html.escape(what)}</span>" for n, what in facts)
-    return (
-        f'<div class="kicker">graphloss bench</div><h1>{html.escape(", ".join(data))}</h1>'
-        f'<p class="lead">{html.escape(_verdict(rows))}</p><div class="facts">{shown}</div>'
-    )
+    return part("head", "graphloss bench", ", ".join(data), _verdict(rows), facts)
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -97,8 +96,8 @@ def _differences(page: Page, rows: Sequence[Mapping[str, Any]], colors: Mapping[
     figure = figures.differences(rows, "head_macro_f1", colors)
     drawn = f"<h3>Macro-F1 of the head</h3>{page.figure(figure)}" if figure is not None else ""
     first, *others = shown
-    more = "".join(map(tables.as_html, others))
-    body = drawn + tables.as_html(first, title=False) + f"<details><summary>Other scores</summary>{more}</details>"
+    more = "".join(part("comparison", table) for table in others)
+    body = drawn + part("comparison", first, title=False) + f"<details><summary>Other scores</summary>{more}</details>"
     page.section("Against cross-entropy", "Dots are mean differences over the seeds, bars their 95% intervals.", body)
 
 
@@ -142,7 +141,7 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
             title = html.escape(tables.arm_name(cell["loss"], cell["mode"]))
             score = f"macro-F1 {cell['scores']['head']['macro_f1']:.1%}"
             panels.append(f'<div><h3>{title} <span class="soft">{score}</span></h3>{drawing}</div>')
-        chips = class_buttons(zip(range(offset, offset + len(classes)), classes, colors, strict=True))
+        chips = part("class_buttons", [*zip(range(offset, offset + len(classes)), classes, colors, strict=True)])
         offset += len(classes)
         title = html.escape(tables.group_name(*group))
         blocks.append(f'<div class="block"><h3>{title}</h3><div class="maps">{"".join(panels)}</div>{chips}</div>')
@@ -153,13 +152,3 @@ def _maps(page: Page, cells: Sequence[Cell]) -> None:
             "between clusters mean little. Crosses are wrong predictions of the head. Select classes to see only them.",
             "".join(blocks),
         )
-
-
-_CSS = """
-.block { margin-top: 14px; } .block + .block { margin-top: 26px; }
-.block table { font-size: 13px; } .block td, .block th { padding-right: 8px; }
-.block thead th { font-size: 12px; white-space: normal; vertical-align: bottom; }
-.block tbody th { font-size: 13px; min-width: 104px; }
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 12px 22px; }
-.maps > div { min-width: 0; }
-"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,26 +120,6 @@ def markdown(tables: Sequence[Table]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-def as_html(table: Table, *, title: bool = True) -> str:
-    """A table in HTML, escaped."""
-    head = "".join(
-        f'<th class="{"number" if i else ""}">{html.escape(name)}</th>' for i, name in enumerate(table.heads)
-    )
-    body = []
-    for number, row in enumerate(table.rows):
-        cells = [f'<th scope="row">{html.escape(row[0])}</th>']
-        for i, text in enumerate(row[1:], 1):
-            inside = f"<b>{html.escape(text)}</b>" if (number, i) in table.strong else html.escape(text)
-            cells.append(f'<td class="number">{inside}</td>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    heading = f"<h3>{html.escape(table.title)}</h3>" if title else ""
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<div class="block">{heading}{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div></div>"
-    )
 
 
 def on_screen(tables: Sequence[Table]) -> Group:

@@ -1,8 +1,8 @@
 """From public sources to a data set in the cache: fetch, parse, divide, compare, write, and rename as the last step.
 
 cache/NAME/                train.parquet, validation.parquet, test.parquet: text and label, two columns of strings
-cache/NAME/prepared.json   sources of the files, their sizes and hashes, and the results of comparisons
-cache/.downloads/NAME/     unfinished: files, parts of files, and the folder until it is complete
+cache/NAME/prepared.json   where the files came from, numbers of documents, and whether they are the benchmark's
+cache/.downloads/NAME/     unfinished: files, and the folder until it is complete
 """
 
 import datetime
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.research.datasets.fetch import Fetched, OnBytes, fetch
+from graphloss.research.datasets.fetch import OnBytes, fetch
 from graphloss.research.datasets.parsers import Document
 from graphloss.research.datasets.registry import DATASETS, PublicDataset, fingerprint
 from graphloss.text.columns import did_you_mean
@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         documents: number per split.
-        files: address, size, SHA-256 of each file, and whether that hash was known before.
+        files: addresses of each file, by its name.
         same: the documents of train with validation, and of test, are those of the benchmark; None if `already`.
     """
 
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
     folder: str
     already: bool
     documents: dict[str, int]
-    files: list[dict[str, Any]]
+    files: dict[str, list[str]]
     same: bool | None
     warnings: list[str]
 
@@ -75,15 +75,14 @@ def prepare_corpus(
     folder = (root or roots()[-1]) / name
     there = named(name) if root is None else folder if folder.is_dir() and folder_files(folder) else None
     if there is not None and "train" in folder_files(there) and not force:
-        return Prepared(name, str(there), True, {}, [], None, [])
-    record = _record(folder)
-    if folder.exists() and record is None and any(folder.iterdir()):
+        return Prepared(name, str(there), True, {}, {}, None, [])
+    if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
         raise InputError(f"{folder} exists and was not written by this command. Move it away and try again.")
     downloads = folder.parent / ".downloads" / name
     if force:
         shutil.rmtree(downloads, ignore_errors=True)
     try:
-        done = _make(name, datasets[name], folder, downloads, record or {}, on_bytes, retries)
+        done = _make(name, datasets[name], folder, downloads, on_bytes, retries)
     except (InputError, OSError) as error:
         raise InputError(
             f"{name}: {str(error).rstrip('.')}. Try again later, or put train.parquet, validation.parquet and "
@@ -136,21 +135,13 @@ def divide(labels: Sequence[str], total: int, *, even: bool = False, seed: int =
     return sorted(chosen)
 
 
-def _make(
-    name: str, data: PublicDataset, folder: Path, downloads: Path, record: Any, on_bytes: OnBytes, retries: Any
-) -> Prepared:
-    trusted = {file["name"]: file["sha256"] for file in record.get("files", [])}
-    fetched = [
-        fetch(
-            source._replace(sha256=source.sha256 or trusted.get(source.name)), downloads, on_bytes=on_bytes, **retries
-        )
-        for source in data.files
-    ]
+def _make(name: str, data: PublicDataset, folder: Path, downloads: Path, on_bytes: OnBytes, retries: Any) -> Prepared:
+    paths = {source.name: fetch(source, downloads, on_bytes=on_bytes, **retries) for source in data.files}
     try:
-        train, test = data.read({file.path.name: file.path for file in fetched})
+        train, test = data.read(paths)
         _check(data, train, test)
     except InputError:
-        shutil.rmtree(downloads)  # complete but not as expected, so resuming would not help
+        shutil.rmtree(downloads)  # complete but not as expected
         raise
     chosen = set(divide([label for _, label in train], data.sizes[1], even=data.even))
     parts = {
@@ -159,11 +150,12 @@ def _make(
         "test": test,
     }
     same = {"train": fingerprint(train) == data.train, "test": fingerprint(test) == data.test}
-    warnings = _warnings(fetched, same)
-    files = [
-        {"name": file.path.name, "url": file.url, "size": file.size, "sha256": file.sha256, "compared": file.compared}
-        for file in fetched
+    warnings = [
+        f"the documents of {split} are as many as expected, but not the same: results may differ from published ones"
+        for split in same
+        if not same[split]
     ]
+    files = {source.name: list(source.urls) for source in data.files}
     documents = {split: len(parts[split]) for split in SPLITS}
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     whole = downloads / "whole"
@@ -189,22 +181,6 @@ def _check(data: PublicDataset, train: list[Document], test: list[Document]) -> 
         )
 
 
-def _warnings(fetched: list[Fetched], same: dict[str, bool]) -> list[str]:
-    """Files without a known hash, and splits that differ from the benchmark."""
-    found = []
-    if new := [file.path.name for file in fetched if not file.compared]:
-        outcome = "the documents are the expected ones" if all(same.values()) else "later downloads will be compared"
-        found = [
-            f"{', '.join(new)}: no SHA-256 is known, so the download is trusted, its hash stored in {RECORD}; {outcome}"
-        ]
-    if differ := [split for split in same if not same[split]]:
-        found.append(
-            f"the documents of {' and '.join(differ)} are as many as expected, but not the same: results may differ "
-            "from published ones"
-        )
-    return found
-
-
 def _write(whole: Path, parts: dict[str, list[Document]], record: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -216,13 +192,3 @@ def _write(whole: Path, parts: dict[str, list[Document]], record: dict[str, Any]
         table = pa.table({"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.string())})
         pq.write_table(table, whole / f"{split}.parquet", compression="zstd")
     (whole / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _record(folder: Path) -> dict[str, Any] | None:
-    """The `prepared.json` of a folder; None without one."""
-    try:
-        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{folder / RECORD} cannot be read: {error}. Remove it to fetch the data again.") from error

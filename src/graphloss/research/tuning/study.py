@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError, first_line
 from graphloss.report.figures import GRID, new_figure
-from graphloss.report.sections import Page
+from graphloss.report.sections import Page, part
 from graphloss.research.tuning import killed_trials
 from graphloss.research.tuning.killed_trials import ERROR, VALUES
 from graphloss.research.tuning.sampler import pruner, sampler
@@ -172,7 +171,7 @@ class Study:
         for name, figure in figures.items():
             figure.update_layout(new_figure(380).layout, title=None).update_xaxes(AXIS).update_yaxes(AXIS)
             page.section(name, "", page.figure(figure))
-        head = f'<div class="kicker">graphloss tune</div><h1>{html.escape(title)}</h1>'
+        head = part("head", "graphloss tune", title)
         return page.render(title=f"{title} · graphloss", head=head, footer="Written by graphloss tune.")
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
