@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphloss.training.settings import TrainSettings
 
-LEAST_STEPS, LEAST_STEPS_BESIDE_PSEUDO_LABELS, FEWEST_EPOCHS = 60, 30, 3
+LEAST_STEPS, FEWEST_EPOCHS = 60, 3
 FEW_LABELS = 2048
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_EPOCH = 32, 128, 8
 
@@ -58,7 +58,7 @@ class Sizes:
             documents=count,
             batch=batch_size_for(count, settings),
             graph=graph_size_for(count, settings),
-            epochs=epochs_for(count, settings, LEAST_STEPS_BESIDE_PSEUDO_LABELS if pseudo else LEAST_STEPS),
+            epochs=epochs_for(count, settings, least=0 if pseudo else LEAST_STEPS),
             steps=steps_of_epoch(count, settings),
         )
 
