@@ -54,8 +54,9 @@ def difference(cells: Cells, method: str, key: str) -> str:
     both = cells[OURS].keys() & cells[method].keys()
     gaps = by_data({cell: 100 * (cells[OURS][cell][key] - cells[method][cell][key]) for cell in both})
     values = [*gaps.values()]
-    half = t.ppf(0.975, len(values) - 1) * sem(values) if len(values) > 1 else float("nan")
-    return f"{fmean(values):+.1f} ± {half:.1f}"
+    if len(values) < 2:
+        return f"{fmean(values):+.1f}"
+    return f"{fmean(values):+.1f} ± {t.ppf(0.975, len(values) - 1) * sem(values):.1f}"
 
 
 def summary(cells: Cells, words: str) -> list[str]:
