@@ -26,6 +26,7 @@ import tempfile
 import time
 import tomllib
 import traceback
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -147,13 +148,20 @@ def run(name: str, shots: int, draw: int, words: str, method: str, python: str |
     )
 
 
-def guarded(*cell: Any) -> None:
-    """`run`, which says what went wrong: another process waits for it."""
+def guarded(work: Callable[..., None], *cell: Any) -> None:
+    """The work of a cell, which says what went wrong: another process waits for it."""
     try:
-        run(*cell)
+        work(*cell)
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None
+
+
+def in_own_process(work: Callable[..., None], *cell: Any) -> None:
+    """The work of a cell, in a process that shares the libraries loaded here."""
+    process = multiprocessing.get_context("fork").Process(target=guarded, args=(work, *cell))
+    process.start()
+    process.join()
 
 
 def main() -> None:
@@ -172,15 +180,12 @@ def main() -> None:
 
         write(RESULTS.rows())
         return
-    fork = multiprocessing.get_context("fork")  # the libraries are loaded once
     for draw, words, shots, name, method in product(given.draws, given.words, given.shots, given.data, given.methods):
         if method == "setfit" and given.setfit is None:
             continue
         with locked(WORK, f"{name}-{shots}-{draw}-{words}-{method}") as mine:
             if mine and RESULTS.find(name, shots, draw, words, method) is None:
-                process = fork.Process(target=guarded, args=(name, shots, draw, words, method, given.setfit))
-                process.start()
-                process.join()
+                in_own_process(run, name, shots, draw, words, method, given.setfit)
 
 
 if __name__ == "__main__":

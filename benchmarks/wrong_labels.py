@@ -1,0 +1,115 @@
+"""Wrong labels, trained: does `--clean auto` help, beside cross-entropy, generalized cross-entropy and SupCon?
+
+    GRAPHLOSS_DATA=FOLDER python benchmarks/wrong_labels.py run [--data r8 ...] [--draws 0 ...]   train what is missing
+    python benchmarks/wrong_labels.py page                                                      print the table
+
+The cells of `trained.py`, 16 labels per class and no lines, with a share of the labels wrong: at random, each by any
+other class, or each by the class whose labeled texts are the most similar in the mean, on the untouched encoder.
+
+- off, auto: `TextClassifier` with its defaults and `clean`
+- ce, supcon: with that loss;  gce: G-Loss with q = 0.7
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from audit import flipped
+from result_table import FOLDER, ResultTable
+from sklearn.metrics import accuracy_score, f1_score
+from trained import TOKENS, WORK, drawn, in_own_process
+
+from graphloss import TextClassifier
+from graphloss.research.bench.storage import locked
+from graphloss.text.encoder import encode, load
+from graphloss.text.encoder_source import resolve
+
+RESULTS = ResultTable(FOLDER / "wrong_labels.jsonl", ("data", "kind", "rate", "draw", "method"))
+DATA, SHOTS, DRAWS = ("r8", "banking77", "20ng", "trec", "agnews"), 16, 5
+NOISE = (("random", 0.0), ("random", 0.2), ("random", 0.4), ("confusable", 0.2), ("confusable", 0.4))
+METHODS: dict[str, dict[str, Any]] = {
+    "off": {},
+    "auto": {"clean": "auto"},
+    "ce": {"loss": "ce"},
+    "gce": {"q": 0.7},
+    "supcon": {"loss": "supcon"},
+}
+
+
+def given_labels(name: str, cell: dict[str, Any], kind: str, rate: float, draw: int) -> list[Any]:
+    """The labels of a cell, a share of them wrong."""
+    names, y = np.unique(cell["labels"], return_inverse=True)
+    taken_for = np.zeros(len(names), dtype=int)
+    if kind == "confusable":
+        z = encode(load(resolve(None), max_length=TOKENS[name], device="cpu"), cell["texts"]).numpy()
+        means = np.stack([z[y == place].mean(0) for place in range(len(names))])
+        similar = means @ means.T
+        np.fill_diagonal(similar, -np.inf)
+        taken_for = similar.argmax(1)
+    found: list[Any] = names[flipped(y, len(names), kind, rate, draw, taken_for)].tolist()
+    return found
+
+
+def run(name: str, kind: str, rate: float, draw: int, method: str) -> None:
+    """One cell, written down; seconds are the processor's, of training and of predicting the test texts."""
+    torch.set_num_threads(1)
+    cell = drawn(name, SHOTS, draw, "none")
+    labels, clock = given_labels(name, cell, kind, rate, draw), time.process_time()
+    options: dict[str, Any] = {"max_length": TOKENS[name], "validation": 0.0, "seed": draw, "precision": "bf16"} | METHODS[method]
+    model = TextClassifier(**options).fit(cell["texts"], labels, cell["unlabeled"], descriptions=False)
+    predicted = model.predict(cell["test"])
+    row: dict[str, Any] = {"data": name, "kind": kind, "rate": rate, "draw": draw, "method": method}
+    row |= {"accuracy": accuracy_score(cell["truth"], predicted)}
+    row |= {"macro_f1": f1_score(cell["truth"], predicted, average="macro", zero_division=0.0)}
+    left_out = {each["text"] for each in model.fitted_.hidden}
+    wrong = {text for text, one, other in zip(cell["texts"], labels, cell["labels"], strict=True) if one != other}
+    row |= {"left_out": len(left_out), "left_out_wrong": len(left_out & wrong)}
+    RESULTS.put(row | {"processor_seconds": round(time.process_time() - clock, 1)})
+    print(*row.values(), flush=True)
+
+
+def page() -> None:
+    """Macro-F1 by method and noise, and what the noise costs, over the cells that all methods have."""
+    cells: dict[tuple[str, float], dict[tuple[str, int], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in RESULTS.rows():
+        cells[row["kind"], row["rate"]][row["data"], row["draw"]][row["method"]] = 100 * row["macro_f1"]
+    print("| wrong | cells | " + " | ".join(METHODS) + " |\n| --- |" + " ---: |" * (len(METHODS) + 1))
+    for kind, rate in NOISE:
+        whole = {key: each for key, each in cells[kind, rate].items() if each.keys() >= METHODS.keys()}
+        if not whole:
+            continue
+        clean = cells["random", 0.0]
+        shown = []
+        for method in METHODS:
+            cost = [each[method] - clean[key][method] for key, each in whole.items() if method in clean[key]]
+            mean = fmean(each[method] for each in whole.values())
+            shown.append(f"{mean:.1f}" + (f" ({fmean(cost):+.1f})" if rate and cost else ""))
+        print(f"| {kind} {rate:.0%} | {len(whole)} | " + " | ".join(shown) + " |")
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("run", "page"))
+    parser.add_argument("--data", nargs="+", default=DATA)
+    parser.add_argument("--draws", nargs="+", type=int, default=range(DRAWS))
+    parser.add_argument("--methods", nargs="+", default=[*METHODS])
+    given = parser.parse_args()
+    if given.stage == "page":
+        page()
+        return
+    for draw, (kind, rate), name, method in product(given.draws, NOISE, given.data, given.methods):
+        with locked(WORK, f"wrong-{name}-{kind}-{rate}-{draw}-{method}") as mine:
+            if mine and RESULTS.find(name, kind, rate, draw, method) is None:
+                in_own_process(run, name, kind, rate, draw, method)
+
+
+if __name__ == "__main__":
+    main()
