@@ -67,8 +67,8 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
             return
         except csv.Error as error:
             raise InputError(
-                f"{where}, line {reader.line_num + found.skipped}: malformed ({error}). A quote that opens a cell has to "
-                'close at its end; one inside is written twice: "".'
+                f"{where}, line {reader.line_num + found.skipped}: malformed ({error}). A quote that opens a cell "
+                'closes at its end, and one inside is written twice: "".'
             ) from error
         if row and (ours is not None or any(map(str.strip, row))):  # spreadsheets write empty cells around a table
             if ours is None:

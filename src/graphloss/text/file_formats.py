@@ -148,8 +148,8 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
         for line, named in objects(path, is_name):
             if named and not named.keys() & set(columns):
                 raise InputError(
-                    f"{path}, line {line}: has {', '.join(map(repr, named))}, and no {' or '.join(map(repr, columns))} as "
-                    "other rows have; give all rows the same names."
+                    f"{path}, line {line}: has {', '.join(map(repr, named))}, and no "
+                    f"{' or '.join(map(repr, columns))} as other rows; give all rows the same names."
                 )
             yield line, tuple(named.get(column) for column in columns)
 
