@@ -193,6 +193,17 @@ def _tables() -> Iterator[Case]:
     yield Case("blank lines between", written("a.csv", encoded(".csv").replace(b"\n", b"\n\n")), DOCUMENTS)
     yield Case("an unclosed quote", written("a.csv", 'text,label\n"u,x\nv,y\n'), "malformed")
     yield Case("a cell too many", written("a.csv", "text,label\nu,x\nv,w,y\n"), "line 3: 3 cells")
+    empty = "".join(f"{text}{{}}\n" for text in _table(",", DOCUMENTS).splitlines())
+    for name, content in {
+        "under the header": empty.replace("{}", "", 1).format(*[",,"] * len(DOCUMENTS)),
+        "on every line": empty.format(*[",,,"] * (len(DOCUMENTS) + 1)),
+        "in the header": empty.replace("{}", ",", 1).format(*[""] * len(DOCUMENTS)),
+        "above the table": ",,\n , ,\n" + empty.format(*[","] * (len(DOCUMENTS) + 1)),
+    }.items():
+        yield Case(f"empty cells {name}", written("a.csv", content), DOCUMENTS)
+    content = empty.format(*[",,", *[",,"] * len(DOCUMENTS)]) + "one, two, three,\n"
+    yield Case("empty cells, and a comma in a text", written("a.csv", content), "line 11: 3 cells")
+    yield Case("quotes with a backslash", written("a.csv", 'text,label\n"a \\"b\\" c",x\nv,y\n'), "is written twice")
     yield Case("a cell too few", written("a.csv", "text,label\nu,x\nv\n"), "line 3: 1 cells")
     yield Case("two columns of one name", written("a.csv", "text,text,label\nu,v,x\nw,z,y\n"), "are called 'text'")
     yield Case(
@@ -282,6 +293,9 @@ def _json() -> Iterator[Case]:
         "columns by row": ({k: dict(enumerate(v)) for k, v in columns.items()}, DOCUMENTS),
         "rows by number": (dict(enumerate(rows)), DOCUMENTS),
     }
+    mixed = '{"text": "u", "label": "x"}\n{"content": "v", "category": "y"}\n'
+    other = "line 2: has 'content', 'category', and no 'text' or 'label'"
+    yield Case("rows of two kinds", written("a.jsonl", mixed), other)
     for name, (value, found) in shapes.items():
         for indent in (None, 2):
             content = json.dumps(value, indent=indent)

@@ -299,3 +299,12 @@ class TestLearningCurve:
     @pytest.mark.parametrize("labels", [[0, 1] * 7, [0] * 20, [], [-1] * 30])
     def test_too_few_labels_or_classes_have_no_forecast(self, labels: list[int]) -> None:
         assert learning_curve(torch.randn(len(labels), 4), torch.tensor(labels, dtype=torch.long)) is None
+
+
+def test_a_pile_of_one_text_is_suggested_once() -> None:
+    z = torch.randn(1, 8, generator=torch.Generator().manual_seed(0)).expand(30, 8)
+    found = rows_to_label(z, [None] * 30, 4)
+    assert [(each["row"], each["stands_for"]) for each in found] == [(0, 30)]
+    other = torch.randn(1, 8, generator=torch.Generator().manual_seed(1))
+    assert rows_to_label(z, [None] * 30, 4, beside=Labeled(z[:1], ["a"])) == []
+    assert len(rows_to_label(z, [None] * 30, 4, beside=Labeled(other, ["a"]))) == 1

@@ -53,6 +53,9 @@ def evaluate(
     source, documents = distributed.on_first(checked)
     label_names = [_name(label) for label in run_folder.read_info(folder)["labels"]]
     _, model = distributed.on_all(lambda: run_folder.read_model(folder))
+    known = set(model.texts or ())
+    if learned := sum(document in known for document in documents.texts):
+        screen.warn(f"{learned:,} of these {len(documents):,} texts are among those learned from: these scores flatter")
     embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
     truth = np.array(documents.with_classes(label_names).labels)
     scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)

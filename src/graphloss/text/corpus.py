@@ -159,6 +159,7 @@ def load_split(
     if label_names is not None:
         _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
         part = part.with_classes(label_names)
+    part.warnings.extend(_contradictions(part, split))
     return part
 
 
@@ -228,21 +229,24 @@ def _check_labels(part: Documents, label_names: Sequence[str], where: str, known
 
 
 def _repeated(train: Documents, held: Documents, test: Documents | None) -> list[str]:
-    """Warnings of identical texts: of contradictory labels in train, and of leaks from train into the other splits."""
-    warnings = []
-    classes: dict[str, str | None] = {}
-    torn = set()
-    for document, name in zip(train.texts, train.names, strict=True):
-        text = document.strip()
-        seen = classes[text] = classes.get(text) or name
-        if name not in (None, seen):
-            torn.add(text)
-    if torn:
-        warnings.append(f"{len(torn):,} texts stand in train more than once, with labels that contradict each other")
+    """Warnings of identical texts: with contradictory labels in a split, and leaked from train into other splits."""
+    warnings, known = _contradictions(train, "train"), {document.strip() for document in train.texts}
     for split, part in (("validation", held), ("test", test)):
-        if part and (same := sum(document.strip() in classes for document in part.texts)):
+        if part and (same := sum(document.strip() in known for document in part.texts)):
             warnings.append(f"{same:,} of {len(part):,} {split} texts stand in train too, which flatters its scores")
+        warnings += _contradictions(part, split) if part else []
     return warnings
+
+
+def _contradictions(part: Documents, split: str) -> list[str]:
+    """A warning that counts the texts with more than one label."""
+    classes: dict[str, int] = {}
+    torn = set()
+    for document, label in zip(part.texts, part.labels, strict=True):
+        if label >= 0 and classes.setdefault(text := document.strip(), label) != label:
+            torn.add(text)
+    told = f"{len(torn):,} texts stand in {split} more than once, with labels that contradict each other"
+    return [told] if torn else []
 
 
 def fingerprint_of(*parts: Documents | None, described: dict[str, list[str]] | None = None) -> str:

@@ -66,8 +66,11 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(f"{where}, line {reader.line_num + found.skipped}: malformed ({error}).") from error
-        if row:
+            raise InputError(
+                f"{where}, line {reader.line_num + found.skipped}: malformed ({error}). A quote that opens a cell "
+                'closes at its end, and one inside is written twice: "".'
+            ) from error
+        if row and (ours is not None or any(map(str.strip, row))):  # spreadsheets write empty cells around a table
             if ours is None:
                 ours = any(tuple(row[-len(added) :]) == added for added in OURS)
             if ours:

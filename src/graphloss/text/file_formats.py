@@ -86,7 +86,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         if first is None:
             raise InputError(f"{path} is empty: its first line should name the columns, for example text,label.")
         if header:
-            return first[1]
+            return _as_long_as(first[1], 1)
         check_document(first[1], path, "leave --no-header out")
         return [str(place) for place in range(1, len(first[1]) + 1)]
     if suffix == ".txt":
@@ -126,7 +126,8 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
         if header:
             next(lines)
         places = [names.index(column) for column in columns]
-        for line, cells in lines:
+        for line, row in lines:
+            cells = _as_long_as(row, len(names))
             if len(cells) != len(names):
                 raise InputError(
                     f"{path}, line {line}: {len(cells)} cells, and the first line {'names' if header else 'has'} "
@@ -141,11 +142,24 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
             yield line, tuple(cells[place] for place in places)
     elif suffix == ".txt":
         shape = shape_of(line for _, line in file_lines(path))
-        for line, row in line_cells(file_lines(path), shape, path):
-            yield line, tuple(row[column] for column in columns)
+        for line, named in line_cells(file_lines(path), shape, path):
+            yield line, tuple(named[column] for column in columns)
     else:
-        for line, row in objects(path, is_name):
-            yield line, tuple(row.get(column) for column in columns)
+        for line, named in objects(path, is_name):
+            if named and not named.keys() & set(columns):
+                raise InputError(
+                    f"{path}, line {line}: has {', '.join(map(repr, named))}, and no "
+                    f"{' or '.join(map(repr, columns))} as other rows; give all rows the same names."
+                )
+            yield line, tuple(named.get(column) for column in columns)
+
+
+def _as_long_as(cells: list[str], least: int) -> list[str]:
+    """The cells without empty ones at the end, which spreadsheets add, but not fewer than the columns."""
+    end = len(cells)
+    while end > least and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
 
 
 def class_names(path: Path, column: str) -> list[str] | None:

@@ -74,8 +74,8 @@ def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any],
         if name not in expected:
             near = did_you_mean(str(name), [str(label) for label in classes])
             raise InputError(
-                f"class {name!r} is described, and no document of {known_from} has that label{near}; correct the name, "
-                "or give --add-classes (fit: add_classes=True) if it is a class of which no example is labeled yet"
+                f"class {name!r} is described, and no document of {known_from} has that label; correct the name, or "
+                f"give --add-classes (fit: add_classes=True) if it is a class of which no example is labeled yet.{near}"
             )
 
 

@@ -50,8 +50,10 @@ def directions(z: Tensor, beside: Tensor) -> Tensor:
     What all texts share does not discriminate.
     """
     z = unit(z.detach().float())
-    away = torch.cat([z, unit(beside.detach().float())]) - z.mean(dim=0)
-    return unit(torch.where(away.norm(dim=1, keepdim=True) > ROUNDING, away, 0.0))
+    both = torch.cat([z, unit(beside.detach().float())])
+    away = both - z.mean(dim=0)
+    differ = away.norm(dim=1, keepdim=True) > ROUNDING  # (n + m, 1)
+    return unit(torch.where(differ, away, 0.0)) if differ[: len(z)].any() else both  # one text, again and again
 
 
 def nearest_labeled(x: Tensor, labeled: Tensor) -> Tensor:
