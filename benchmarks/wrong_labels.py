@@ -62,8 +62,8 @@ def run(name: str, kind: str, rate: float, draw: int, method: str) -> None:
     torch.set_num_threads(1)
     cell = drawn(name, SHOTS, draw, "none")
     labels, clock = given_labels(name, cell, kind, rate, draw), time.process_time()
-    options: dict[str, Any] = {"max_length": TOKENS[name], "validation": 0.0, "seed": draw, "precision": "bf16"} | METHODS[method]
-    model = TextClassifier(**options).fit(cell["texts"], labels, cell["unlabeled"], descriptions=False)
+    shared: dict[str, Any] = {"max_length": TOKENS[name], "validation": 0.0, "seed": draw, "precision": "bf16"}
+    model = TextClassifier(**shared | METHODS[method]).fit(cell["texts"], labels, cell["unlabeled"], descriptions=False)
     predicted = model.predict(cell["test"])
     row: dict[str, Any] = {"data": name, "kind": kind, "rate": rate, "draw": draw, "method": method}
     row |= {"accuracy": accuracy_score(cell["truth"], predicted)}
