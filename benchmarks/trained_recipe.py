@@ -11,7 +11,6 @@ pseudo-labels of its own.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 from itertools import product
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from result_table import FOLDER, ResultTable
-from trained import TOKENS, UNLABELED, drawn, read
+from trained import TOKENS, UNLABELED, drawn, in_own_process, read
 
 from graphloss import TextClassifier
 
@@ -96,13 +95,10 @@ def main() -> None:
     if given.stage == "page":
         page()
         return
-    fork = multiprocessing.get_context("fork")  # the libraries are loaded once
     for draw, cell, variant in product(given.draws, given.cells, given.variants):
         name, shots = cell.split("-")
         if RESULTS.find(name, int(shots), draw, variant) is None:
-            process = fork.Process(target=run, args=(name, int(shots), draw, variant))
-            process.start()
-            process.join()
+            in_own_process(run, name, int(shots), draw, variant)
 
 
 if __name__ == "__main__":

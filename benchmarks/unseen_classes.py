@@ -12,7 +12,6 @@ class that was kept away?
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from result_table import FOLDER, ResultTable
 from sklearn.metrics import f1_score, roc_auc_score
-from trained import TOKENS, WORK, read
+from trained import TOKENS, WORK, in_own_process, read
 
 from graphloss import TextClassifier
 from graphloss.disk import write_text
@@ -186,13 +185,10 @@ def main() -> None:
     if given.stage == "page":
         write_text(PAGE, page(RESULTS.rows()))
         return
-    fork = multiprocessing.get_context("fork")  # the libraries are loaded once
     for seed, name, loss in product(range(given.seeds), given.data, given.losses):
         with locked(WORK, f"unseen-{name}-{loss}-{seed}") as mine:
             if mine and RESULTS.find(name, loss, seed) is None:
-                process = fork.Process(target=run, args=(name, loss, seed))
-                process.start()
-                process.join()
+                in_own_process(run, name, loss, seed)
 
 
 if __name__ == "__main__":
