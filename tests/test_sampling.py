@@ -17,8 +17,8 @@ from graphloss.training.sampler import ClassAwareBatchSampler
 class_sizes = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 120)), max_size=12)
 
 
-def labels_of(sizes: list[int], unlabeled: int = 0, seed: int = 0) -> list[int]:
-    labels = np.array([c for c, size in enumerate(sizes) for _ in range(size)] + [-1] * unlabeled, dtype=int)
+def labels_of(sizes: list[int], seed: int = 0) -> list[int]:
+    labels = np.array([c for c, size in enumerate(sizes) for _ in range(size)], dtype=int)
     return np.random.default_rng(seed).permutation(labels).tolist()
 
 
@@ -28,7 +28,7 @@ def zipf(n: int, classes: int, power: float) -> list[int]:
 
 
 def composition(labels: list[int], batches: list[list[int]]) -> list[Counter]:
-    return [Counter(labels[i] for i in batch if labels[i] >= 0) for batch in batches]
+    return [Counter(labels[i] for i in batch) for batch in batches]
 
 
 def alone(labels: list[int], batches: list[list[int]]) -> int:
@@ -41,9 +41,9 @@ def single(labels: list[int], batches: list[list[int]]) -> int:
     return sum(len(batch) == 1 for batch in composition(labels, batches))
 
 
-@given(class_sizes, st.integers(0, 200), st.integers(1, 70), st.integers(0, 3), st.integers(0, 3))
-def test_every_document_once_in_near_equal_batches(sizes, unlabeled, batch_size, seed, epoch):
-    labels = labels_of(sizes, unlabeled)
+@given(class_sizes, st.integers(1, 70), st.integers(0, 3), st.integers(0, 3))
+def test_every_document_once_in_near_equal_batches(sizes, batch_size, seed, epoch):
+    labels = labels_of(sizes)
     sampler = ClassAwareBatchSampler(labels, batch_size, seed=seed)
     sampler.set_epoch(epoch)
     batches = list(sampler)
@@ -88,28 +88,8 @@ def test_typical_corpora_have_hardly_anybody_alone(labels, batch_size):
         assert max(map(len, batches)) <= batch_size
 
 
-@given(st.lists(st.integers(2, 60), min_size=2, max_size=12), st.integers(0, 400), st.integers(8, 64))
-def test_unlabeled_documents_are_spread(sizes, unlabeled, batch_size):
-    labels = labels_of(sizes, unlabeled)
-    batches = list(ClassAwareBatchSampler(labels, batch_size))
-    counts = [sum(labels[i] < 0 for i in batch) for batch in batches]
-    if sum(sizes) >= 4 * len(batches):
-        assert max(counts) - min(counts) <= 1
-    else:  # so few labels that they are kept together, in batches of two pairs or more
-        known = [len(batch) - count for batch, count in zip(batches, counts, strict=True) if len(batch) > count]
-        assert min(known) >= min(2, sum(sizes))
-
-
-def test_few_labels_meet():
-    labels = labels_of([8] * 77, unlabeled=8617)
-    for batch_size in (32, 128):
-        batches = list(ClassAwareBatchSampler(labels, batch_size))
-        assert single(labels, batches) == 0
-        assert alone(labels, batches) == 0
-
-
 def test_epochs_and_seeds_differ():
-    labels = labels_of([30, 20, 10], 15)
+    labels = labels_of([30, 20, 10])
     seen = set()
     for seed, epoch in itertools.product(range(3), range(3)):
         sampler = ClassAwareBatchSampler(labels, 16, seed=seed)
@@ -127,7 +107,7 @@ def test_groups_of_a_class():
         assert expected - 1 <= np.median(counts) <= expected + 2
 
 
-@pytest.mark.parametrize("labels", [[], [0], [-1], [0, 0, 0, 0, 0], [-1] * 9, [0, 1], list(range(9))])
+@pytest.mark.parametrize("labels", [[], [0], [0, 0, 0, 0, 0], [0, 1], list(range(9))])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_corner_cases(labels, batch_size):
     batches = list(ClassAwareBatchSampler(labels, batch_size))
@@ -138,8 +118,8 @@ def test_corner_cases(labels, batch_size):
 def test_impossible_arguments(options):
     with pytest.raises(ValueError, match="expected batch_size and group_size >= 1"):
         ClassAwareBatchSampler([0, 1], **options)
-    with pytest.raises(ValueError, match="got -2"):
-        ClassAwareBatchSampler([0, -2], 4)
+    with pytest.raises(ValueError, match="got -1"):
+        ClassAwareBatchSampler([0, -1], 4)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +138,7 @@ def test_a_hundred_thousand_documents_take_about_a_second(classes, power, batch_
     [
         (zipf(600, 52, 1.5), 32),
         (labels_of([300, 6, 5, 4]), 16),
-        (labels_of([8] * 20, 300), 32),
+        (labels_of([8] * 20), 32),
         (labels_of([2] * 40), 8),
         (labels_of([40, 40]), 4),
     ],
@@ -169,7 +149,7 @@ def test_every_batch_gives_the_loss_a_gradient(labels, batch_size):
     others = len(labels) - max(sizes.values())
     seen = 0
     for batch in ClassAwareBatchSampler(labels, batch_size):
-        known = Counter(labels[i] for i in batch if labels[i] >= 0)
+        known = Counter(labels[i] for i in batch)
         if not any(count > 1 for count in known.values()) or len(known) < 2:
             continue  # counted below: a batch that the class sizes do not allow to be better
         embeddings = torch.randn(len(batch), 16, generator=generator, requires_grad=True)
@@ -179,12 +159,12 @@ def test_every_batch_gives_the_loss_a_gradient(labels, batch_size):
         assert torch.isfinite(embeddings.grad).all()
         assert embeddings.grad.norm() > 1e-4
         seen += 1
-    assert seen >= min(len(labels) // batch_size, others // 2, sum(n for c, n in sizes.items() if c >= 0) // 4)
+    assert seen >= min(len(labels) // batch_size, others // 2)
 
 
 def test_it_works_in_a_data_loader_and_through_accelerate():
     accelerate = pytest.importorskip("accelerate")
-    labels = labels_of([30, 20, 10], 15)
+    labels = labels_of([30, 20, 10])
     sampler = ClassAwareBatchSampler(labels, 16)
     loader = accelerate.Accelerator(cpu=True).prepare(DataLoader(torch.arange(len(labels)), batch_sampler=sampler))
     for epoch in range(2):

@@ -6,8 +6,7 @@ documents of a class stay together in small groups:
 
 1. each class is shuffled and divided into groups of about g documents, a small class left whole;
 2. the groups of a class are spread evenly over the epoch, at random within their interval of it, and the sequence of
-   all groups is cut into batches of near-equal size, at a group's edge where there is room;
-3. unlabeled documents are distributed evenly.
+   all groups is cut into batches of near-equal size, at a group's edge where there is room.
 """
 
 from bisect import bisect_right
@@ -29,26 +28,23 @@ class ClassAwareBatchSampler:
       at most: there is no small remainder at the end;
     - of a class with two or more documents, a batch seldom has just one: in batches of 32, 0.2% of the documents of R52
       and Ohsumed (docs/research/experiments.md);
-    - the numbers of unlabeled documents in two batches differ by one at most, and the groups of a class are spread
-      over the epoch. Where labels are too few for two pairs in every batch, the labeled documents are in some of the
-      batches, about four in each, and the other batches are unlabeled;
     - the batches are a function of the labels, the arguments, the seed and the epoch alone.
 
     Unlike samplers that draw classes first, this one neither drops nor repeats documents.
 
     Args:
-        labels: (n,) class indices; -1 is unlabeled.
+        labels: (n,) class indices.
         batch_size: most documents in a batch.
         seed: of the shuffling.
-        group_size: g; when None, a sixteenth of the labeled documents in a batch, but 2 to 8.
+        group_size: g; when None, a sixteenth of the documents in a batch, but 2 to 8.
         part: (i, W): of every batch only the i-th of W parts, for the i-th of W processes. The parts of a batch make it
             up in their order, share no document, and differ in size by one at most.
 
     Raises:
-        ValueError: `batch_size` or `group_size` is below 1, a label below -1, or there is no such part.
+        ValueError: `batch_size` or `group_size` is below 1, a label below 0, or there is no such part.
 
     Examples:
-        >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, -1, -1], batch_size=5)
+        >>> sampler = ClassAwareBatchSampler([0, 1, 0, 1, 0, 1, 0, 1, 0, 1], batch_size=5)
         >>> [len(batch) for batch in sampler]
         [5, 5]
     """
@@ -67,17 +63,16 @@ class ClassAwareBatchSampler:
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)  # (n,)
         if batch_size < 1 or (group_size is not None and group_size < 1):
             raise ValueError(f"expected batch_size and group_size >= 1, got {batch_size} and {group_size}")
-        if self.labels.size and self.labels.min() < -1:
-            raise ValueError(f"expected class indices, or -1 for an unlabeled document, got {self.labels.min()}")
+        if self.labels.size and self.labels.min() < 0:
+            raise ValueError(f"expected class indices of labeled documents, got {self.labels.min()}; leave out others")
         if not 0 <= part[0] < part[1]:
             raise ValueError(f"expected part (i, W) with 0 <= i < W, got {part}")
         self.batch_size = batch_size
         self.part = part
         self.seed = seed
         self.epoch = 0
-        self._unlabeled = np.flatnonzero(self.labels < 0)
         self.batches = -(-len(self.labels) // batch_size)
-        order = np.argsort(self.labels, kind="stable")[len(self._unlabeled) :]
+        order = np.argsort(self.labels, kind="stable")
         edges = np.flatnonzero(np.diff(self.labels[order])) + 1
         self._classes = np.split(order, edges) if len(order) else []
         a_batch = -(-len(order) // max(1, self.batches))
@@ -96,39 +91,20 @@ class ClassAwareBatchSampler:
         if not self.batches:
             return
         rng = np.random.default_rng([self.seed, self.epoch])
-        labeled, counts = self._labeled_batches(rng)
-        parts = np.split(rng.permutation(self._unlabeled), np.cumsum(counts)[:-1])
-        for batch, unlabeled in zip(labeled, parts, strict=True):
-            documents = np.concatenate([batch, unlabeled])
-            yield rng.permutation(documents)[distributed.share(len(documents), *self.part)].tolist()
+        for batch in self._cut(rng):
+            yield rng.permutation(batch)[distributed.share(len(batch), *self.part)].tolist()
 
-    def _labeled_batches(self, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-        """The labeled documents of each batch, and how many unlabeled ones it takes."""
-        total = len(self.labels)
-        labeled = total - len(self._unlabeled)
-        few = max(1, labeled // 4)  # two classes with two documents each
-        if labeled and few < self.batches and (total // self.batches) * few >= labeled:
-            # Too few labels for two pairs in every batch: some batches get enough of them, the others none.
-            room = _even(total, self.batches)
-            chosen = np.sort(rng.choice(self.batches, few, replace=False))
-            batches = [np.empty(0, dtype=np.int64) for _ in room]
-            for place, batch in zip(chosen, self._cut(room[chosen], rng), strict=True):
-                batches[place] = batch
-            return batches, room - [len(batch) for batch in batches]
-        unlabeled = _even(len(self._unlabeled), self.batches)
-        return self._cut(self.batch_size - unlabeled, rng), unlabeled
-
-    def _cut(self, room: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Cut the sequence of groups into near-equal batches, none above its room; few single documents of a class."""
+    def _cut(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Cut the sequence of groups into near-equal batches; few single documents of a class."""
         groups = self._groups(rng)
-        line = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
+        line = np.concatenate(groups)
         ends = np.cumsum([len(group) for group in groups]).tolist()
-        left = int(room.sum())  # in this batch and those after it
+        left = self.batches * self.batch_size  # room in this batch and those after it
         cuts = [0]
-        for place, space in enumerate(room[:-1].tolist(), 1):
-            left -= space
-            wanted = place * len(line) // len(room)
-            least, most = max(cuts[-1], len(line) - left), min(len(line), cuts[-1] + space)
+        for place in range(1, self.batches):
+            left -= self.batch_size
+            wanted = place * len(line) // self.batches
+            least, most = max(cuts[-1], len(line) - left), min(len(line), cuts[-1] + self.batch_size)
             near = [wanted + shift for shift in (0, -1, 1, -2, 2) if least <= wanted + shift <= most]
             fallback = min(max(wanted, least), most)
             cuts.append(next((cut for cut in near if _is_clean(cut, ends)), fallback))
@@ -144,14 +120,7 @@ class ClassAwareBatchSampler:
             count = max(1, min(round(len(members) / self.group_size), len(members) // 2))
             groups += np.array_split(rng.permutation(members), count)
             places.append((np.arange(count) + rng.random(count)) / count)
-        if not groups:
-            return []
         return [groups[place] for place in np.argsort(np.concatenate(places), kind="stable")]
-
-
-def _even(count: int, shares: int) -> np.ndarray:
-    """`count` things in as many near-equal shares."""
-    return np.diff(np.arange(shares + 1) * count // shares)
 
 
 def _is_clean(cut: int, ends: list[int]) -> bool:
