@@ -63,19 +63,11 @@ class TestLogAffinity:
         logw = graph.log_affinity(graph.unit(b.embeddings), b.sigma)
         assert torch.allclose(logw.exp(), oracles.similarity(b.embeddings, b.sigma), rtol=1e-9, atol=0)
 
-    def test_a_bandwidth_per_document(self) -> None:
-        b = batch(12, 3)
-        sigma = torch.rand(12, generator=b.generator) + 0.2
-        logw = graph.log_affinity(graph.unit(b.embeddings), sigma)
-        assert torch.allclose(logw.exp(), oracles.similarity(b.embeddings, sigma), rtol=1e-9, atol=0)
-
     def test_gradient_in_embeddings_and_bandwidth(self) -> None:
         x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
         off = ~torch.eye(6, dtype=torch.bool)
-        one = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-        each = torch.rand(6, dtype=torch.float64).add(0.3).requires_grad_()
-        for sigma in (one, each):
-            assert torch.autograd.gradcheck(lambda x, s: graph.log_affinity(graph.unit(x), s)[off], (x, sigma))
+        sigma = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, s: graph.log_affinity(graph.unit(x), s)[off], (x, sigma))
 
     def test_twice_differentiating_raises(self) -> None:
         x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)

@@ -118,7 +118,9 @@ def test_a_bandwidth_without_sense_is_refused(sigma: Any) -> None:
         with pytest.raises((TypeError, ValueError), match=r"sigma must be .*got "):
             make()
     with pytest.raises(ValueError, match="got inf"):
-        gloss(z, y, sigma=torch.tensor([0.3] * 11 + [float("inf")]))
+        gloss(z, y, sigma=torch.tensor(float("inf")))
+    with pytest.raises(TypeError, match="a number or a 0-d tensor, got tensor"):
+        gloss(z, y, sigma=torch.full((12,), 0.3))
 
 
 @pytest.mark.parametrize(

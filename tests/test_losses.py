@@ -206,7 +206,7 @@ class TestLeastSigma:
     def test_all_is_finite_at_it(self, unlabeled: float, dtype: torch.dtype) -> None:
         b = batch(24, 3, unlabeled=unlabeled, dtype=dtype)
         shown = torch.arange(24) % 2 == 0
-        for form in (LEAST_SIGMA, torch.tensor(LEAST_SIGMA), torch.full((24,), LEAST_SIGMA)):
+        for form in (LEAST_SIGMA, torch.tensor(LEAST_SIGMA)):
             for options in ({}, {"alpha": 0.9}, {"k": 3}, None):
                 x = b.embeddings.clone().requires_grad_()
                 if options is None:
@@ -220,9 +220,7 @@ class TestLeastSigma:
     @pytest.mark.parametrize("sigma", [1e-20, 0.0, -0.3, math.nan, 0.99e-3])
     def test_less_is_refused(self, sigma: float) -> None:
         b = batch(8, 2)
-        each = torch.full((8,), 0.3)
-        each[3] = sigma
-        for form in (sigma, torch.tensor(sigma), each):
+        for form in (sigma, torch.tensor(sigma)):
             with pytest.raises(ValueError, match="sigma must be at least"):
                 gloss(b.embeddings, b.labels, sigma=form)
             with pytest.raises(ValueError, match="sigma must be at least"):

@@ -202,21 +202,18 @@ def paper_loss(
 
 
 def check_sigma(sigma: Any) -> None:
-    """Check that a bandwidth, or every entry of a tensor of bandwidths, is finite and at least `LEAST_SIGMA`.
+    """Check that a bandwidth is finite and at least `LEAST_SIGMA`.
 
     Raises:
-        TypeError: it is neither a number nor a tensor.
-        ValueError: an entry is out of range; the message names it.
+        TypeError: it is neither a number nor a 0-d tensor.
+        ValueError: it is out of range; the message names it.
     """
-    if isinstance(sigma, bool) or not isinstance(sigma, int | float | Tensor):
-        raise TypeError(f"sigma must be a number or a tensor of numbers, got {sigma!r:.60}; good: 0.1 to 0.5")
-    if isinstance(sigma, Tensor):
-        if bool(((sigma >= LEAST_SIGMA) & sigma.isfinite()).all()):
-            return
-        sigma = float(sigma.detach()[~((sigma >= LEAST_SIGMA) & sigma.isfinite())].reshape(-1)[0])
-    if not LEAST_SIGMA <= sigma < math.inf:
+    value = sigma.item() if isinstance(sigma, Tensor) and not sigma.ndim else sigma
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"sigma must be a number or a 0-d tensor, got {sigma!r:.60}; good: 0.1 to 0.5")
+    if not LEAST_SIGMA <= value < math.inf:
         raise ValueError(
-            f"sigma must be at least {LEAST_SIGMA}, got {sigma}; give a finite number, good are 0.1 to 0.5"
+            f"sigma must be at least {LEAST_SIGMA}, got {value}; give a finite number, good are 0.1 to 0.5"
         )
 
 

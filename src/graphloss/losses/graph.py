@@ -4,8 +4,8 @@ Letters (`docs/explanation/maths.md` has the derivations; Sharma, Agarwal, Kumar
 
     n  documents        d  dimensions         C  classes
     z  (n, d)           embeddings of unit length
-    W  (n, n)           W_ij = exp(-|z_i - z_j|^2 / (2 s_i s_j)),  W_ii = 0
-    logw = log W        on unit vectors |z_i - z_j|^2 = 2 - 2 cos, so  logw_ij = (cos_ij - 1) / (s_i s_j)
+    W  (n, n)           W_ij = exp(-|z_i - z_j|^2 / (2 s^2)),  W_ii = 0
+    logw = log W        on unit vectors |z_i - z_j|^2 = 2 - 2 cos, so  logw_ij = (cos_ij - 1) / s^2
 
 W itself is never formed: its users take a softmax of `logw`, in which sigma squared is the temperature. No row
 underflows, however small sigma is.
@@ -72,12 +72,12 @@ def unit(embeddings: Tensor) -> Tensor:
 
 
 class _LogAffinity(torch.autograd.Function):
-    """logw = v_i v_j (z_i . z_j - 1) with the diagonal masked; the backward is one product with the symmetric part."""
+    """logw = v^2 (z_i . z_j - 1) with the diagonal masked; the backward is one product with the symmetric part."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, v: Tensor) -> Tensor:
-        vz = v[:, None] * z  # (n, d)
-        logw = torch.addmm(torch.outer(v, v), vz, vz.T, beta=-1.0)  # (n, n)
+        vz = v * z  # (n, d)
+        logw = torch.addmm(v * v, vz, vz.T, beta=-1.0)  # (n, n)
         logw.fill_diagonal_(MASKED)
         ctx.save_for_backward(z, v, logw)
         return logw
@@ -90,8 +90,8 @@ class _LogAffinity(torch.autograd.Function):
             # (n, n); copying first is four times faster than grad + grad.T
             both = grad.T.clone(memory_format=torch.contiguous_format).add_(grad)
             both.fill_diagonal_(0.0)
-            grad_z = v[:, None] * (both @ (v[:, None] * z))  # (n, d)
-            grad_v = (both * logw).sum(dim=1) / v if ctx.needs_input_grad[1] else None  # (n,)
+            grad_z = v * (both @ (v * z))  # (n, d)
+            grad_v = ((both * logw).sum(dim=1) / v).sum() if ctx.needs_input_grad[1] else None
         return grad_z, grad_v
 
 
@@ -168,8 +168,7 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
 
     Args:
         z: (n, d) rows of unit length, as `unit` returns them.
-        sigma: bandwidth; a number or 0-d tensor for all documents (a tensor may require a gradient), or (n,) for one
-            per document, which makes the similarity exp(-|z_i - z_j|^2 / (2 sigma_i sigma_j)).
+        sigma: bandwidth; a number, or a 0-d tensor, which may require a gradient.
         k: keep only edges to the k nearest neighbors, of either end (union, so symmetric). None keeps all.
 
     Returns:
@@ -182,7 +181,7 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
         if not sigma > 0:
             raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.1 and 0.5")
         sigma = z.new_tensor(sigma)
-    v = (1.0 / sigma.to(device=z.device, dtype=z.dtype)).expand(z.shape[0])  # (n,)
+    v = 1.0 / sigma.to(device=z.device, dtype=z.dtype)  # 0-d
     with no_autocast(z):
         logw: Tensor = _LogAffinity.apply(z, v)
     return logw if k is None else sparsify(logw, k)
