@@ -217,7 +217,8 @@ def _headers() -> Iterator[Case]:
     again = ": the names of the columns again"
     for mark, suffix in ((",", ".csv"), ("\t", ".tsv"), (";", ".csv")):
         table = _table(mark, DOCUMENTS)
-        yield Case(f"two files in one, by {mark!r} {suffix}", written(f"a{suffix}", table * 2), again)
+        for case, more in (("", table), (" in other case", table.replace("text", "Text", 1))):
+            yield Case(f"two files in one{case}, by {mark!r} {suffix}", written(f"a{suffix}", table + more), again)
         told = "give it a name that ends in .tsv" if mark == "\t" else "give it a name that ends in .csv"
         yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
     each = [(f"{text} {n}", f"id {n}") for n, (text, _) in enumerate(DOCUMENTS * 4)]

@@ -126,6 +126,7 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
         if header:
             next(lines)
         places = [names.index(column) for column in columns]
+        first, *others = map(_folded, names)
         for line, row in lines:
             cells = _as_long_as(row, len(names))
             if len(cells) != len(names):
@@ -134,7 +135,7 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
                     f"{len(names)}{' columns' if header else ''}. A text that holds the delimiter has to stand in "
                     "double quotes."
                 )
-            if header and len(names) > 1 and cells == names:
+            if header and len(names) > 1 and _folded(cells[0]) == first and [*map(_folded, cells)] == [first, *others]:
                 raise InputError(
                     f"{path}, line {line}: the names of the columns again, as where files were put together; take the "
                     "line out."
@@ -160,6 +161,10 @@ def _as_long_as(cells: list[str], least: int) -> list[str]:
     while end > least and not cells[end - 1].strip():
         end -= 1
     return cells[:end]
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
 def class_names(path: Path, column: str) -> list[str] | None:
