@@ -297,6 +297,10 @@ def _json() -> Iterator[Case]:
     mixed = '{"text": "u", "label": "x"}\n{"content": "v", "category": "y"}\n'
     other = "line 2: has 'content', 'category', and no 'text' or 'label'"
     yield Case("rows of two kinds", written("a.jsonl", mixed), other)
+    for own in ({"text": "u", "category": "music"}, {"body": "u", "label": "music"}):
+        missing, name = ({"text", "label"} - own.keys()).pop(), (own.keys() - {"text", "label"}).pop()
+        said = f"has '{name}' and no '{missing}', which other rows have"
+        yield Case(f"a row with {name}", written("a.jsonl", encoded(".jsonl") + json.dumps(own).encode()), said)
     for name, (value, found) in shapes.items():
         for indent in (None, 2):
             content = json.dumps(value, indent=indent)

@@ -12,7 +12,7 @@ from typing import Any
 
 from graphloss import free_memory
 from graphloss.errors import InputError
-from graphloss.text.columns import LABEL_NAMES, did_you_mean, is_name
+from graphloss.text.columns import LABEL_NAMES, TEXT_NAMES, did_you_mean, is_name
 from graphloss.text.delimited import cells as cells_of
 from graphloss.text.parsing.character_encodings import file_lines, foreign
 from graphloss.text.parsing.json_rows import objects
@@ -146,13 +146,33 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
         for line, named in line_cells(file_lines(path), shape, path):
             yield line, tuple(named[column] for column in columns)
     else:
-        for line, named in objects(path, is_name):
-            if named and not named.keys() & set(columns):
-                raise InputError(
-                    f"{path}, line {line}: has {', '.join(map(repr, named))}, and no "
-                    f"{' or '.join(map(repr, columns))} as other rows; give all rows the same names."
-                )
-            yield line, tuple(named.get(column) for column in columns)
+        yield from _object_rows(path, columns)
+
+
+def _object_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The cells of JSON objects; what some rows have under another name of its kind is not taken for missing."""
+    known: set[str] = set()  # names in rows that have all columns
+    odd: dict[str, tuple[int, str]] = {}  # another name for a column that its row lacks: the first line, the column
+    for line, named in objects(path, is_name):
+        if named and not named.keys() & set(columns):
+            raise InputError(
+                f"{path}, line {line}: has {', '.join(map(repr, named))}, and no "
+                f"{' or '.join(map(repr, columns))} as other rows; give all rows the same names."
+            )
+        lacking = [column for column in columns if column not in named]
+        known.update(() if lacking else named)
+        for column in lacking:
+            kind = LABEL_NAMES if is_name(column, LABEL_NAMES) else TEXT_NAMES
+            for name in named.keys() - set(columns):
+                if is_name(name, kind):
+                    odd.setdefault(name, (line, column))
+        yield line, tuple(named.get(column) for column in columns)
+    for name, (line, column) in odd.items():
+        if known and name not in known:
+            raise InputError(
+                f"{path}, line {line}: has {name!r} and no {column!r}, which other rows have; give all rows the same "
+                "names."
+            )
 
 
 def _as_long_as(cells: list[str], least: int) -> list[str]:
