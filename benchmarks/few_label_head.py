@@ -2,6 +2,7 @@
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/few_label_head.py [--cache FOLDER] [--draws 0 1 2 3 4] [--page]
     ... --encoder FOLDER --cache FOLDER --results FILE [--data NAME ...]        the same with another encoder
+    ... --results FILE --table                                                  head beside regression, from its rows
 
 Embeds at most 4,000 training and 1,500 test texts of each data set once with the packaged encoder (128 tokens), draws
 the labels, at most 3,000 unlabeled texts beside them, and predicts as `graphloss train` would after no step of
@@ -168,10 +169,11 @@ def main() -> None:
     parser.add_argument("--encoder", help="a folder; the packaged all-MiniLM-L6-v2 when not given")
     parser.add_argument("--data", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--table", action="store_true")
     chosen = parser.parse_args()
     results = RESULTS._replace(path=chosen.results)
-    if chosen.page:
-        write_page(results.rows())
+    if chosen.page or chosen.table:
+        write_page(results.rows()) if chosen.page else print_table(results.rows())
         return
     torch.set_num_threads(1)
     encoder = load(resolve(chosen.encoder), max_length=128, device="cpu")
@@ -191,6 +193,22 @@ def main() -> None:
             }
             cell = {"rule": rule, "data": name, "kind": kind, "shots": shots, "draw": draw, "weight": round(weight, 4)}
             results.put(cell | scores | {"seconds": round(process_time() - began, 2)})
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Accuracy of regression / head with lines and without anything, on the draws that all of these have."""
+    found = {(row["rule"], row["kind"], row["data"], row["shots"], row["draw"]): row["accuracy"] for row in rows}
+    kinds = ("lines", "none")
+    names = [name for name in TASKS if any(name in key for key in found)]
+    print(f"| | {' | '.join(names)} |\n| --- |{' ---: |' * len(names)}")
+    for shots, kind in product(SHOTS, kinds):
+        cells = []
+        for name in names:
+            each = [(rule, kind, name, shots) for rule in (DOCUMENTS, HEAD)]
+            draws = [draw for draw in range(5) if all((*key, draw) in found for key in each)]
+            means = [f"{fmean(found[*key, draw] for draw in draws):.1f}" for key in each if draws]
+            cells.append(f"{' / '.join(means)} ({len(draws)})" if draws else "–")
+        print(f"| {shots} per class, {'lines' if kind == 'lines' else 'no lines'} | {' | '.join(cells)} |")
 
 
 def write_page(rows: list[dict[str, Any]]) -> None:

@@ -139,16 +139,16 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     parts.append(TOP)
     parts.append("".join(f"- *{name}*: {what}\n" for name, what in REJECTION.items()))
     for data in DATA:
-        seeds = sorted({seed for name, _, seed in cell if name == data})
+        seeds = [seed for seed in range(SEEDS) if all((data, loss, seed) in cell for loss in LOSSES)]
         parts.append(f"\n## {data}, {len(seeds)} seeds\n\n")
         parts.append(_line(["", *COLUMNS.values()]) + _line(["---", *["---:"] * len(COLUMNS)]))
         for loss, name in LOSSES.items():
-            own = [cell[data, loss, seed] for seed in seeds if (data, loss, seed) in cell]
+            own = [cell[data, loss, seed] for seed in seeds]
             parts.append(
                 _line([name, *[f"{100 * fmean(row[key] for row in own):.1f}" if own else "–" for key in COLUMNS]])
             )
     parts.append(
-        "\n## G-Loss minus the others\n\nPaired over data sets and seeds; p corrected by Holm over the table.\n"
+        "\n## G-Loss minus the others\n\nPaired over data sets and seeds; p corrected by Holm over the table.\n\n"
     )
     found = {}
     others = [loss for loss in LOSSES if loss != "gloss"]
