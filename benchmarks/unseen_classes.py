@@ -121,8 +121,8 @@ classes against the others. New classes: a head fitted anew on all labeled texts
 each class that was kept away, the encoder as it was.
 
 """
-TESTED = """The first five seeds suggest that after training with G-Loss texts of unseen classes are told best by what the
-labeled texts around them say. Two measures, two losses, decided before these seeds were run:
+TESTED = """The first five seeds suggest that after training with G-Loss texts of unseen classes are told best by what
+the labeled texts around them say. Two measures, two losses, decided before these seeds were run:
 
 """
 COLUMNS = {
