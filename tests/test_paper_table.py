@@ -92,7 +92,7 @@ def test_two_cells_resumed_and_their_page(paper: Paper, tiny_encoder: Path, tmp_
     text = page.read_text(encoding="utf-8")
     score = 100 * rows[1]["scores"]["head"]["accuracy"]
     assert "2 of 169 cells are there; seed 0: mr." in text
-    assert "tiny, frozen layers: 1; mr 16 tokens and 2 epochs" in text
+    assert "tiny, frozen layers: 1, precision auto; mr 16 tokens and 2 epochs" in text
     assert f"| G-Loss, ours | – | – | 1 | {score:.2f} |" in text and "| cross-entropy | 85.64±.81 |" in text
     gap = score - 100 * rows[0]["scores"]["head"]["accuracy"]
     assert f"| G-Loss, ours − cross-entropy | {gap:+.2f} |" in text and "## Table 3" not in text
@@ -172,7 +172,7 @@ def test_claims_are_answered_when_all_data_sets_are_there(monkeypatch: pytest.Mo
             **{"kind": "cell", "name": f"{data}-{mode}-{arm}-{seed}", "data": data, "mode": mode, "arm": arm},
             **{"seed": seed, "scores": {"head": head}, "macro_silhouette": middle, "best_epoch": 1.0, "trace": curve},
             **{"step_seconds": 1.0, "tuned": {"learning_rate": 1e-4}},
-            "asked": {"model": None, "freeze": 3, "max_length": 48, "epochs": 3},
+            "asked": {"model": None, "freeze": 3, "precision": "auto", "max_length": 48, "epochs": 3},
         }
 
     places = ["mr", "r8", "r52", "ohsumed", "20ng"]

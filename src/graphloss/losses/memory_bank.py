@@ -83,8 +83,7 @@ def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
     Args:
         z: (n, d) rows of unit length.
         boundary: remembered documents; they get no gradient.
-        sigma: bandwidth, a number, a 0-d tensor that may require a gradient, or (n,); remembered documents then use
-            the median.
+        sigma: bandwidth; a number, or a 0-d tensor, which may require a gradient.
 
     Returns:
         A (n, C) in the dtype of z; `graph.MASKED` for a class without a shown document.
@@ -92,8 +91,7 @@ def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
     if not isinstance(sigma, Tensor):
         sigma = z.new_tensor(sigma)
     sigma = sigma.to(device=z.device, dtype=z.dtype)
-    other = sigma.detach().median() if sigma.ndim and sigma.numel() else sigma
-    t = (1.0 / (sigma * other)).expand(z.shape[0])  # (n,)
+    t = (1.0 / (sigma * sigma)).expand(z.shape[0])  # (n,)
     with no_autocast(z):
         mass: Tensor = _LogMass.apply(z, t, boundary.embeddings.to(z.dtype), boundary.shown)
     return mass
