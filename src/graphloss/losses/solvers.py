@@ -137,7 +137,9 @@ def _system(t: Tensor, r: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor
     lost = log_s < limit
     # Compute the diagonal from the same rounded off-diagonal entries, so that row sums are exact and tiny escape
     # probabilities are not lost to cancellation.
-    d = torch.where(lost, t.sum(dim=1), (m @ s) / s) + r.sum(dim=1)  # (u,)
+    d = (m @ s) / s  # (u,)
+    # A document that no other has as a neighbor, in the range of the dtype, keeps its own weights.
+    d = torch.where(lost | (d == 0), t.sum(dim=1), d) + r.sum(dim=1)
     m.neg_().diagonal().add_(d)
     return m, s, d, lost.any()
 
