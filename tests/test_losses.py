@@ -217,6 +217,19 @@ class TestLeastSigma:
                 assert torch.isfinite(loss)
                 assert torch.isfinite(x.grad).all()
 
+    @pytest.mark.parametrize(
+        ("seed", "n", "d", "sigma"),
+        [(1, 40, 3, 0.0113), (16, 40, 2, 0.005), (84, 12, 8, 0.02), (239, 90, 8, 0.05), (296, 90, 3, 0.02)],
+    )
+    def test_few_dimensions_are_finite(self, seed: int, n: int, d: int, sigma: float) -> None:
+        """Outliers that no document has as a neighbor, and gradients beyond the range of float32, were not."""
+        g = torch.Generator().manual_seed(seed)
+        for each in (2, 3, 8)[: (2, 3, 8).index(d) + 1]:
+            x, y = torch.randn(n, each, generator=g).requires_grad_(), torch.randint(-1, 3, (n,), generator=g)
+        for loss in (gloss(x, y, sigma=sigma), paper_loss(x, y, torch.arange(n) % 2 == 0, sigma=sigma)):
+            (gradient,) = torch.autograd.grad(loss.loss, x)
+            assert torch.isfinite(loss.loss) and torch.isfinite(gradient).all()
+
     @pytest.mark.parametrize("sigma", [1e-20, 0.0, -0.3, math.nan, 0.99e-3])
     def test_less_is_refused(self, sigma: float) -> None:
         b = batch(8, 2)

@@ -97,7 +97,10 @@ class _Absorb(torch.autograd.Function):
             own = (lam * f).sum(dim=1, keepdim=True)  # (u, 1)
             grad_t = torch.addmm(-own, lam, f.T)  # (u, u)
             grad_r = lam - own  # (u, C)
-        return grad_t.to(grad.dtype), grad_r.to(grad.dtype), None, None
+        # Beyond the range, where an entry of T or R is next to nothing, a number; the sums over a row stay in it too.
+        most = torch.finfo(grad.dtype).max / (4 * sum(grad_r.shape))
+        grad_t, grad_r = (part.clamp(-most, most).to(grad.dtype) for part in (grad_t, grad_r))
+        return grad_t, grad_r, None, None
 
 
 def _rescaled(f: Tensor, fallback: Tensor) -> Tensor:
