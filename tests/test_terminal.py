@@ -117,6 +117,12 @@ def test_the_end_of_a_pipe_a_full_disk_and_a_closed_output_are_one_line(tmp_path
         assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) <= 1, (line, done.stderr)
 
 
+def test_a_name_with_a_line_break_stays_in_its_line(tmp_path: Path) -> None:
+    words = [*COMMAND, "predict", str(tmp_path / "no\nrun"), "a text"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no\\nrun: no such run folder" in done.stderr
+
+
 def test_a_screen_of_ascii_shows_what_it_cannot_show_as_escapes(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("text,label\n" + "".join(f"text {n},{'äß'[n % 2]}\n" for n in range(20)), encoding="utf-8")

@@ -14,7 +14,7 @@ from graphloss import __version__, distributed
 from graphloss.cli import data_commands, label_commands, predict_commands, train_commands
 from graphloss.cli.options import ColumnsOnce, Command
 from graphloss.errors import InputError
-from graphloss.terminal import printable
+from graphloss.terminal import one_line, printable
 
 SHARED = ("train", "evaluate", "predict")
 """Commands that can run in several processes."""
@@ -108,6 +108,8 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
+    for word in sys.argv[1:]:  # a name with a line break in it is still one word of its line
+        message = message.replace(word, one_line(word)) if "\n" in word else message
     print(f"error: {printable(message)}", file=sys.stderr)
 
 

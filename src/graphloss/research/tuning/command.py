@@ -155,7 +155,7 @@ def show(found: dict[str, Any], screen: Screen) -> None:
 def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings, folder: Path) -> str:
     """The best settings in TOML, with all others that differ from the defaults, and their origin as comments.
 
-    Data and encoder are named by the way from the `folder`, as a run folder names them.
+    Data and encoder are named relative to the `folder`, as in a run folder.
     """
     from graphloss.research.tuning.folds import METRIC_NAMES
 
