@@ -67,12 +67,20 @@ def parts(toy: Toy) -> tuple[Documents, Documents, list[str]]:
     return Documents(toy.texts[:48], toy.indices[:48]), Documents(toy.texts[48:], toy.indices[48:]), toy.names
 
 
-def run(encoder: Path, parts: Any, folder: Path, callbacks: list[Any] | None = None, **settings: Any) -> Fitted:
+def run(
+    encoder: Path,
+    parts: Any,
+    folder: Path,
+    callbacks: list[Any] | None = None,
+    *,
+    early: list[Any] | None = None,
+    **settings: Any,
+) -> Fitted:
     documents, validation, label_names = parts
     chosen = TrainSettings(**(QUICK | settings))
     loaded = load(str(encoder), max_length=chosen.max_length)
     checked = preflight(check_settings(chosen, documents, validation, label_names), loaded)
-    return fit(loaded, checked, folder=folder, callbacks=callbacks)
+    return fit(loaded, checked, folder=folder, callbacks=callbacks, early_callbacks=early)
 
 
 def same(a: Fitted, b: Fitted) -> None:
@@ -429,19 +437,53 @@ class TestPseudoLabels:
     ) -> None:
         monkeypatch.setattr(size_defaults, "FEWEST_PSEUDO_LABELS", 1)
         seen: list[Documents] = []
+        starts: list[dict[str, torch.Tensor]] = []
         real = fit_module.GraphTrainer
 
-        def watched(*args: Any, checked: Any, **others: Any) -> Any:
+        def watched(model: Any, *args: Any, checked: Any, **others: Any) -> Any:
             seen.append(checked.documents)
-            return real(*args, checked=checked, **others)
+            starts.append({name: x.clone() for name, x in model.encoder.state_dict().items()})
+            return real(model, *args, checked=checked, **others)
 
         monkeypatch.setattr(fit_module, "GraphTrainer", watched)
         documents = half[0]
         fitted = run(tiny_encoder, half, tmp_path)
         own, rest = documents.labeled(), set(documents.unlabeled().texts)
-        assert len(own) == 24 and seen[0].texts[:24] == own.texts and seen[0].labels[:24] == own.labels
-        assert len(seen[0]) == 30 and set(seen[0].texts[24:]) < rest and min(seen[0].labels) >= 0
+        assert len(own) == 24 and (seen[0].texts, seen[0].labels) == (own.texts, own.labels)  # first the labels alone
+        assert seen[1].texts[:24] == own.texts and seen[1].labels[:24] == own.labels
+        assert len(seen[1]) == 30 and set(seen[1].texts[24:]) < rest and min(seen[1].labels) >= 0
+        untouched = load(str(tiny_encoder)).state_dict()
+        trained = fitted.model.encoder.state_dict()
+        assert len(seen) == 2 and all(torch.equal(start[name], x) for start in starts for name, x in untouched.items())
+        assert sum(not torch.equal(trained[name], x) for name, x in untouched.items()) > 10
         assert fitted.model.texts == own.texts and len(fitted.model.predictor.support) == 24
+
+    @pytest.mark.parametrize(
+        ("early", "step", "before"), [(True, 3, 0), (True, 6, 1_000), (False, 1, 1_000), (False, 5, 2_000)]
+    )
+    def test_a_training_resumes_alike_from_either_of_its_parts(
+        self,
+        tiny_encoder: Path,
+        half: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        early: bool,
+        step: int,
+        before: int,
+    ) -> None:
+        """It tells the time of all of them, too."""
+        monkeypatch.setattr(size_defaults, "FEWEST_PSEUDO_LABELS", 1)
+        whole = run(tiny_encoder, half, tmp_path / "whole")
+        stop: list[Any] = [Interrupt(step)]
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_encoder, half, tmp_path / "cut", [] if early else stop, early=stop if early else [])
+        for path in complete(tmp_path / "cut" / fit_module.LABELS_ALONE):
+            checkpoints.seal(path, 1_000.0)
+        for path in complete(tmp_path / "cut"):
+            checkpoints.seal(path, 2_000.0)  # both parts together
+        resumed = run(tiny_encoder, half, tmp_path / "cut")
+        same(whole, resumed)
+        assert resumed.seconds is not None and before < resumed.seconds < before + 100
 
 
 def test_a_resumed_run_knows_how_long_it_has_waited(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:

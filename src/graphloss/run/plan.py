@@ -15,7 +15,7 @@ from graphloss.terminal import counted, printable
 from graphloss.text.corpus import Corpus
 from graphloss.training.preflight import Preflight
 from graphloss.training.progress import Screen
-from graphloss.training.size_defaults import SUREST, format_graphs
+from graphloss.training.size_defaults import SUREST, Sizes, format_graphs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -31,7 +31,11 @@ def estimate_minutes(checked: Preflight, scored: int) -> float:
     unlabeled, world = len(checked.documents) - count, distributed.world()
     step = 4.6 if sizes.batch < min(sizes.graph, sizes.documents) / world else 3.6
     before, after = sizes.pseudo_labels / SUREST, unlabeled if settings.corpus_graph == "auto" else 0
-    passes = sizes.epochs * (step * sizes.documents + len(checked.validation)) + 2 * (scored + count) + before + after
+    trainings = [sizes]
+    if count and sizes.labels_alone:
+        trainings, before = [sizes.labels_alone, sizes], 2 * before
+    passes = sum(each.epochs * (step * each.documents + len(checked.validation)) for each in trainings)
+    passes += 2 * (scored + count) + before + after
     return passes * checked.trial.seconds / 60 / world
 
 
@@ -50,6 +54,8 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     documents += [f"{len(corpus.validation):,} validation"]
     trained = corpus.train.labeled_count or sizes.pseudo_labels
     documents += [f"{len(corpus.test):,} test" if corpus.test else "no test split"]
+    alone = sizes.labels_alone if corpus.train.labeled_count else None
+    early = f"\nfirst up to {_epochs(alone)} on the labels alone, for the pseudo-labels" if alone else ""
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
@@ -57,8 +63,8 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {words[int(0.95 * len(words))] + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",
-        "training": f"{settings.loss} {settings.mode}, up to {counted(sizes.epochs, 'epoch')} of "
-        f"{counted(sizes.steps, 'step')}, {format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}"
+        "training": f"{settings.loss} {settings.mode}, up to {_epochs(sizes)}, "
+        f"{format_graphs(sizes.graph, sizes.batch)}{shared}, seed {settings.seed}{early}"
         if trained
         else "no label: the encoder is not trained",
         "time": "less than a minute"
@@ -67,6 +73,10 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
         "run folder": str(folder),
     }
     screen.rows(f"[bold]graphloss[/bold] trains on [bold]{escape(printable(corpus.name))}[/bold]", rows)
+
+
+def _epochs(sizes: Sizes) -> str:
+    return f"{counted(sizes.epochs, 'epoch')} of {counted(sizes.steps, 'step')}"
 
 
 def _each(sizes: Collection[int]) -> str:

@@ -135,6 +135,9 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
         callbacks=[screen.watch(lambda history: run_folder.write_metrics(folder, history))]
         if distributed.first()
         else [],
+        early_callbacks=[screen.watch(title="  first on the labels alone, for the pseudo-labels:")]
+        if distributed.first()
+        else [],
         progress=screen.shows(len(checked.documents)),
     )
     if fitted.descriptions and fitted.descriptions.unchecked:

@@ -14,9 +14,9 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,14 +24,10 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from graphloss import distributed
 from graphloss.errors import InputError
-from graphloss.inference.description_gate import Gate
-from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.fitted_model import FittedModel
-from graphloss.inference.graphs.corpus_graph import SIGMA
-from graphloss.inference.informed_head import informed_head
-from graphloss.inference.label_errors import suspicion, to_hide
 from graphloss.inference.linear_probe import Probe
-from graphloss.inference.self_training import self_train_head
+from graphloss.inference.predictor import Predictor
+from graphloss.inference.self_training import SelfTrainingSummary, self_train_head
 from graphloss.text.encoder import encode, quiet_libraries
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints
@@ -40,7 +36,8 @@ from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import Preflight
 from graphloss.training.pseudo_labels import pseudo_labeled
 from graphloss.training.settings import TrainSettings
-from graphloss.training.size_defaults import SUREST, Sizes
+from graphloss.training.size_defaults import Sizes
+from graphloss.training.starting_point import SAMPLE, Start, contradicted, starting_point
 from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
 from graphloss.training.weight_interpolation import Blend
@@ -48,9 +45,8 @@ from graphloss.training.weight_interpolation import Blend
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a headless encoder between epochs
-CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
+LABELS_ALONE = "labels-alone"  # folder of the checkpoints of the training that pseudo-labels begin with
 EVALUATE_AFTER = 3  # steps at least between two evaluations, each of which writes a checkpoint: of several epochs
 
 
@@ -74,6 +70,7 @@ def fit(
     *,
     folder: Path,
     callbacks: list[TrainerCallback] | None = None,
+    early_callbacks: list[TrainerCallback] | None = None,
     progress: bool = False,
 ) -> Fitted:
     """Train an encoder; resume from the last checkpoint in `folder` if there is one.
@@ -85,45 +82,43 @@ def fit(
         checked: documents and settings that have passed the checks.
         folder: where checkpoints are written; to resume an interrupted call, repeat it with the same arguments.
         callbacks: further callbacks of the trainer, for example a progress bar.
+        early_callbacks: the same for the training on the labels alone that pseudo-labels begin with.
         progress: draw a bar while the training documents are embedded, before and after training.
 
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
     """
     began = time.perf_counter()
-    hidden = _contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else {}
+    set_seed(checked.settings.seed)
+    hidden = contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else {}
     checked = replace(checked, documents=checked.documents.without_labels(hidden))
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
-    set_seed(settings.seed)
-    start = _start(encoder, checked, progress)
-    lines = checked.descriptions if start.gate.informs else Documents([], [])
-    train = lines + documents
-    with frozen(encoder, settings.freeze):
-        learned = replace(checked, documents=lines + start.documents)
-        trainer = _trainer(encoder, learned, folder, callbacks or [], progress, start.probe)
-        trainer.began = began
-        # descriptions alone, without text, train no encoder
-        step = _train(trainer, settings, folder) if start.documents else None
-        trainer.blend.keep()
-        predictor = predictor_of(
-            trainer.module, train, checked.validation, len(label_names), settings.predictor, progress=progress
-        )
+    start = starting_point(encoder, checked, progress)
+    learned, probabilities = documents.labeled(), start.probabilities
+    if probabilities is not None:
+        if learned:
+            early = folder / LABELS_ALONE
+            if (last := checkpoints.last_whole(early)) and not checkpoints.last_whole(folder):
+                began -= checkpoints.seconds_of(last)
+            probabilities = _by_labels_alone(encoder, checked, start, early, early_callbacks or [], progress)
+        copies = learned.take([*range(len(learned))] * checked.sizes.copies)
+        learned = copies + pseudo_labeled(start.texts, probabilities, checked.sizes.pseudo_labels)
+    trainer, step, predictor = _fit_once(
+        encoder, checked, learned, start, folder, callbacks or [], progress=progress, began=began
+    )
     summary = None
     if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):
-        predictor, summary = self_train_head(
-            predictor,
-            encode(encoder, unlabeled, progress=progress, shared=True),
-            encode(encoder, checked.descriptions.texts, shared=True),
-            torch.tensor(checked.descriptions.labels, dtype=torch.long),
-            weight=start.weight,
-            support_lines=len(lines),
-            fallback=Probe(predictor.weight, predictor.bias) if start.documents else None,
-        )
+        predictor, summary, _ = _self_trained(encoder, predictor, unlabeled, checked, start, progress=progress)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
         model=FittedModel(
-            encoder.eval(), predictor, list(label_names), train.labeled().texts, settings.seed, len(lines)
+            encoder.eval(),
+            predictor,
+            list(label_names),
+            (start.lines + documents).labeled().texts,
+            settings.seed,
+            len(start.lines),
         ),
         descriptions=start.gate if checked.descriptions else None,
         lines=_by_class(checked.descriptions, label_names),
@@ -135,44 +130,6 @@ def fit(
     )
 
 
-def _contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> dict[int, dict[str, Any]]:
-    """Rows of the contradicted labels, which the training leaves out, with their entry in the run."""
-    documents, names = checked.documents, checked.label_names
-    rows = [row for row, label in enumerate(documents.labels) if label >= 0]
-    labeled = documents.take(rows)
-    if not labeled:
-        return {}
-    y = torch.tensor(labeled.labels, dtype=torch.long)
-    z = encode(encoder, labeled.texts, progress=progress, shared=True)
-    found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
-    return {
-        rows[place]: {
-            "text": labeled.texts[place],
-            "label": names[labeled.labels[place]],
-            "proposed": names[int(found.proposed[place])],
-            "score": round(float(found.score[place]), 6),
-        }
-        for place in to_hide(found, y)
-    }
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What is known before training.
-
-    Attributes:
-        gate: how far the labels confirm the descriptions.
-        weight: (C,) of the descriptions.
-        documents: labeled and pseudo-labeled ones to learn from.
-        probe: the initial head; None is a linear probe.
-    """
-
-    gate: Gate
-    weight: torch.Tensor
-    documents: Documents
-    probe: Probe | None = None
-
-
 def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text, place in zip(lines.texts, lines.labels, strict=True):
@@ -180,27 +137,84 @@ def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _start(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> _Start:
-    descriptions, documents, classes = checked.descriptions, checked.documents, len(checked.label_names)
-    settings, labeled, rest = checked.settings, documents.labeled(), documents.unlabeled().texts
-    pseudo = checked.sizes.pseudo_labels
-    if not descriptions and not pseudo:
-        return _Start(Gate(0.0, 0.0), torch.zeros(classes), labeled)
-    sample = documents.labeled(max(SAMPLE, classes), seed=settings.seed)
-    order = np.random.default_rng(settings.seed).permutation(len(rest))[: max(CENTERING, round(pseudo / SUREST))]
-    some = [rest[row] for row in order]
-    z = encode(encoder, sample.texts + some, progress=progress, shared=True)
-    lines, described = encode(encoder, descriptions.texts, shared=True), torch.tensor(descriptions.labels).long()
-    labels = torch.tensor(sample.labels + [-1] * len(some), dtype=torch.long)
-    centered = slice(len(sample) + CENTERING)
-    found = gate(z[centered], labels[centered], lines, described, classes)
-    weight = class_weights(found, torch.tensor(documents.labels), classes)
-    if not pseudo:
-        return _Start(found, weight, labeled, informed_probe(z, labels, lines, described, classes, weight=weight))
-    probe = informed_head(z, labels, lines, described, classes, weight=weight, shared=True)[0]
-    probabilities = probe.probabilities(z[len(sample) :]).numpy()
-    copies = labeled.take([*range(len(labeled))] * checked.sizes.copies)
-    return _Start(found, weight, copies + pseudo_labeled(some, probabilities, pseudo), probe)
+def _by_labels_alone(
+    encoder: SentenceTransformer,
+    checked: Preflight,
+    start: Start,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    progress: bool,
+) -> np.ndarray:
+    """Probabilities (m, C) of the start's texts after a training on labels and lines; the encoder is then as before."""
+    assert checked.sizes.labels_alone is not None
+    untouched = {name: value.clone() for name, value in encoder.state_dict().items()}
+    labeled = checked.documents.labeled()
+    checked = replace(checked, documents=labeled, sizes=checked.sizes.labels_alone)
+    start = replace(start, probe=start.early_probe)
+    _, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress=progress)
+    predictor, _, z = _self_trained(encoder, predictor, start.texts, checked, start, progress=progress)
+    encoder.load_state_dict(untouched)
+    return predictor.probabilities(z).numpy()
+
+
+def _fit_once(
+    encoder: SentenceTransformer,
+    checked: Preflight,
+    learned: Documents,
+    start: Start,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    *,
+    progress: bool,
+    began: float | None = None,
+) -> tuple[GraphTrainer, int | None, Predictor]:
+    """Train on lines and the learned documents: the trainer, the step of the weights kept, and what predicts.
+
+    The documents of `checked` are those of the predictor's graph. `began` is when the first part of the run did.
+    """
+    settings = checked.settings
+    set_seed(settings.seed)
+    with frozen(encoder, settings.freeze):
+        trainer = _trainer(
+            encoder, replace(checked, documents=start.lines + learned), folder, callbacks, progress, start.probe
+        )
+        trainer.began = began or trainer.began
+        # descriptions alone, without text, train no encoder
+        step = _train(trainer, settings, folder) if learned else None
+        trainer.blend.keep()
+        predictor = predictor_of(
+            trainer.module,
+            start.lines + checked.documents,
+            checked.validation,
+            len(checked.label_names),
+            settings.predictor,
+            progress=progress,
+        )
+    return trainer, step, predictor
+
+
+def _self_trained(
+    encoder: SentenceTransformer,
+    predictor: Predictor,
+    unlabeled: list[str],
+    checked: Preflight,
+    start: Start,
+    *,
+    progress: bool,
+) -> tuple[Predictor, SelfTrainingSummary, torch.Tensor]:
+    """A predictor whose head the unlabeled texts have refitted, a summary, and the texts' embeddings (m, d)."""
+    z = encode(encoder, unlabeled, progress=progress, shared=True)
+    learned = checked.documents.labeled_count or start.probabilities is not None
+    predictor, summary = self_train_head(
+        predictor,
+        z,
+        encode(encoder, checked.descriptions.texts, shared=True),
+        torch.tensor(checked.descriptions.labels, dtype=torch.long),
+        weight=start.weight,
+        support_lines=len(start.lines),
+        fallback=Probe(predictor.weight, predictor.bias) if learned else None,
+    )
+    return predictor, summary, z
 
 
 def _trainer(

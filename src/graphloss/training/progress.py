@@ -63,8 +63,10 @@ class Screen:
 
         return self.draws and texts > SLOW
 
-    def watch(self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None) -> Any:
-        """A trainer callback: a bar, one row per evaluation, and `on_history` called with the history so far."""
+    def watch(
+        self, on_history: Callable[[list[dict[str, Any]]], None] = lambda history: None, *, title: str = ""
+    ) -> Any:
+        """A trainer callback: a title, a bar, a row per evaluation, and `on_history` called with the history so far."""
         from transformers import TrainerCallback
 
         screen = self
@@ -77,6 +79,8 @@ class Screen:
                 self.headed = False
 
             def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if title:
+                    screen.stage(title)
                 steps = (TextColumn("{task.description}"), MofNCompleteColumn())
                 room = (BarColumn(bar_width=24), TextColumn("steps"), TimeRemainingColumn())
                 narrow = screen.console.width < NARROW

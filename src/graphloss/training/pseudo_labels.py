@@ -1,9 +1,10 @@
 """What the encoder learns from where labels are few and texts are many: the labels several times, and pseudo-labels.
 
-Fine-tuned on a label or two per class alone, an encoder forgets more than it learns. Here the head that labels,
-descriptions and unlabeled text give on the untouched encoder (`inference.informed_head`) labels the texts that it is
-surest of, and the encoder is trained on these beside the labels (Lee 2013; docs/research/trained.md has the figures).
-The head of the trained encoder learns from the true labels again.
+The encoder is first trained on the labels alone. The head that labels, descriptions and unlabeled text then give
+(`inference.informed_head`) labels the texts that it is surest of, and the encoder as it was is trained on these beside
+the labels (self-training; Lee 2013). Predictions of the untouched encoder are no pseudo-labels where there is a label:
+where it does not separate the classes they are wrong, which a few labels would teach it quickly
+(docs/research/trained.md has the figures). The head of the trained encoder learns from the true labels again.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class Sizes:
         graph: documents of one graph and one gradient.
         epochs: passes over the documents.
         steps: optimizer steps per epoch.
+        labels_alone: the sizes of the training on the labels alone that comes before pseudo-labels; None without any.
     """
 
     few: bool
@@ -42,6 +43,7 @@ class Sizes:
     graph: int
     epochs: int
     steps: int
+    labels_alone: Sizes | None = None
 
     @classmethod
     def of(cls, labeled: int, settings: TrainSettings, unlabeled: int = 0) -> Sizes:
@@ -60,6 +62,7 @@ class Sizes:
             graph=graph_size_for(count, settings),
             epochs=epochs_for(count, settings, least=0 if pseudo else LEAST_STEPS),
             steps=steps_of_epoch(count, settings),
+            labels_alone=cls.of(labeled, settings) if pseudo else None,
         )
 
 
