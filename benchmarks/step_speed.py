@@ -44,8 +44,7 @@ from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.corpus import load_corpus
 from graphloss.text.encoder import load
 from graphloss.text.encoder_source import resolve
-from graphloss.training.batches import collate
-from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.batches import ClassAwareBatchSampler, collate
 from graphloss.training.trainable_model import GraphModel
 
 HERE = Path(__file__).resolve().parent

@@ -30,10 +30,10 @@ from graphloss.losses.modules import Combined
 from graphloss.run import predict
 from graphloss.text.encoder import encode, load
 from graphloss.text.texts_and_labels import Documents
+from graphloss.training.batches import ClassAwareBatchSampler
 from graphloss.training.build_loss import build
 from graphloss.training.fit import fit
 from graphloss.training.preflight import check_settings, preflight
-from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.settings import LOSSES, TrainSettings
 from graphloss.training.trainable_model import GraphModel
 

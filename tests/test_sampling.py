@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from graphloss.losses.functional import gloss
-from graphloss.training.sampler import ClassAwareBatchSampler
+from graphloss.training.batches import ClassAwareBatchSampler
 
 class_sizes = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 120)), max_size=12)
 

@@ -27,9 +27,8 @@ from graphloss.inference.metrics import score
 from graphloss.text.encoder import encode
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints
-from graphloss.training.batches import collate, rows_of
+from graphloss.training.batches import ClassAwareBatchSampler, collate, rows_of
 from graphloss.training.preflight import CheckedSettings
-from graphloss.training.sampler import ClassAwareBatchSampler
 from graphloss.training.trainable_model import GraphModel
 from graphloss.training.weight_interpolation import Blend, untied
 
