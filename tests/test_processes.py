@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from graphloss.losses.modules import Combined
 from graphloss.run import predict
 from graphloss.text.encoder import encode, load
 from graphloss.text.texts_and_labels import Documents
+from graphloss.training import size_defaults
 from graphloss.training.batches import ClassAwareBatchSampler
 from graphloss.training.build_loss import build
 from graphloss.training.fit import fit
@@ -189,6 +191,10 @@ def everything(encoder: Path, toy: Toy, folder: Path) -> dict[str, Any]:
     if distributed.world() < 3:
         model = TextClassifier(model=str(encoder), epochs=1, batch_size=16).fit(toy.texts, toy.labels)
         found["classifier"] = model.predict_proba(toy.texts[:5])
+        with patch.object(size_defaults, "FEWEST_PSEUDO_LABELS", 1):
+            model = TextClassifier(model=str(encoder), epochs=2, batch_size=16)
+            model.fit(toy.texts[:24], toy.labels[:24], unlabeled=toy.texts[24:])
+        found["pseudo-labels"] = model.predict_proba(toy.texts[:5])
     if distributed.world() < 3:
         with pytest.raises(KeyboardInterrupt):
             trained(encoder, toy, folder / "cut", [Interrupt(5)], **RUNS[FIRST])
@@ -247,7 +253,8 @@ def test_a_training_ends_as_in_one_process(
         for name, x in each["resumed"]["weights"].items():  # to the bit: the same processes do the same
             assert torch.equal(x, found[0][FIRST]["weights"][name]), name
         assert each["resumed"]["history"] == found[0][FIRST]["history"]
-        np.testing.assert_allclose(each["classifier"], alone["classifier"], atol=1e-3)
+        for name in ("classifier", "pseudo-labels"):
+            np.testing.assert_allclose(each[name], alone[name], atol=1e-3)
     if count == 2:
         assert [each["first step"] for each in found] == [5, 5]
         assert [each["elsewhere"] for each in found] == [False, True]

@@ -65,6 +65,8 @@ def check_settings(
     labeled = documents.labeled_count or len(descriptions)
     unlabeled = len(documents) - documents.labeled_count
     sizes = Sizes.of(labeled, settings, unlabeled)
+    if documents.labeled_count and sizes.labels_alone:
+        _check_processes(sizes.labels_alone.documents, sizes.labels_alone.graph)
     _check_processes(sizes.documents, sizes.graph)
     return CheckedSettings(
         settings=settings,
