@@ -135,7 +135,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         from graphloss.text.texts_and_labels import Documents
         from graphloss.training.fit import fit
         from graphloss.training.preflight import check_settings, preflight
-        from graphloss.training.progress import Screen
+        from graphloss.training.progress import FIRST, Screen
 
         settings, source = self.settings(), resolve(self.model)
         check_length(source, self.max_length)
@@ -179,6 +179,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
                 ready,
                 folder=Path(folder),
                 callbacks=[Screen().watch()] if self.verbose else None,
+                early_callbacks=[Screen().watch(title=FIRST)] if self.verbose else None,
                 progress=self.verbose,
             )
         if fitted.descriptions and fitted.descriptions.unchecked:

@@ -125,19 +125,18 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
     from graphloss.inference.description_gate import UNCHECKED
     from graphloss.training import checkpoints
     from graphloss.training.fit import fit
+    from graphloss.training.progress import FIRST, SECOND
 
     for path in checkpoints.damaged(folder / run_folder.CHECKPOINTS):
         screen.warn(f"{path}: damaged, so that training resumes from before it")
+    twice = checked.sizes.labels_alone and checked.documents.labeled_count
+    last = screen.watch(lambda history: run_folder.write_metrics(folder, history), title=SECOND if twice else "")
     fitted = fit(
         encoder,
         checked,
         folder=folder / run_folder.CHECKPOINTS,
-        callbacks=[screen.watch(lambda history: run_folder.write_metrics(folder, history))]
-        if distributed.first()
-        else [],
-        early_callbacks=[screen.watch(title="  first on the labels alone, for the pseudo-labels:")]
-        if distributed.first()
-        else [],
+        callbacks=[last] if distributed.first() else [],
+        early_callbacks=[screen.watch(title=FIRST)] if distributed.first() else [],
         progress=screen.shows(len(checked.documents)),
     )
     if fitted.descriptions and fitted.descriptions.unchecked:

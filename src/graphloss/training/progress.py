@@ -13,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from graphloss import distributed
 from graphloss.terminal import printable
 
+FIRST, SECOND = "  first on the labels alone, for the pseudo-labels:", "  then with the pseudo-labels:"
+"""Titles of the two trainings where there are pseudo-labels."""
+
 NARROW = 60
 """Columns of a screen below which a bar is two numbers."""
 
