@@ -253,7 +253,7 @@ def _headers() -> Iterator[Case]:
         yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
     each = [(f"{text} {n}", f"id {n}") for n, (text, _) in enumerate(DOCUMENTS * 4)]
     yield Case("a label for each text", written("a.csv", _table(",", each)), each, warning="is another column meant")
-    for mark in ("-", "?", "--", "..."):
+    for mark in ("-", "?", "--", "...", "''", "()"):
         pairs = [(text, label if n else mark) for n, (text, label) in enumerate(DOCUMENTS)]
         yield Case(f"the class {mark!r}", written("a.csv", _table(",", pairs)), pairs, warning="has no letter")
     for kind, names in {
@@ -292,6 +292,8 @@ def _lines() -> Iterator[Case]:
     yield Case("label last", written("a.txt", "".join(f"{t}\t{n}\n" for t, n in DOCUMENTS)), DOCUMENTS)
     marked = "".join(f"__label__{n} {t}\n" for t, n in DOCUMENTS)
     yield Case("__label__", written("a.txt", marked), DOCUMENTS)
+    tabs = marked.replace("__label__music ", "__label__music\t")
+    yield Case("__label__ and a tab", written("a.txt", tabs), DOCUMENTS)
     some = [*DOCUMENTS[:-1], (DOCUMENTS[-1][0], None)]
     yield Case("__label__ but for one", written("a.txt", marked.replace("__label__cooking simmer", "simmer")), some)
     yield Case("__label__ twice", written("a.txt", marked + "__label__a __label__b text\n"), "two labels")
@@ -300,8 +302,8 @@ def _lines() -> Iterator[Case]:
     yield Case("tabs and no labels", written("a.txt", columns), "no label")
     late = "".join(f"{n}\t{t}\n" for t, n in DOCUMENTS) * 300
     yield Case("a late line without a tab", written("a.txt", late + "a text alone\n"), "line 2701: no tab")
-    tabs = [(t.replace(" ", "\t", 1), n) for t, n in DOCUMENTS]
-    yield Case("tabs in texts", written("a.txt", "".join(f"{n}\t{t}\n" for t, n in tabs)), tabs)
+    pairs = [(t.replace(" ", "\t", 1), n) for t, n in DOCUMENTS]
+    yield Case("tabs in texts", written("a.txt", "".join(f"{n}\t{t}\n" for t, n in pairs)), pairs)
 
 
 def _json() -> Iterator[Case]:
@@ -376,6 +378,9 @@ def _labels() -> Iterator[Case]:
         "nan",
         "NaN",
         " na ",
+        "NaT",
+        "#NA",
+        "\\N",
         "none",
     ):
         pairs: Pairs = [*DOCUMENTS, ("unknown", mark)]

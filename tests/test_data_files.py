@@ -41,9 +41,16 @@ def test_a_table_divided_by_an_unknown_mark_is_not_one_column(mark: str, tmp_pat
         assert {text for _, text in read_texts(path)} == {"a text of words"}
         return
     for read in (read_texts, load_corpus):
-        with pytest.raises(InputError, match="looks like several names|has the columns"):
+        with pytest.raises(InputError, match=r"looks like several names|has the columns"):
             list(read(str(path)))  # type: ignore[operator]
     assert [text for _, text in read_texts(path, text=f"text{mark}label")] == [f"a text of words{mark}music"] * 9
+
+
+@pytest.mark.parametrize("line", ["<!DOCTYPE html>", "[", '[{"text": "u"}]', '["u", "v"]', "text~label"])
+def test_what_is_no_text_a_line_is_refused_on_standard_input(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphloss.text.read_texts._as_they_come", lambda: iter([line.encode(), b"\na text\n"]))
+    with pytest.raises(InputError, match="standard input"):
+        list(read_texts("-"))
 
 
 def test_there_are_many_kinds() -> None:

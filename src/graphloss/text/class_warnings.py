@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01",  # Cyrillic, Greek and digits
-    "aeopcyxijsdhqwkmthbaeikvoptuxhbol",
+    "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01ı‐‑–—−‘’“”",  # Cyrillic, Greek, digits, dashes and quotes
+    "aeopcyxijsdhqwkmthbaeikvoptuxhboli-----''\"\"",
 )
 SHOWN = 5
 MEASURED = 10
@@ -69,7 +69,7 @@ def _several(names: Sequence[str]) -> list[str]:
 def _marks(names: Sequence[str]) -> list[str]:
     """Names without a letter or digit, such as "-" and "?", where all others have one."""
     found = [name for name in names if not any(map(str.isalnum, name))]
-    if not found or any(set(name) - set("-–—?._*/~ ") for name in found):
+    if not found or any(set(look(name)) - set("-–—?._*/~'\"()[]<> ") for name in found):
         return []
     listed = " and ".join(map(ascii, found))
     return [f"the class {listed} has no letter; if it marks a missing label, leave those cells empty"]

@@ -28,10 +28,10 @@ AUDITED, CORRECTED = ("row", "proposed", "score", "evidence"), ("row", "former")
 
 
 MISSING = (
-    *("na", "n/a", "<na>", "null", "none", "nan"),
+    *("na", "n/a", "<na>", "null", "none", "nan", "nat", "-nan", "#na", "\\n"),
     *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"),
 )
-"""Marks of a missing label in tables, in any case; the last are errors of spreadsheets."""
+"""Marks of a missing label in tables, in any case: of pandas and databases, and errors of spreadsheets."""
 
 
 class Reading(NamedTuple):

@@ -14,7 +14,7 @@ from graphloss.text.data_sources import folder_files, split_of
 from graphloss.text.delimited import MARKS
 from graphloss.text.file_formats import check_document, check_file, column_names, rows
 from graphloss.text.guess_columns import guess_column
-from graphloss.text.parsing.character_encodings import CHUNK, lines
+from graphloss.text.parsing.character_encodings import CHUNK, lines, page
 from graphloss.text.parsing.json_rows import as_object, parse
 
 
@@ -115,6 +115,8 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
     for number, line in lines(_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")
+            if what := page(line.encode()) or (re.match(r"\[\s*($|[\[{\"])", line.strip()) and "a list of JSON"):
+                raise InputError(f"standard input is {what}; write it into a file, or send a text or an object a line")
             check_document(MARKS.split(line.strip()), "standard input", "write the table into a file")
         if not objects or not line.strip():
             yield line.rstrip("\r\n")
