@@ -218,6 +218,8 @@ def _tables() -> Iterator[Case]:
         content = encoded(".csv", pairs=DOCUMENTS * 2) + total.encode()
         told = f"all others at least 6 times: {label!r}"
         yield Case(f"a row of sums {total[:-1]}", written("a.csv", content), [*DOCUMENTS * 2, (text, label)], {}, told)
+    odd = [("a\rreturn, quoted", "music"), (' "quoted" at the beginning', "music"), (" blank", "space"), *DOCUMENTS[1:]]
+    yield Case("returns, blanks and quotes in cells", written("a.csv", _table(",", odd)), odd)
     lines = [("two\nlines, and\ta tab", "music"), *DOCUMENTS[1:]]
     yield Case("line breaks in cells", written("a.csv", _table(",", lines)), lines)
     yield Case("blank lines between", written("a.csv", encoded(".csv").replace(b"\n", b"\n\n")), DOCUMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -85,6 +86,8 @@ def main() -> None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # what this screen cannot show is written out
         app()
+    except SystemExit as ended:  # with 1, of rich and of typer, where the reader has closed the pipe, which is no error
+        sys.exit(0 if isinstance(ended.__context__, BrokenPipeError) else ended.code)
     except InputError as error:
         if not getattr(error, "elsewhere", False):  # else the first of several processes prints it
             _fail(str(error))
@@ -110,7 +113,8 @@ def main() -> None:
 def _fail(message: str) -> None:
     for word in sys.argv[1:]:  # a name with a line break in it is still one word of its line
         message = message.replace(word, one_line(word)) if "\n" in word else message
-    print(f"error: {printable(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # standard error is full or closed: the exit code says it alone
+        print(f"error: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _leave_output() -> None:

@@ -58,6 +58,7 @@ def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
     if mark == "\t":
         return Dialect(mark, _tsv_quoting(lines, where), 0)
     apart = any(cell.startswith(' "') for row in _rows(lines, mark) for cell in row)
+    apart = apart and any(f'{mark} "' in line for line in islice(lines(), TRIED))
     return Dialect(mark, csv.QUOTE_MINIMAL, 0, apart and len({*map(len, _rows(lines, mark, blanks=True))}) == 1)
 
 

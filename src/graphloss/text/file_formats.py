@@ -211,7 +211,7 @@ def class_names(path: Path, column: str) -> list[str] | None:
 
 def _delimited(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Lines of cells, the header first, blank lines left out."""
-    return cells_of(lambda: (line for _, line in _text_lines(path)), path, tabs=path.suffix.lower() == ".tsv")
+    return cells_of(lambda: (line for _, line in file_lines(path)), path, tabs=path.suffix.lower() == ".tsv")
 
 
 def _parquet(path: Path) -> Any:
