@@ -13,7 +13,7 @@ import typer
 
 from graphloss import __version__, distributed
 from graphloss.cli import data_commands, label_commands, predict_commands, train_commands
-from graphloss.cli.options import ColumnsOnce, Command
+from graphloss.cli.options import ColumnsOnce
 from graphloss.errors import InputError
 from graphloss.terminal import one_line, printable
 
@@ -29,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    result_callback=lambda *_, **__: sys.stdout.flush(),  # a full disk or a closed pipe shows here, not at exit
 )
 data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -40,11 +41,11 @@ app.command(cls=ColumnsOnce)(predict_commands.suggest)
 app.command(cls=ColumnsOnce)(predict_commands.audit)
 app.command(cls=ColumnsOnce)(label_commands.label)
 app.command(cls=ColumnsOnce)(train_commands.bench)
-app.command(cls=Command)(predict_commands.report)
-app.command(cls=Command)(predict_commands.verify)
-data_app.command("list", cls=Command)(data_commands.list_data)
+app.command()(predict_commands.report)
+app.command()(predict_commands.verify)
+data_app.command("list")(data_commands.list_data)
 data_app.command("show", cls=ColumnsOnce)(data_commands.show_data)
-data_app.command("prepare", cls=Command)(data_commands.prepare_data)
+data_app.command("prepare")(data_commands.prepare_data)
 
 
 def _version(wanted: bool) -> None:

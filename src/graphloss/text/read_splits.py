@@ -190,14 +190,14 @@ def read_table(path: Path, taken: Columns, how: Reading = Reading()) -> Document
 
 def _merged(texts: list[str], labels: list[str | None], path: Path) -> list[str]:
     """A warning of a text with a line that reads as a row: a quote may open in one row and close in a later."""
-    for text in (text for text in texts if "\n" in text):
-        for line in text.splitlines():
-            cells = MARKS.split(line)
-            if len(cells) > 1 and {cells[0].strip(' "'), cells[-1].strip(' "')} & set(labels):
-                return [
-                    f"{path}: a text holds the line {line.strip()!r:.60}, which reads as a row of its own: if a quote "
-                    "opens in one row and closes in a later, take it out or write it twice"
-                ]
+    known = set(labels)
+    for line in (line for text in texts if "\n" in text for line in text.splitlines()):
+        first, *rest = (cell.strip(' "') for cell in MARKS.split(line))
+        if rest and {first, rest[-1]} & known:
+            return [
+                f"{path}: a text holds the line {line.strip()!r:.60}, which reads as a row of its own: if a quote "
+                "opens in one row and closes in a later, take it out or write it twice"
+            ]
     return []
 
 
