@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphloss.inference.checksums import sealed
+from graphloss.inference.checksums import DICTIONARIES, LISTS, sealed
 
 INFO = "graphloss.json"
 PLACES = (0.0, 0.02, 0.25, 0.5, 0.75, 0.98)
@@ -122,6 +122,12 @@ def _sealed_infos(run: Path) -> Iterator[Damage]:
     for key in ("labels", "settings", "predictor", "files", "status"):
         for value in (None, 7, "x"):
             yield Damage(f"sealed: {key} = {value!r}", INFO, lambda run, _, k=key, v=value: _seal(run, None, k, v))
+    for key in (*LISTS, *DICTIONARIES):
+        for value in (7, "x"):
+            yield Damage(f"sealed: {key} = {value!r}", INFO, lambda run, _, k=key, v=value: _seal(run, None, k, v))
+    for key in ("text", "label", "unlabeled"):
+        data = {"source": "a.csv", "fingerprint": "f", key: 5}
+        yield Damage(f"sealed: data of {key} 5", INFO, lambda run, _, d=data: _seal(run, None, "data", d))
     for seed in (-1, 2**40, "0", None, 0.5):
         yield Damage(f"sealed: seed {seed!r}", INFO, lambda run, _, s=seed: _seal(run, "settings", "seed", s))
 

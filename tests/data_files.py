@@ -165,13 +165,26 @@ def _foreign() -> Iterator[Case]:
         ("pickle", b"\x80\x04\x95\x1c\0\0\0\0\0\0\0cos\nsystem\n", "pickle"),
         ("rtf", b"{\\rtf1\\ansi text}", "rich-text"),
         ("picture", b"\x89PNG\r\n\x1a\n" + bytes(50), "picture"),
+        ("old pickle", b"\x80\x02]q\x00(U\x01aU\x01be.", "pickle"),
+        ("page", b"\n<!DOCTYPE html>\n<html><body>text, label</body></html>\n", "web page"),
+        ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS"),
     ):
         for suffix in (".csv", f".csv.{kind}", ".jsonl", ".txt"):
             yield Case(f"{kind} called {suffix}", written(f"a{suffix}", content), said)
+    for suffix in (".csv", ".txt", ".tsv", ".jsonl"):
+        yield Case(f"bytes of no text {suffix}", written(f"a{suffix}", b"\x1f\x9d\x90\x03\x05\xff\n"), "of no text")
+    yield Case("a pointer called .parquet", written("a.parquet", b"version https://git-lfs.github"), "Git LFS")
+    yield Case("an XML table", written("a.csv", "\ufeff<?xml version='1.0'?>\n<rows><row/></rows>\n"), "XML")
     yield Case("Parquet called .csv", written("a.csv", encoded(".parquet")), "ends in .parquet")
     yield Case("CSV called .parquet", written("a.parquet", plain), "cannot be read as Parquet")
     yield Case("Parquet", written("a.parquet", encoded(".parquet")), DOCUMENTS)
     yield Case("Parquet cut", written("a.parquet", encoded(".parquet")[:-20]), "cannot be read as Parquet")
+    for suffix in (".csv", ".txt"):
+        for name, end in (("line feeds first", "\n"), ("carriage returns first", "\r")):
+            first, *rest = encoded(suffix).decode().splitlines()
+            content = end.join([first, *rest[:3]]) + end + "\n\r"[end == "\n"].join(rest[3:]) + "\n"
+            yield Case(f"{name} {suffix}", written(f"a{suffix}", content), "some lines end with carriage returns")
+    yield Case("one line of a thousand cells", written("a.csv", "a\x85," * 999), "and 979 more")
     yield Case("an unknown ending", written("a.docx", b"text"), "unknown")
 
 
@@ -182,12 +195,31 @@ def _table(delimiter: str, rows: list[Any], header: tuple[str, ...] = ("text", "
 
 
 def _tables() -> Iterator[Case]:
-    for name, mark in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
+    for name, mark in zip(["semicolons", "tabs", "bars", "carets", "tildes", "units"], ";\t|^~\x1f", strict=True):
         yield Case(f"{name} in .csv", written("a.csv", _table(mark, DOCUMENTS)), DOCUMENTS)
         said = _table(mark, DOCUMENTS, before=f"sep={mark}\n")
         yield Case(f"sep= and {name}", written("a.csv", said), DOCUMENTS)
-    quoted = _table(",", [(text, "x", label) for text, label in DOCUMENTS], ("text", "a, b; c", "label"))
+    quoted, other = (
+        _table(mark, [(text, "x", label) for text, label in DOCUMENTS], ("text", "a, b; c\td", "label"))
+        for mark in ",;"
+    )
     yield Case("marks in a quoted header", written("a.csv", quoted), DOCUMENTS)
+    yield Case("marks in a quoted header, by ';'", written("a.csv", other), DOCUMENTS)
+    apart = [", ".join('"{}"'.format(cell.replace('"', '""')) for cell in row) + "\n" for row in DOCUMENTS]
+    for name, header in {"": '"text", "label"\n', " below the header": "text, label\n"}.items():
+        yield Case(f"blanks before quotes{name}", written("a.csv", header + "".join(apart)), DOCUMENTS)
+    for mark in ",;|":
+        merged = f"open\nspace{mark}moon\nmusic{mark}close"
+        content = f'label{mark}text\nspace{mark}stars\nmusic{mark}"{merged}"\n'
+        pairs: Pairs = [("stars", "space"), (merged, "music")]
+        yield Case(f"a quote over rows, by {mark!r}", written("a.csv", content), pairs, {}, "a row of its own")
+    for total in ("Total,45\n", '"Grand total","45"\n', "sum,3.5\n"):
+        text, label = next(csv.reader([total]))
+        content = encoded(".csv", pairs=DOCUMENTS * 2) + total.encode()
+        told = f"all others at least 6 times: {label!r}"
+        yield Case(f"a row of sums {total[:-1]}", written("a.csv", content), [*DOCUMENTS * 2, (text, label)], {}, told)
+    odd = [("a\rreturn, quoted", "music"), (' "quoted" at the beginning', "music"), (" blank", "space"), *DOCUMENTS[1:]]
+    yield Case("returns, blanks and quotes in cells", written("a.csv", _table(",", odd)), odd)
     lines = [("two\nlines, and\ta tab", "music"), *DOCUMENTS[1:]]
     yield Case("line breaks in cells", written("a.csv", _table(",", lines)), lines)
     yield Case("blank lines between", written("a.csv", encoded(".csv").replace(b"\n", b"\n\n")), DOCUMENTS)
@@ -223,7 +255,7 @@ def _headers() -> Iterator[Case]:
         yield Case(f"a table by {mark!r} as .txt", written("a.txt", table), told)
     each = [(f"{text} {n}", f"id {n}") for n, (text, _) in enumerate(DOCUMENTS * 4)]
     yield Case("a label for each text", written("a.csv", _table(",", each)), each, warning="is another column meant")
-    for mark in ("-", "?", "--", "..."):
+    for mark in ("-", "?", "--", "...", "''", "()"):
         pairs = [(text, label if n else mark) for n, (text, label) in enumerate(DOCUMENTS)]
         yield Case(f"the class {mark!r}", written("a.csv", _table(",", pairs)), pairs, warning="has no letter")
     for kind, names in {
@@ -262,6 +294,8 @@ def _lines() -> Iterator[Case]:
     yield Case("label last", written("a.txt", "".join(f"{t}\t{n}\n" for t, n in DOCUMENTS)), DOCUMENTS)
     marked = "".join(f"__label__{n} {t}\n" for t, n in DOCUMENTS)
     yield Case("__label__", written("a.txt", marked), DOCUMENTS)
+    tabs = marked.replace("__label__music ", "__label__music\t")
+    yield Case("__label__ and a tab", written("a.txt", tabs), DOCUMENTS)
     some = [*DOCUMENTS[:-1], (DOCUMENTS[-1][0], None)]
     yield Case("__label__ but for one", written("a.txt", marked.replace("__label__cooking simmer", "simmer")), some)
     yield Case("__label__ twice", written("a.txt", marked + "__label__a __label__b text\n"), "two labels")
@@ -270,8 +304,8 @@ def _lines() -> Iterator[Case]:
     yield Case("tabs and no labels", written("a.txt", columns), "no label")
     late = "".join(f"{n}\t{t}\n" for t, n in DOCUMENTS) * 300
     yield Case("a late line without a tab", written("a.txt", late + "a text alone\n"), "line 2701: no tab")
-    tabs = [(t.replace(" ", "\t", 1), n) for t, n in DOCUMENTS]
-    yield Case("tabs in texts", written("a.txt", "".join(f"{n}\t{t}\n" for t, n in tabs)), tabs)
+    pairs = [(t.replace(" ", "\t", 1), n) for t, n in DOCUMENTS]
+    yield Case("tabs in texts", written("a.txt", "".join(f"{n}\t{t}\n" for t, n in pairs)), pairs)
 
 
 def _json() -> Iterator[Case]:
@@ -346,6 +380,9 @@ def _labels() -> Iterator[Case]:
         "nan",
         "NaN",
         " na ",
+        "NaT",
+        "#NA",
+        "\\N",
         "none",
     ):
         pairs: Pairs = [*DOCUMENTS, ("unknown", mark)]

@@ -212,6 +212,8 @@ SENTENCES = ["The council met late on Monday", "Nobody expected the rain to stop
         ("question,answer,grade,class", lambda i, s: ["Why does the sky look blue?", s, i, i % 3], ("answer", "class")),
         ("text,reply,label", lambda i, s: ["Why does it rain?", s, i % 3], "'reply' are as likely"),
         ("question,answer,class", lambda i, s: [f"Why {i} then?" + s, s, i % 3], "several could hold the texts"),
+        ("text,label,comment", lambda i, s: [s, i % 2, f"{s} because of {i} {s} {s} {s}"], "'comment' are as likely"),
+        ("query,label,reply,body", lambda i, s: [s, i % 2, "", f"{s} {i} {s} {s} {s}"], "several could hold the texts"),
         ("id,keyword,text,target", lambda i, s: [i, "abcdef"[i % 6], s, i % 2], ("text", "target")),
         ("label,text,category", lambda i, s: [f"n{i}", s, i % 2], "several could hold|'category' are as likely"),
     ],

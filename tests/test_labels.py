@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import Toy
 
 from graphloss import TextClassifier
@@ -72,13 +73,19 @@ def test_labels_come_back_as_they_were(kind: str, tiny_encoder: Path, toy: Toy, 
     assert again.predict(toy.texts).tolist() == found.tolist()
 
 
-NOTHING = [None, "", " ", "\t\n", float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.str_(" ")]
+NOTHING = [None, "", " ", "\t\n", float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.str_(" "), np.ma.masked]
 
 
 def test_missing_labels_are_alike_and_blanks_are_stripped() -> None:
     texts = [f"text {n}" for n in range(len(NOTHING) + 5)]
     labels = [*NOTHING, " pos", "pos ", np.str_("pos"), "NA", "nan"]
     assert python_inputs.checked(texts, labels)[1] == [None] * len(NOTHING) + ["pos"] * 3 + ["NA", "nan"]
+
+
+@pytest.mark.parametrize("make", [torch.tensor, lambda labels: list(torch.tensor(labels)), lambda labels: labels])
+@pytest.mark.parametrize("labels", [[0, 1, 0, 7], [True, False, False, True], [0.5, 1.5, 0.5, 1.5]])
+def test_labels_of_a_tensor_are_its_numbers(make: Callable[[list[Any]], Any], labels: list[Any]) -> None:
+    assert python_inputs.checked(["a", "b", "c", "d"], make(labels))[1] == labels
 
 
 @pytest.mark.parametrize(
@@ -119,6 +126,7 @@ def test_what_is_a_list_of_texts_is_taken(right: Callable[[list[str]], Any], toy
         ([1, 2, np.True_], "are equal"),
         ([["a"], ["b"], ["c"]], "expected one label"),
         ([{"a": 1}] * 3, "expected one label"),
+        (torch.eye(3), "expected one label"),
         ([np.array([0, 1])] * 3, "expected one label"),
         ([float("inf"), 1.0, 2.0], "finite"),
     ],
@@ -145,6 +153,7 @@ def test_labels_of_several_kinds_are_refused() -> None:
         (["po\u200bs", "pos"], 1),
         (["o", "0", "1", "l"], 2),
         (["Stra\u00dfe", "STRASSE"], 1),
+        (["a\u2013b", "a-b", "it\u2019s", "it's"], 2),
         (["positive", "negative", "neutral"], 0),
         (["-1", "1", "1.5", "15"], 0),
         (["C", "C++", "C#"], 0),

@@ -125,7 +125,14 @@ def test_a_bandwidth_without_sense_is_refused(sigma: Any) -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [[1.0, 2.0, 3.0], np.ones(3), torch.ones(3).long(), torch.tensor([1, -1.0]), torch.tensor([float("nan")])],
+    [
+        [1.0, 2.0, 3.0],
+        np.ones(3),
+        torch.ones(3).long(),
+        torch.tensor([1, -1.0]),
+        torch.tensor([float("nan")]),
+        torch.ones(0),
+    ],
 )
 def test_class_weights_without_sense_are_refused(weights: Any) -> None:
     z, y = a_batch()
@@ -136,6 +143,51 @@ def test_class_weights_without_sense_are_refused(weights: Any) -> None:
     ):
         with pytest.raises((TypeError, ValueError), match="class_weights must be"):
             make()
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e-38, 1e-42])
+@pytest.mark.parametrize("mode", ["loo", "paper"])
+def test_the_scale_of_class_weights_changes_nothing(mode: Any, scale: float) -> None:
+    z, y = a_batch(torch.float32)
+    plain, scaled = (
+        GLoss(mode=mode, sigma=0.3, class_weights=weight * torch.ones(int(y.max()) + 1))(z, y) for weight in (1, scale)
+    )
+    assert plain > 0 and torch.allclose(plain, scaled, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, [0.5], torch.tensor([0.5]), 1j, torch.tensor(0.5)])
+def test_options_that_are_no_numbers_are_refused(value: Any) -> None:
+    z, y = a_batch()
+    for name, make in {
+        "alpha": lambda: GLoss(alpha=value),
+        "q": lambda: GLoss(q=value),
+        "gamma": lambda: GLoss(mode="paper", gamma=value),
+        "weight": lambda: Combined(None, weight=value),
+        "temperature": lambda: SupCon(temperature=value),
+        "margin": lambda: Triplet(margin=value),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} must be a number, got "):
+            make()
+    for name in ("alpha", "q"):
+        with pytest.raises(TypeError, match=f"{name} must be a number, got "):
+            gloss(z, y, sigma=0.3, **{name: value})
+    with pytest.raises(TypeError, match="memory must be a Memory"):
+        GLoss(memory=value or 7)
+
+
+def test_a_bandwidth_to_be_learned_is_not_forgotten() -> None:
+    for sigma in (torch.nn.Parameter(torch.tensor(0.3)), torch.tensor(0.3, requires_grad=True)):
+        with pytest.raises(ValueError, match='"learned" learns it'):
+            GLoss(sigma=sigma)  # type: ignore[arg-type]
+    assert GLoss(sigma=torch.tensor(0.3)).bandwidth == pytest.approx(0.3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_tensors_without_dense_values_are_refused(name: str) -> None:
+    z, y = a_batch()
+    for batch in ((z.to_sparse(), y), (z, y.to_sparse()), (z.to("meta"), y), (z, y.to("meta"))):
+        with pytest.raises(TypeError, match=r"(embeddings|labels) must be a dense tensor with values, got "):
+            LOSSES[name]()(*batch)
 
 
 @pytest.mark.parametrize("k", [2.5, True, 0, -1, "3"])

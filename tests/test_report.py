@@ -276,6 +276,17 @@ def test_the_report_appears_whole_or_not_at_all(run: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("metrics", {}), ("metrics", {"split": "test", "model": 7}), ("best_epoch", "x")]
+)
+def test_a_value_without_sense_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    run = write_run(tmp_path / "run")
+    run_folder.write_info(run, run_folder.read_info(run) | {name: value})
+    with pytest.raises(InputError, match=r"graphloss\.json: a value of the report makes no sense"):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
     ("file", "content", "said"),
     [
         ("predictions.parquet", None, "missing"),

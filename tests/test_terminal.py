@@ -107,7 +107,10 @@ def test_the_end_of_a_pipe_a_full_disk_and_a_closed_output_are_one_line(tmp_path
     many.write_text("text,label\n" + "".join(f"text {n},class {n % 90} {'x' * 900}\n" for n in range(400)))
     done = shell(f"$G data show {many} --json | head -c 1; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (0, "")
+    done = shell("$G train --help | head -1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (0, "")
     for line, said in (
+        ("$G data show nowhere.csv 2> /dev/full", ""),
         (f"$G data show {many} > /dev/full", "No space left"),
         ("$G --help > /dev/full", ""),
         (f"$G data show {many} >&-", "standard output is closed"),

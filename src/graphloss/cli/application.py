@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -12,7 +13,7 @@ import typer
 
 from graphloss import __version__, distributed
 from graphloss.cli import data_commands, label_commands, predict_commands, train_commands
-from graphloss.cli.options import ColumnsOnce, Command
+from graphloss.cli.options import ColumnsOnce
 from graphloss.errors import InputError
 from graphloss.terminal import one_line, printable
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    result_callback=lambda *_, **__: sys.stdout.flush(),  # a full disk or a closed pipe shows here, not at exit
 )
 data_app = typer.Typer(help="See which data sets there are and what is in one, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -39,11 +41,11 @@ app.command(cls=ColumnsOnce)(predict_commands.suggest)
 app.command(cls=ColumnsOnce)(predict_commands.audit)
 app.command(cls=ColumnsOnce)(label_commands.label)
 app.command(cls=ColumnsOnce)(train_commands.bench)
-app.command(cls=Command)(predict_commands.report)
-app.command(cls=Command)(predict_commands.verify)
-data_app.command("list", cls=Command)(data_commands.list_data)
+app.command()(predict_commands.report)
+app.command()(predict_commands.verify)
+data_app.command("list")(data_commands.list_data)
 data_app.command("show", cls=ColumnsOnce)(data_commands.show_data)
-data_app.command("prepare", cls=Command)(data_commands.prepare_data)
+data_app.command("prepare")(data_commands.prepare_data)
 
 
 def _version(wanted: bool) -> None:
@@ -85,6 +87,8 @@ def main() -> None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # what this screen cannot show is written out
         app()
+    except SystemExit as ended:  # with 1, of rich and of typer, where the reader has closed the pipe, which is no error
+        sys.exit(0 if isinstance(ended.__context__, BrokenPipeError) else ended.code)
     except InputError as error:
         if not getattr(error, "elsewhere", False):  # else the first of several processes prints it
             _fail(str(error))
@@ -110,7 +114,8 @@ def main() -> None:
 def _fail(message: str) -> None:
     for word in sys.argv[1:]:  # a name with a line break in it is still one word of its line
         message = message.replace(word, one_line(word)) if "\n" in word else message
-    print(f"error: {printable(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # standard error is full or closed: the exit code says it alone
+        print(f"error: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _leave_output() -> None:

@@ -69,26 +69,13 @@ NoHeader = Annotated[
 KeepNa = Annotated[bool, typer.Option("--keep-na", help="Labels as NA, null, None or nan are names of classes.")]
 
 
-class Command(TyperCommand):
-    """A command whose output may be closed before its last line, as in `graphloss predict … | head`."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run; a closed pipe is no error."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise typer.Exit from error
-        return result
-
-
 ONCE = {"text": "one column of texts", "label": "one column of labels"} | dict.fromkeys(
     ("unlabeled", "describe", "config", "source", "data", "out"), "one"
 )
 """Options that are refused a second time, where the parser would silently keep the last."""
 
 
-class ColumnsOnce(Command):
+class ColumnsOnce(TyperCommand):
     """A command that refuses a second --text, --label or file of a kind."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -19,6 +19,8 @@ from graphloss.inference.predictor_names import PREDICTORS
 
 FORMAT = 4
 REPAIR = "copy the run folder again or train anew; if it was changed on purpose, `graphloss verify RUN --seal`"
+LISTS = ("hidden_labels", "least_sure")
+DICTIONARIES = ("metrics", "versions", "environment", "encoder", "self_training", "learning_curve")
 LARGEST_SIGMA = 1e18
 """Beyond it, and below its inverse, σ² leaves what float32 can hold."""
 
@@ -101,6 +103,7 @@ def _faults(info: Mapping[str, Any]) -> list[str]:
     """What makes no sense in a `graphloss.json`."""
     finished = info.get("status") == "finished"
     kinds = {"labels": list, "settings": dict, **({"predictor": dict, "files": dict} if finished else {"data": dict})}
+    kinds |= {name: list if name in LISTS else dict for name in (*LISTS, *DICTIONARIES) if info.get(name)}
     found = [
         f"expected {name} to be a {kind.__name__}, got {info.get(name)!r:.60}"
         for name, kind in kinds.items()
@@ -117,7 +120,8 @@ def _faults(info: Mapping[str, Any]) -> list[str]:
         found.append("expected distinct labels, and one is there twice")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         found.append(f"expected a seed from 0 to 2^32 - 1, got {seed!r:.60}")
-    if not isinstance(data, dict) or not all(isinstance(data.get(k, ""), str) for k in ("source", "fingerprint")):
+    named = ("source", "fingerprint", "text", "label", "unlabeled")
+    if not isinstance(data, dict) or not all(isinstance(data.get(k) or "", str) for k in named):
         found.append(f"expected data with a source and a fingerprint, got {data!r:.60}")
     elif not finished and not {"source", "fingerprint"} <= data.keys():
         found.append("expected data with a source and a fingerprint")

@@ -71,8 +71,9 @@ def _listed(values: Sequence[Any], expected: str) -> list[Any]:
 
 def _label(label: Any, where: str) -> Any:
     """A label, a text without surrounding blanks; None for a missing one: blanks, None, NaN, NA, NaT."""
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+    if label is None or type(label).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return None
+    label = label.tolist() if hasattr(label, "detach") else label  # of torch: equal tensors have other hashes
     try:
         hash(label)
     except TypeError as error:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphloss.losses.functional import check_batch, gloss
+from graphloss.losses.functional import check_batch, check_numbers, gloss
 from graphloss.losses.graph import no_autocast, unit, working
 
 LEAST_TEMPERATURE = 1e-3
@@ -157,6 +157,7 @@ class Triplet(BaselineLoss):
         from pytorch_metric_learning import distances, losses, reducers
 
         super().__init__()
+        check_numbers(margin=margin)
         if not 0.0 <= margin < float("inf"):
             raise ValueError(f"margin must be a number of at least 0, got {margin}; on unit vectors 0.1 to 1 is usual")
         self.margin = margin
@@ -217,6 +218,7 @@ class Cosine(BaselineLoss):
 
 
 def _checked_temperature(temperature: float) -> float:
+    check_numbers(temperature=temperature)
     if not LEAST_TEMPERATURE <= temperature < float("inf"):
         raise ValueError(
             f"temperature must be at least {LEAST_TEMPERATURE}, got {temperature}; good values lie between 0.05 and 0.5"

@@ -14,6 +14,7 @@ With alpha = 1 and no unlabeled document, `loo` is exactly NCA at temperature si
 """
 
 import math
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -83,6 +84,7 @@ def gloss(
     labels = check_batch(embeddings, labels)
     _classes(labels, num_classes, class_weights)
     check_sigma(sigma)
+    check_numbers(q=q, alpha=alpha)
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"q must lie between 0 (log-likelihood) and 1 (absolute error), got {q}")
     if not 0.0 < alpha <= 1.0:
@@ -217,6 +219,13 @@ def check_sigma(sigma: Any) -> None:
         )
 
 
+def check_numbers(**options: Any) -> None:
+    """Check that options of a loss are numbers; a TypeError names one that is none, or a truth value."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, got {value!r:.60}")
+
+
 def check_memory_options(memory: bool, alpha: float, k: int | None) -> None:
     """Refuse a memory together with alpha below 1 or with k.
 
@@ -254,6 +263,8 @@ def check_batch(embeddings: Any, labels: Any) -> Tensor:
     for name, value in (("embeddings", embeddings), ("labels", labels)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}; give torch.as_tensor({name})")
+        if value.layout != torch.strided or value.is_meta:
+            raise TypeError(f"{name} must be a dense tensor with values, got {value.layout} on {value.device}")
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise ValueError(
             f"embeddings must be floating point of shape (documents, dimensions), got {embeddings.dtype} "
@@ -284,7 +295,7 @@ def check_class_weights(weights: Any) -> None:
     if not isinstance(weights, Tensor) or not weights.is_floating_point():
         kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
         raise TypeError(f"class_weights must be a floating point tensor (classes,), got {kind}; give torch.tensor(…)")
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
+    if not len(weights.flatten()) or not bool((weights.isfinite() & (weights >= 0)).all()):
         raise ValueError(
             f"class_weights must be finite numbers from 0 on of shape (classes,), got {tuple(weights.shape)} "
             f"{weights.tolist()!r:.60}; `balanced_class_weights` computes some"
@@ -328,7 +339,8 @@ def weighted_mean(each: Tensor, labels: Tensor, anchors: Tensor, class_weights: 
     """Weighted mean over the anchors, as `cross_entropy` reduces: sum of weighted losses over the sum of weights."""
     weight = anchors.to(each.dtype)
     if class_weights is not None:
-        weight = weight * class_weights.to(each)[labels.clamp_min(0)]
+        largest = class_weights.max().clamp_min(torch.finfo(class_weights.dtype).tiny)  # so that no sum is infinite
+        weight = weight * (class_weights / largest).to(each)[labels.clamp_min(0)]
     total = weight.sum()
     return (weight * each).sum() / torch.where(total > 0, total, torch.ones_like(total))
 

@@ -14,6 +14,7 @@ from graphloss.losses.functional import (
     check_batch,
     check_class_weights,
     check_memory_options,
+    check_numbers,
     check_sigma,
     gloss,
     paper_loss,
@@ -97,6 +98,9 @@ class GLoss(nn.Module):
             raise ValueError(f"sigma must be a positive number or one of {', '.join(SIGMAS)}; got {sigma!r}")
         if not isinstance(sigma, str):
             check_sigma(sigma)
+            if getattr(sigma, "requires_grad", False):
+                raise ValueError('sigma must be a number, got a tensor that needs a gradient; "learned" learns it')
+        check_numbers(alpha=alpha, q=q, gamma=gamma)
         if not 0.0 < gamma < 1.0:
             raise ValueError(f"gamma must lie between 0 and 1, got {gamma}; it is the share of labels shown")
         if mode == "paper" and (alpha != 1.0 or q != 0.0 or k is not None):
@@ -105,6 +109,8 @@ class GLoss(nn.Module):
             raise ValueError('double_division belongs to mode "paper"')
         if mode == "paper" and memory is not None:
             raise ValueError('a memory belongs to mode "loo"; the published loss has none')
+        if not isinstance(memory, Memory | None):
+            raise TypeError(f"memory must be a Memory, got {memory!r:.60}; give Memory(...), or None")
         check_memory_options(memory is not None, alpha, k)
         check_class_weights(class_weights)
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -250,6 +256,7 @@ class Combined(nn.Module):
 
     def __init__(self, graph_loss: nn.Module | None, weight: float = 0.5, class_weights: Tensor | None = None) -> None:
         super().__init__()
+        check_numbers(weight=weight)
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"weight must lie between 0 (cross-entropy alone) and 1 (graph loss alone), got {weight}")
         check_class_weights(class_weights)

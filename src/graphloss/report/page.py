@@ -15,6 +15,7 @@ from typing import Any
 from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
+from graphloss.inference.checksums import REPAIR
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
@@ -30,13 +31,13 @@ def write_report(run: Path) -> Path:
     info = run_folder.read_info(run)
     if "metrics" not in info:
         raise InputError(f"{run}: no scores to report yet; finish it with `graphloss train --resume --out {run}`")
-    page = render(
-        info,
-        _read_lines(run / run_folder.METRICS),
-        read_documents(run / run_folder.PREDICTIONS),
-        _read_lines(run / run_folder.AUDIT),
-    )
-    path = run / run_folder.REPORT
+    history, audited = _read_lines(run / run_folder.METRICS), _read_lines(run / run_folder.AUDIT)
+    documents, path = read_documents(run / run_folder.PREDICTIONS), run / run_folder.REPORT
+    try:
+        page = render(info, history, documents, audited)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        file, reason = run / run_folder.INFO, f"{type(error).__name__}: {error}"
+        raise InputError(f"{file}: a value of the report makes no sense ({reason}); {REPAIR}") from error
     write_text(path, page)
     return path
 

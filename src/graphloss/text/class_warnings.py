@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01",  # Cyrillic, Greek and digits
-    "aeopcyxijsdhqwkmthbaeikvoptuxhbol",
+    "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01ı‐‑–—−‘’“”",  # Cyrillic, Greek, digits, dashes and quotes
+    "aeopcyxijsdhqwkmthbaeikvoptuxhboli-----''\"\"",
 )
 SHOWN = 5
 MEASURED = 10
 """Different numbers from which on labels may be measured ones."""
+MANY = 5
+"""Documents of every other class from which on a class of one document is odd."""
 ALL_DIFFERENT = 20
 """Labels from which on they look like numbers of rows if each stands once."""
 
@@ -25,7 +27,8 @@ def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[s
         *_alike(names),
         *_several(names),
         *_marks(names),
-        *_measured([label for label in labels if label is not None]),
+        *_lone(known := [label for label in labels if label is not None]),
+        *_measured(known),
     ]
 
 
@@ -66,10 +69,25 @@ def _several(names: Sequence[str]) -> list[str]:
 def _marks(names: Sequence[str]) -> list[str]:
     """Names without a letter or digit, such as "-" and "?", where all others have one."""
     found = [name for name in names if not any(map(str.isalnum, name))]
-    if not found or any(set(name) - set("-–—?._*/~ ") for name in found):
+    if not found or any(set(look(name)) - set("-–—?._*/~'\"()[]<> ") for name in found):
         return []
     listed = " and ".join(map(ascii, found))
     return [f"the class {listed} has no letter; if it marks a missing label, leave those cells empty"]
+
+
+def _lone(labels: Sequence[str]) -> list[str]:
+    """Classes of one document among large ones, as a slip of the pen or a row of sums makes them."""
+    counts = Counter(labels)
+    lone = sorted(name for name, count in counts.items() if count == 1)
+    least = min((count for count in counts.values() if count > 1), default=0)
+    if not lone or least < MANY or 2 * len(lone) > len(counts):
+        return []
+    more = f" and {len(lone) - SHOWN} more" if len(lone) > SHOWN else ""
+    return [
+        f"labels that stand once, and all others at least {least:,} times: "
+        f"{', '.join(map(ascii, lone[:SHOWN]))}{more}; a slip, or a row of sums, is a class of its own until it is "
+        "corrected or taken out"
+    ]
 
 
 def _measured(labels: Sequence[str]) -> list[str]:

@@ -28,10 +28,10 @@ AUDITED, CORRECTED = ("row", "proposed", "score", "evidence"), ("row", "former")
 
 
 MISSING = (
-    *("na", "n/a", "<na>", "null", "none", "nan"),
+    *("na", "n/a", "<na>", "null", "none", "nan", "nat", "-nan", "#na", "\\n"),
     *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"),
 )
-"""Marks of a missing label in tables, in any case; the last are errors of spreadsheets."""
+"""Marks of a missing label in tables, in any case: of pandas and databases, and errors of spreadsheets."""
 
 
 class Reading(NamedTuple):
@@ -77,7 +77,7 @@ def choose_column(
         remedy: a sentence on how to name it; by default with --text or --label.
     """
     remedy = remedy or f"Name it with --{kind} COLUMN."
-    there = f"{where} has the columns {', '.join(map(repr, columns))}"
+    there = f"{where} has the columns {listed(columns)}"
     if specified is not None:
         if specified == taken:
             raise InputError(f"{there}, and {specified!r} holds the texts: the {kind}s are in another. {remedy}")
@@ -94,7 +94,7 @@ def choose_column(
     if len(set(first or found)) == 1:
         return _only((first or found)[0], columns, there)
     if found:
-        raise InputError(f"{there}: several could hold the {kind}s ({', '.join(map(repr, found))}). {remedy}")
+        raise InputError(f"{there}: several could hold the {kind}s ({listed(found)}). {remedy}")
     close = next((column for column in columns if difflib.get_close_matches(_plain(column), names, 1, 0.6)), None)
     guess = f" Did you mean {close!r}?" if close else ""
     if str(where).lower().endswith((".csv", ".tsv")):
@@ -107,6 +107,12 @@ def _only(column: str, columns: Sequence[str], there: str) -> str:
     if (times := columns.count(column)) > 1:
         raise InputError(f"{there}: {times} are called {column!r}, which is ambiguous. Rename the others.")
     return column
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names for a message, long ones cut; a file that is no table can have any number, of any length."""
+    shown = [f"{name!r:.60}" for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20:,} more" if len(shown) > 20 else "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,12 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from graphloss.errors import InputError
 from graphloss.text.columns import AUDITED, CORRECTED, PREDICTED, SUGGESTED
 
-DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|", "^", "~", "\x1f", "\x01")
+MARKS = re.compile(f"[{re.escape(''.join(DELIMITERS))}]")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
@@ -32,11 +33,15 @@ def disarm(cell: str) -> str:
 
 
 class Dialect(NamedTuple):
-    """How a file is divided: delimiter, whether quotes enclose cells, and lines before the header (`sep=;`)."""
+    """How a file is divided: delimiter, whether quotes enclose cells, lines before the header (`sep=;`).
+
+    With `blanks`, those after a delimiter belong to no cell, so that a quote may follow them: `"text", "label"`.
+    """
 
     delimiter: str
     quoting: Literal[0, 3]
     skipped: int
+    blanks: bool = False
 
 
 def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
@@ -46,11 +51,15 @@ def dialect(lines: Lines, where: object, *, tabs: bool) -> Dialect:
         return Dialect(declared[1], csv.QUOTE_MINIMAL, 1)
     order = DELIMITERS if not tabs else ("\t", *(mark for mark in DELIMITERS if mark != "\t"))
     there = [mark for mark in order if mark in first]
-    widths = {mark: _widths(lines, mark) for mark in there} if len(there) > 1 else {}
+    widths = {mark: [*map(len, _rows(lines, mark))] for mark in there} if len(there) > 1 else {}
     even = [mark for mark in widths if len(set(widths[mark])) == 1 and widths[mark][0] > 1]
     several = [mark for mark in widths if widths[mark] and widths[mark][0] > 1]
     mark = (even or several or there or order)[0]
-    return Dialect(mark, _tsv_quoting(lines, where) if mark == "\t" else csv.QUOTE_MINIMAL, 0)
+    if mark == "\t":
+        return Dialect(mark, _tsv_quoting(lines, where), 0)
+    apart = any(cell.startswith(' "') for row in _rows(lines, mark) for cell in row)
+    apart = apart and any(f'{mark} "' in line for line in islice(lines(), TRIED))
+    return Dialect(mark, csv.QUOTE_MINIMAL, 0, apart and len({*map(len, _rows(lines, mark, blanks=True))}) == 1)
 
 
 def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
@@ -58,7 +67,8 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
     csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters, a long article
     found = dialect(lines, where, tabs=tabs)
     rest = islice(lines(), found.skipped, None)
-    reader = csv.reader(rest, delimiter=found.delimiter, quoting=found.quoting, strict=True)
+    about: Any = {"delimiter": found.delimiter, "quoting": found.quoting, "skipinitialspace": found.blanks}
+    reader = csv.reader(rest, strict=True, **about)
     ours = None
     while True:
         try:
@@ -66,9 +76,15 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
         except StopIteration:
             return
         except csv.Error as error:
+            line = f"{where}, line {reader.line_num + found.skipped}"
+            if "new-line" in str(error):
+                raise InputError(
+                    f"{line}: some lines end with carriage returns and others with line feeds; write the file anew "
+                    "with line feeds alone, and cells of several lines in double quotes."
+                ) from error
             raise InputError(
-                f"{where}, line {reader.line_num + found.skipped}: malformed ({error}). A quote that opens a cell "
-                'closes at its end, and one inside is written twice: "".'
+                f"{line}: malformed ({error}). A quote that opens a cell closes at its end, and one inside is written "
+                'twice: "".'
             ) from error
         if row and (ours is not None or any(map(str.strip, row))):  # spreadsheets write empty cells around a table
             if ours is None:
@@ -78,17 +94,16 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
             yield reader.line_num + found.skipped, row
 
 
-def _widths(lines: Lines, mark: str) -> list[int]:
-    """Cells of each of the first rows; nothing where they are not divided so."""
+def _rows(lines: Lines, mark: str, *, blanks: bool = False) -> list[list[str]]:
+    """The first rows; the first and an empty one where the others are not divided so."""
     csv.field_size_limit(sys.maxsize)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(lines(), delimiter=mark, quoting=quoting, strict=True)
-    found = []
+    reader = csv.reader(lines(), delimiter=mark, quoting=quoting, skipinitialspace=blanks, strict=True)
+    found: list[list[str]] = []
     try:
-        for row in islice(reader, TRIED):
-            found += [len(row)] if row else []
+        found.extend(filter(None, islice(reader, TRIED)))
     except csv.Error:
-        return found[:1] if len(found) > 1 else []
+        return [found[0], []] if len(found) > 1 else []
     except InputError:  # a line that is no text is an error when it is read
         pass
     return found

@@ -12,9 +12,10 @@ from typing import Any
 
 from graphloss import free_memory
 from graphloss.errors import InputError
-from graphloss.text.columns import LABEL_NAMES, TEXT_NAMES, did_you_mean, is_name
+from graphloss.text.columns import LABEL_NAMES, TEXT_NAMES, did_you_mean, is_name, listed
+from graphloss.text.delimited import MARKS
 from graphloss.text.delimited import cells as cells_of
-from graphloss.text.parsing.character_encodings import file_lines, foreign
+from graphloss.text.parsing.character_encodings import file_lines, foreign, page
 from graphloss.text.parsing.json_rows import objects
 from graphloss.text.parsing.text_lines import cells as line_cells
 from graphloss.text.parsing.text_lines import columns_of, shape_of
@@ -44,13 +45,14 @@ def check_file(path: Path) -> None:
             f"{path} is a pipe or a device, and a table is read more than once: write it to a file first, for "
             f"example with: cat {path} > texts.csv"
         )
-    if path.suffix.lower() not in SUFFIXES:
-        with path.open("rb") as stream:
-            if what := foreign(stream.read(16)):
-                raise InputError(f"{path} is {what}.")
+    known = path.suffix.lower() in SUFFIXES
+    with path.open("rb") as stream:
+        if what := page(head := stream.read(64)) or (not known and foreign(head)):
+            raise InputError(f"{path} is {what}.")
+    if not known:
         raise InputError(
             f"{path}: the ending {path.suffix!r} is unknown. Expected one of {', '.join(SUFFIXES)}: "
-            "rename the file, or save the table as one of these."
+            "save the table as one of these, or rename the file if it is one."
         )
 
 
@@ -90,12 +92,10 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
         check_document(first[1], path, "leave --no-header out")
         return [str(place) for place in range(1, len(first[1]) + 1)]
     if suffix == ".txt":
-        columns = columns_of(shape_of(line for _, line in file_lines(path)))
-        if len(columns) > 1:
-            check_document(next(file_lines(path))[1].split("\t"), path, "give it a name that ends in .tsv")
-        else:
-            line = next((line for _, line in file_lines(path)), "")
-            check_document(re.split("[,;]", line.strip()), path, "give it a name that ends in .csv")
+        columns = columns_of(shape_of(line for _, line in _text_lines(path)))
+        beginning = next((line.strip() for _, line in _text_lines(path)), "")
+        ending = ".tsv" if "\t" in beginning else ".csv"
+        check_document(MARKS.split(beginning), path, f"give it a name that ends in {ending}")
         return columns
     # JSON names its columns row by row, and a label may be missing in the first one.
     columns = list(dict.fromkeys(key for _, row in objects(path, is_name) for key in row))
@@ -110,7 +110,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
 def check_document(cells: Sequence[str], path: object, remedy: str) -> None:
     """Refuse names of columns where the first document should be: it would be a class of its own."""
     if any(map(is_name, cells)) and any(is_name(cell, LABEL_NAMES) for cell in cells):
-        raise InputError(f"{path}: its first row names columns ({', '.join(map(repr, cells))}); {remedy}.")
+        raise InputError(f"{path}: its first row names columns ({listed(cells)}); {remedy}.")
 
 
 def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -142,11 +142,22 @@ def rows(path: Path, columns: Sequence[str], *, header: bool = True) -> Iterator
                 )
             yield line, tuple(cells[place] for place in places)
     elif suffix == ".txt":
-        shape = shape_of(line for _, line in file_lines(path))
-        for line, named in line_cells(file_lines(path), shape, path):
+        shape = shape_of(line for _, line in _text_lines(path))
+        for line, named in line_cells(_text_lines(path), shape, path):
             yield line, tuple(named[column] for column in columns)
     else:
         yield from _object_rows(path, columns)
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a `.txt` file, which all end alike."""
+    for number, line in file_lines(path):
+        if re.search(r"[\r\n]", line.rstrip("\r\n")):
+            raise InputError(
+                f"{path}, line {number}: some lines end with carriage returns and others with line feeds; write the "
+                "file anew with line feeds alone."
+            )
+        yield number, line
 
 
 def _object_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -156,7 +167,7 @@ def _object_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tupl
     for line, named in objects(path, is_name):
         if named and not named.keys() & set(columns):
             raise InputError(
-                f"{path}, line {line}: has {', '.join(map(repr, named))}, and no "
+                f"{path}, line {line}: has {listed(named)}, and no "
                 f"{' or '.join(map(repr, columns))} as other rows; give all rows the same names."
             )
         lacking = [column for column in columns if column not in named]

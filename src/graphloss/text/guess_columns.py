@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from graphloss.errors import InputError
-from graphloss.text.columns import AUDITED, LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, choose_column, is_name
+from graphloss.text.columns import AUDITED, LABEL_NAMES, SUGGESTED, SURE_LABEL_NAMES, choose_column, is_name, listed
 
 SAMPLE = 2_000
 """Rows that are looked at."""
@@ -27,6 +27,11 @@ class Cells(NamedTuple):
     def text_score(self) -> float:
         """Long cells that differ from row to row: characters a cell, times the share of different cells."""
         return self.length * self.distinct / max(self.filled, 1) if self.distinct > 1 or self.filled < 2 else 0.0
+
+    @property
+    def like_texts(self) -> bool:
+        """Several words a cell, and seldom the same ones."""
+        return self.words >= 3 and self.distinct * 10 > self.filled
 
     @property
     def like_numbers_of_rows(self) -> bool:
@@ -74,7 +79,7 @@ def check_guess(kind: str, chosen: str, cells: dict[str, Cells], where: object, 
     if candidates:
         raise InputError(
             f"{where}: {chosen!r} is named like the column of the {kind}s, and the cells of "
-            f"{', '.join(map(repr, candidates))} are as likely. Name it with --{kind} COLUMN."
+            f"{listed(candidates)} are as likely. Name it with --{kind} COLUMN."
         )
     return chosen
 
@@ -98,11 +103,11 @@ def guess_column(
         return choose_column(columns, kind, None, where, taken=taken, remedy=remedy)
     cells = look(columns, rows)
     if kind == "text":
-        named = [name for name in columns if is_name(name)]
-        best = max(named, key=lambda name: cells[name].text_score, default=None)
-        rest = [name for name in named if name != best]
-        if best and all(cells[name].text_score * CLEARLY < cells[best].text_score for name in rest):
-            return check_guess(kind, best, cells, where)
+        named = sorted((name for name in columns if is_name(name)), key=lambda name: cells[name].text_score)
+        best, rest = named[-1:], [cells[name] for name in named[:-1]]
+        unlike = all(found.text_score * CLEARLY < cells[best[0]].text_score and not found.like_texts for found in rest)
+        if best and unlike and not any(is_name(name, ("text",)) for name in named):
+            return check_guess(kind, best[0], cells, where)
     return check_guess(
         kind, choose_column(columns, kind, None, where, taken=taken, remedy=remedy), cells, where, taken=taken
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
-from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column
+from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column, listed
 from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
+from graphloss.text.delimited import MARKS
 from graphloss.text.file_formats import check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess_columns import SAMPLE, guess_column
 from graphloss.text.texts_and_labels import Documents
@@ -157,8 +158,9 @@ def pick_columns(
                 raise
             taken[kind] = None
             if before is not None:
-                there = ", ".join(map(repr, columns))
-                warnings.append(f"{where} has no column {before!r}, but {there}: its documents count as unlabeled")
+                warnings.append(
+                    f"{where} has no column {before!r}, but {listed(columns)}: its documents count as unlabeled"
+                )
         if taken[kind] is not None and before not in (None, taken[kind]):
             warnings.append(f"{where} has no column {before!r}: its {kind}s are taken from {taken[kind]!r}")
     return Columns(taken["text"], taken["label"], tuple(kind for kind in guessed if taken[kind])), warnings
@@ -175,13 +177,28 @@ def read_table(path: Path, taken: Columns, how: Reading = Reading()) -> Document
         texts = [as_text(cell, f"{path}, line {line}") for line, (cell,) in rows(path, [taken.text], header=how.header)]
         return Documents.named(texts, [None] * len(texts), columns=taken)
     names = class_names(path, taken.label)
-    name = partial(as_label, names=names, delimited=path.suffix.lower() in (".csv", ".tsv"))
+    delimited = path.suffix.lower() in (".csv", ".tsv")
+    name = partial(as_label, names=names, delimited=delimited)
     texts, labels = [], []
     for line, (document, kind) in rows(path, [taken.text, taken.label], header=how.header):
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
     labels, warned = _without_marks(labels, path, keep=how.keep_na or names is not None)
+    warned += _merged(texts, labels, path) if delimited else []
     return Documents.named(texts, labels, columns=taken, warnings=warned)
+
+
+def _merged(texts: list[str], labels: list[str | None], path: Path) -> list[str]:
+    """A warning of a text with a line that reads as a row: a quote may open in one row and close in a later."""
+    known = set(labels)
+    for line in (line for text in texts if "\n" in text for line in text.splitlines()):
+        first, *rest = (cell.strip(' "') for cell in MARKS.split(line))
+        if rest and {first, rest[-1]} & known:
+            return [
+                f"{path}: a text holds the line {line.strip()!r:.60}, which reads as a row of its own: if a quote "
+                "opens in one row and closes in a later, take it out or write it twice"
+            ]
+    return []
 
 
 def _without_marks(labels: list[str | None], where: object, *, keep: bool) -> tuple[list[str | None], list[str]]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.text.columns import Columns, as_text, choose_column
+from graphloss.text.columns import Columns, as_text, choose_column, is_name
 from graphloss.text.data_folders import TEXT_SUFFIXES, class_folders, from_disk, read_text, text_files
 from graphloss.text.data_sources import folder_files, split_of
+from graphloss.text.delimited import MARKS
 from graphloss.text.file_formats import check_document, check_file, column_names, rows
 from graphloss.text.guess_columns import guess_column
-from graphloss.text.parsing.character_encodings import CHUNK, lines
+from graphloss.text.parsing.character_encodings import CHUNK, lines, page
 from graphloss.text.parsing.json_rows import as_object, parse
 
 
@@ -66,10 +67,13 @@ def read_texts(
 
 def _only(column: str, path: Path) -> str:
     """The only column of a table, if its name is not the first text."""
-    if len(column.split()) > 3 and path.suffix.lower() in (".csv", ".tsv"):
+    like_a_text = len(column.split()) > 3
+    like_several = not is_name(column) and any(map(is_name, re.split(r"[^\w\s-]", column)))
+    if (like_a_text or like_several) and path.suffix.lower() in (".csv", ".tsv"):
         raise InputError(
-            f"{path}: its first line, {column[:40]!r}, should name the column of the texts and looks like a text. Give "
-            "--no-header if it is one, or name the column with --text."
+            f"{path}: its first line, {column[:40]!r}, should name the column of the texts and looks like "
+            f"{'a text' if like_a_text else 'several names'}. Give --no-header if it is a text, divide the columns by "
+            "commas, or name the column with --text."
         )
     return column
 
@@ -111,7 +115,9 @@ def _from_standard_input(text: str | None, remedy: str | None, on_columns: Calla
     for number, line in lines(_as_they_come(), "standard input"):
         if objects is None and line.strip():
             objects = line.lstrip().startswith("{")
-            check_document(re.split(r"[,;\t|]", line.strip()), "standard input", "write the table into a file")
+            if what := page(line.encode()) or (re.match(r"\[\s*($|[\[{\"])", line.strip()) and "a list of JSON"):
+                raise InputError(f"standard input is {what}; write it into a file, or send a text or an object a line")
+            check_document(MARKS.split(line.strip()), "standard input", "write the table into a file")
         if not objects or not line.strip():
             yield line.rstrip("\r\n")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -32,16 +33,28 @@ OTHERS = {
     b"{\\rtf": "a rich-text document; save it as .txt or CSV",
     b"SQLite format 3": "a database of SQLite; export the table as CSV",
     b"\x93NUMPY": "an array of NumPy; save it as CSV",
-    b"\x80\x04\x95": "a pickle, which could run code; save the table as CSV or Parquet",
-    b"\x80\x05\x95": "a pickle, which could run code; save the table as CSV or Parquet",
-    b"\x89PNG": "a picture; expected text",
+    **{bytes((128, n)): "a pickle, which could run code; save the table as CSV or Parquet" for n in range(2, 6)},
+    **dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), "a picture; expected text"),
 }
 """What files begin with that are no text, and what to do with them."""
+PAGES = {
+    **dict.fromkeys((b"<!doctype", b"<html"), "a web page; fetch the file itself, or save the page's table as CSV"),
+    b"<?xml": "XML; save its table as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS in place of the file; fetch it, for example with: git lfs pull",
+}
+"""What texts begin with that are no tables, in lower case."""
+CONTROL = re.compile(rb"[\x00\x02-\x08\x0e-\x1a]")
 
 
 def foreign(head: bytes) -> str | None:
     """The kind of a file that begins so, with the remedy, if it is a known one that is no text."""
     return next((what for magic, what in OTHERS.items() if head.startswith(magic)), None)
+
+
+def page(head: bytes) -> str | None:
+    """The same of a text that is no table."""
+    head = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((what for begin, what in PAGES.items() if head.startswith(begin)), None)
 
 
 def lines(chunks: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
@@ -67,9 +80,12 @@ def lines(chunks: Iterable[bytes], name: object) -> Iterator[tuple[int, str]]:
         try:
             line = raw.decode()
         except UnicodeDecodeError as error:
+            where = f"{name}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} is not UTF-8"
             raise InputError(
-                f"{name}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} is not UTF-8. "
-                "Save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+                f"{where}, and others are of no text. Save the table that this file holds as CSV in UTF-8."
+                if CONTROL.search(raw)
+                else f"{where}. Save the file as UTF-8, for example with: iconv -f ENCODING -t UTF-8 FILE > NEW, where "
+                "ENCODING is its own, such as WINDOWS-1252, GB18030 or SHIFT_JIS."
             ) from error
         if "\0" in line:
             raise InputError(

@@ -39,7 +39,7 @@ def cells(lines: Iterable[tuple[int, str]], shape: Shape, where: object) -> Iter
         label: str | None = None
         text = line
         if shape == "mark" and line.lstrip().startswith(MARK):
-            mark, _, text = line.strip().partition(" ")
+            mark, text = (*line.split(maxsplit=1), "")[:2]
             label = mark.removeprefix(MARK)
             if text.lstrip().startswith(MARK):
                 raise InputError(f"{where}, line {number}: two labels; expected one {MARK}NAME before each text.")
