@@ -220,6 +220,12 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_would(
     with pytest.raises(InputError, match="training on"):  # what 300,000 texts leave in the cache of a frozen layer
         memory_estimate.check_batch(frozen, encoder, trial, 300_000)
     assert trial.seconds > 0
+    fitting = TrainSettings(**(vars(settings) | following))
+    enough = weights + int(following["batch_size"] * trial.memory)
+    monkeypatch.setattr(memory_estimate, "available", lambda device: enough)
+    memory_estimate.check_batch(fitting, encoder, trial, 300)
+    with pytest.raises(InputError, match="training on"):  # what it was is kept beside it
+        memory_estimate.check_batch(fitting, encoder, trial, 300, twice=True)
     trial = replace(trial, memory=2.0**40)
     with pytest.raises(InputError, match="give a smaller --max-length, --freeze, or a smaller encoder"):
         memory_estimate.check_batch(settings, encoder, trial, 300)

@@ -8,6 +8,7 @@ checkpoints that appear whole or not at all (`trainer`).
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import random
@@ -154,6 +155,7 @@ def _by_labels_alone(
     _, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress=progress)
     predictor, _, z = _self_trained(encoder, predictor, start.texts, checked, start, progress=progress)
     encoder.load_state_dict(untouched)
+    gc.collect()  # the trainer, which has a cycle, and the optimizer's states
     return predictor.probabilities(z).numpy()
 
 

@@ -91,14 +91,21 @@ def check_loss(
         _check_embeddings(labeled, dimensions)
 
 
-def check_batch(settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int) -> None:
-    """Refuse a batch whose activations would not fit beside the trained parameters and the cache of frozen layers."""
+def check_batch(
+    settings: TrainSettings, encoder: SentenceTransformer, trial: Trial, labeled: int, *, twice: bool = False
+) -> None:
+    """Refuse a batch whose activations would not fit beside the trained parameters and the cache of frozen layers.
+
+    An encoder that is trained `twice` is kept as it was before.
+    """
     free = available(encoder.device)
     if not trial.memory:
         return
     each = max(1.0, trial.memory)
     with frozen(encoder, settings.freeze):
         fixed = OF_A_WEIGHT * sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    if twice:
+        fixed += sum(x.nbytes for x in encoder.state_dict().values())
     if settings.freeze:  # outputs of the frozen layers are cached for each labeled text
         tokens, dimensions = encoder.max_seq_length or 0, encoder.get_embedding_dimension() or 1
         fixed += min(MOST_BYTES, 4 * labeled * tokens * dimensions)

@@ -103,7 +103,8 @@ def _try(checked: CheckedSettings, encoder: SentenceTransformer, trial: Trial | 
     counts = {"labeled": learned, "unlabeled": len(documents.unlabeled()), "classes": len(checked.label_names)}
     memory_estimate.check_loss(settings, encoder, **counts)
     trial = trial or memory_estimate.try_texts(encoder, documents.texts, settings.freeze)
-    memory_estimate.check_batch(settings, encoder, trial, learned)
+    twice = documents.labeled_count > 0 and checked.sizes.labels_alone is not None
+    memory_estimate.check_batch(settings, encoder, trial, learned, twice=twice)
     return trial
 
 
