@@ -28,6 +28,7 @@ from graphloss.inference.self_training import self_train_head
 from graphloss.losses.functional import gloss
 from graphloss.losses.graph import unit
 from graphloss.losses.modules import Combined, GLoss
+from graphloss.research.bench.curve import curve_of
 from graphloss.text.encoder import encode, load
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints, presets, size_defaults, trainer
@@ -457,6 +458,10 @@ class TestPseudoLabels:
         assert len(seen) == 2 and all(torch.equal(start[name], x) for start in starts for name, x in untouched.items())
         assert sum(not torch.equal(trained[name], x) for name, x in untouched.items()) > 10
         assert fitted.model.texts == own.texts and len(fitted.model.predictor.support) == 24
+        curve = curve_of(fitted.history, early=fitted.early_history)  # its seconds are those of both trainings
+        assert fitted.early_history and fitted.early_history[-1]["step"] == 6
+        spent = sum(row["seconds"] for row in fitted.early_history + fitted.history)
+        assert curve[-1]["seconds"] == pytest.approx(spent) and len(curve) == len(fitted.history)
 
     @pytest.mark.parametrize(
         ("early", "step", "before"), [(True, 3, 0), (True, 6, 1_000), (False, 1, 1_000), (False, 5, 2_000)]
@@ -484,6 +489,19 @@ class TestPseudoLabels:
         resumed = run(tiny_encoder, half, tmp_path / "cut")
         same(whole, resumed)
         assert resumed.seconds is not None and before < resumed.seconds < before + 100
+
+    def test_a_damaged_checkpoint_of_the_first_training_is_passed_over(
+        self, tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(size_defaults, "FEWEST_PSEUDO_LABELS", 1)
+        whole = run(tiny_encoder, half, tmp_path / "whole")
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_encoder, half, tmp_path / "cut", [Interrupt(1)])
+        last = complete(tmp_path / "cut" / fit_module.LABELS_ALONE)[-1]
+        kept = (last / "model.safetensors").read_bytes()
+        (last / "model.safetensors").write_bytes(kept[: len(kept) // 2])
+        assert checkpoints.damaged(last.parent) == [last]
+        same(whole, run(tiny_encoder, half, tmp_path / "cut"))
 
 
 def test_a_resumed_run_knows_how_long_it_has_waited(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:

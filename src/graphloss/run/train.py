@@ -124,17 +124,18 @@ def _prepared(
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
     from graphloss.inference.description_gate import UNCHECKED
     from graphloss.training import checkpoints
-    from graphloss.training.fit import fit
+    from graphloss.training.fit import LABELS_ALONE, fit
     from graphloss.training.progress import FIRST, SECOND
 
-    for path in checkpoints.damaged(folder / run_folder.CHECKPOINTS):
+    kept = folder / run_folder.CHECKPOINTS
+    for path in (*checkpoints.damaged(kept / LABELS_ALONE), *checkpoints.damaged(kept)):
         screen.warn(f"{path}: damaged, so that training resumes from before it")
     twice = checked.sizes.labels_alone and checked.documents.labeled_count
     last = screen.watch(lambda history: run_folder.write_metrics(folder, history), title=SECOND if twice else "")
     fitted = fit(
         encoder,
         checked,
-        folder=folder / run_folder.CHECKPOINTS,
+        folder=kept,
         callbacks=[last] if distributed.first() else [],
         early_callbacks=[screen.watch(title=FIRST)] if distributed.first() else [],
         progress=screen.shows(len(checked.documents)),

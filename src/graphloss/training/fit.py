@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -96,12 +96,15 @@ def fit(
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
     start = starting_point(encoder, checked, progress)
     learned, probabilities = documents.labeled(), start.probabilities
+    early_history: list[dict[str, Any]] = []
     if probabilities is not None:
         if learned:
             early = folder / LABELS_ALONE
             if (last := checkpoints.last_whole(early)) and not checkpoints.last_whole(folder):
                 began -= checkpoints.seconds_of(last)
-            probabilities = _by_labels_alone(encoder, checked, start, early, early_callbacks or [], progress)
+            probabilities, early_history = _by_labels_alone(
+                encoder, checked, start, early, early_callbacks or [], progress
+            )
         copies = learned.take([*range(len(learned))] * checked.sizes.copies)
         learned = copies + pseudo_labeled(start.texts, probabilities, checked.sizes.pseudo_labels)
     trainer, step, predictor = _fit_once(
@@ -126,6 +129,7 @@ def fit(
         self_training=summary,
         hidden=[*hidden.values()],
         history=history,
+        early_history=early_history,
         best_epoch=best["epoch"] if best else None,
         seconds=time.perf_counter() - trainer.began,
     )
@@ -145,18 +149,20 @@ def _by_labels_alone(
     folder: Path,
     callbacks: list[TrainerCallback],
     progress: bool,
-) -> np.ndarray:
-    """Probabilities (m, C) of the start's texts after a training on labels and lines; the encoder is then as before."""
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Train on labels and lines alone, and set the encoder back: probabilities (m, C) of the start's texts, history."""
     assert checked.sizes.labels_alone is not None
     untouched = {name: value.clone() for name, value in encoder.state_dict().items()}
     labeled = checked.documents.labeled()
     checked = replace(checked, documents=labeled, sizes=checked.sizes.labels_alone)
     start = replace(start, probe=start.early_probe)
-    _, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress=progress)
+    trainer, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress=progress)
+    history = checkpoints.history_of(trainer.state)
     predictor, _, z = _self_trained(encoder, predictor, start.texts, checked, start, progress=progress)
     encoder.load_state_dict(untouched)
-    gc.collect()  # the trainer, which has a cycle, and the optimizer's states
-    return predictor.probabilities(z).numpy()
+    del trainer
+    gc.collect()  # it has a cycle, and the optimizer's states
+    return predictor.probabilities(z).numpy(), history
 
 
 def _fit_once(

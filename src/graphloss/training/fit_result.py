@@ -24,6 +24,7 @@ class Fitted:
         model: what classifies; its texts are the labeled training documents.
         self_training: summary of self-training on unlabeled documents; None where there are none or it was off.
         history: one dictionary per evaluation.
+        early_history: the same of the training on the labels alone that pseudo-labels begin with.
         best_epoch: the epoch whose weights were kept; None where nothing was evaluated.
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         descriptions: how far the labels confirm the descriptions; None without any.
@@ -34,6 +35,7 @@ class Fitted:
     model: FittedModel
     self_training: SelfTrainingSummary | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    early_history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: float | None = None
     seconds: float | None = None
     descriptions: Gate | None = None

@@ -153,7 +153,7 @@ def _train(task: Task, encoder: Any) -> tuple[Predictor, dict[str, Any]]:
     ready, sizes = preflight(checked, encoder), checked.sizes
     fitted = fit(encoder, ready, folder=task.folder, callbacks=[*task.callbacks])
     return fitted.model.predictor, {
-        "curve": curve_of(fitted.history, clock),
+        "curve": curve_of(fitted.history, clock, fitted.early_history),
         "clock": clock,
         "epochs": sizes.epochs,
         "steps": fitted.history[-1]["step"],

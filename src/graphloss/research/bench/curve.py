@@ -25,9 +25,14 @@ NEAR_BEST = 0.99
 """Share of the best validation macro-F1 for `near_best`."""
 
 
-def curve_of(history: Sequence[Mapping[str, Any]], clock: str = WALL) -> list[dict[str, Any]]:
-    """The learning curve: one row per evaluation, with its seconds of training since the start by a clock."""
-    rows, total = [], 0.0
+def curve_of(
+    history: Sequence[Mapping[str, Any]], clock: str = WALL, early: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The learning curve: one row per evaluation, with its seconds of training since the start by a clock.
+
+    The seconds include those of an `early` training, which pseudo-labels begin with.
+    """
+    rows, total = [], float(sum(row[clock] for row in early))
     for row in history:
         total += row[clock]
         kept = {name: row.get(name) for name in ("epoch", "step", "loss", "macro_f1", "accuracy", "log_loss")}
