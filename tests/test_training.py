@@ -36,7 +36,7 @@ from graphloss.training import fit as fit_module
 from graphloss.training.checkpoints import complete, last_whole, step_of
 from graphloss.training.fit import Fitted, fit
 from graphloss.training.preflight import check_settings, preflight
-from graphloss.training.pseudo_labels import pseudo_labeled
+from graphloss.training.pseudo_labels import pooled, pseudo_labeled
 from graphloss.training.settings import LOSSES, TrainSettings
 from graphloss.training.size_defaults import (
     Sizes,
@@ -432,6 +432,37 @@ class TestPseudoLabels:
             mine, chosen = np.flatnonzero(best == label), [row for row in rows if best[row] == label]
             assert len(chosen) == pytest.approx(len(mine) / 4, abs=1) and len(chosen) >= 1
             assert p[chosen].max(axis=1).min() >= np.sort(p[mine].max(axis=1))[-len(chosen)]
+
+    def test_two_teachers_count_by_their_agreement(self) -> None:
+        rng = np.random.default_rng(1)
+        truth = rng.integers(3, size=600)
+        one, other = (rng.dirichlet(np.ones(3), 600) for _ in range(2))
+        for p, share in ((one, 0.6), (other, 0.8)):  # so many of its texts are surely right
+            right = rng.random(600) < share
+            p[right] = 0.05 + 0.85 * np.eye(3)[truth[right]]
+        first, second = one.argmax(axis=1), other.argmax(axis=1)
+        observed = (first == second).mean()
+        by_chance = sum((first == label).mean() * (second == label).mean() for label in range(3))
+        kappa = (observed - by_chance) / (1.0 - by_chance)
+        assert 0.2 < kappa < 0.8
+        literal = np.array(
+            [
+                [a ** (kappa**2) * b ** (1.0 - kappa**2) for a, b in zip(rows, others, strict=True)]
+                for rows, others in zip(one, other, strict=True)
+            ]
+        )
+        np.testing.assert_allclose(pooled(one, other), literal / literal.sum(axis=1, keepdims=True), atol=1e-12)
+
+    def test_teachers_that_agree_are_the_untouched_one_and_those_that_do_not_the_trained_one(self) -> None:
+        rng = np.random.default_rng(2)
+        one = rng.dirichlet(np.ones(4), 200)
+        sharper = one**3 / (one**3).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(pooled(one, sharper), one, atol=1e-12)
+        np.testing.assert_allclose(pooled(one, np.roll(one, 1, axis=1)), np.roll(one, 1, axis=1), atol=1e-6)
+        single = np.tile([0.7, 0.3], (5, 1))  # of one class alone kappa is not defined
+        np.testing.assert_allclose(pooled(single, single[:, [0, 1]] ** 2 / 0.58), single, atol=1e-12)
+        certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+        assert np.isfinite(pooled(certain, certain[::-1])).all()
 
     def test_the_training_takes_them_and_the_model_does_not_keep_them(
         self, tiny_encoder: Path, half: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

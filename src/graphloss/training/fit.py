@@ -35,7 +35,7 @@ from graphloss.training import checkpoints
 from graphloss.training.fit_result import Fitted
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import Preflight
-from graphloss.training.pseudo_labels import pseudo_labeled
+from graphloss.training.pseudo_labels import pooled, pseudo_labeled
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import Sizes
 from graphloss.training.starting_point import SAMPLE, Start, contradicted, starting_point
@@ -102,9 +102,8 @@ def fit(
             early = folder / LABELS_ALONE
             if (last := checkpoints.last_whole(early)) and not checkpoints.last_whole(folder):
                 began -= checkpoints.seconds_of(last)
-            probabilities, early_history = _by_labels_alone(
-                encoder, checked, start, early, early_callbacks or [], progress
-            )
+            trained, early_history = _by_labels_alone(encoder, checked, start, early, early_callbacks or [], progress)
+            probabilities = pooled(probabilities, trained)
         copies = learned.take([*range(len(learned))] * checked.sizes.copies)
         learned = copies + pseudo_labeled(start.texts, probabilities, checked.sizes.pseudo_labels)
     trainer, step, predictor = _fit_once(
