@@ -447,7 +447,7 @@ class TestPseudoLabels:
         assert 0.2 < kappa < 0.8
         literal = np.array(
             [
-                [a ** (kappa**2) * b ** (1.0 - kappa**2) for a, b in zip(rows, others, strict=True)]
+                [a ** (kappa**4) * b ** (1.0 - kappa**4) for a, b in zip(rows, others, strict=True)]
                 for rows, others in zip(one, other, strict=True)
             ]
         )

@@ -18,6 +18,9 @@ from sklearn.metrics import cohen_kappa_score
 
 from graphloss.text.texts_and_labels import Documents
 
+STEEPNESS = 4
+"""Power of kappa that weighs the untouched encoder: 1 where both agree in all, a sixteenth where kappa is a half."""
+
 FLOOR = 1e-9
 """Least probability in the product of two experts."""
 
@@ -25,8 +28,8 @@ FLOOR = 1e-9
 def pooled(untouched: np.ndarray, trained: np.ndarray) -> np.ndarray:
     """Two classifications of m texts as one: a product of experts (Hinton 2002) by their agreement.
 
-    log p is, but for a constant per text, κ² log(untouched) + (1 - κ²) log(trained). κ is Cohen's kappa of the two most
-    likely classes, at least 0, and κ² the part of one classification that the other explains.
+    log p is, but for a constant per text, w log(untouched) + (1 - w) log(trained), w = κ ** STEEPNESS. κ is Cohen's
+    kappa of the two most likely classes, at least 0.
 
     Args:
         untouched: (m, C) probabilities by the untouched encoder.
@@ -38,8 +41,8 @@ def pooled(untouched: np.ndarray, trained: np.ndarray) -> np.ndarray:
     one, other = (p.argmax(axis=1) for p in (untouched, trained))
     same = bool((one == other).all())  # of a single class kappa is 0 / 0
     kappa = 1.0 if same else max(0.0, float(cohen_kappa_score(one, other)))
-    logs = [np.log(np.maximum(p, FLOOR)) for p in (untouched, trained)]
-    mixed: np.ndarray = softmax(kappa**2 * logs[0] + (1.0 - kappa**2) * logs[1], axis=1)
+    weight, logs = kappa**STEEPNESS, [np.log(np.maximum(p, FLOOR)) for p in (untouched, trained)]
+    mixed: np.ndarray = softmax(weight * logs[0] + (1.0 - weight) * logs[1], axis=1)
     return mixed
 
 
