@@ -134,7 +134,8 @@ EXPERIMENT = Experiment(
     fit=fit,
     top=TOP,
     same_as=lambda arm, column: "ce" if arm == "ce-every" and column in ONE_BATCH else arm,
-    compared=[("gloss-every", other) for other in ("ce", "ce-every", "supcon", "gloss")] + [("ce-every", "ce")],
+    compared=[("gloss-every", other) for other in ("ce", "ce-every", "supcon", "gloss")]
+    + [("gloss", "ce"), ("gloss", "supcon"), ("ce-every", "ce")],
 )
 
 if __name__ == "__main__":

@@ -121,15 +121,16 @@ def page(experiment: Experiment) -> str:
     for arm, column, draw in product(arms, experiment.reported, range(experiment.draws)):
         if (same := (experiment.same_as(arm, column), *column, draw)) in cell:
             cell[arm, *column, draw] = cell[same]
+    there = {arm: name for arm, (name, _) in arms.items() if any(key[0] == arm for key in cell)}
     whole = {
-        column: [draw for draw in range(experiment.draws) if all((arm, *column, draw) in cell for arm in arms)]
+        column: [draw for draw in range(experiment.draws) if all((arm, *column, draw) in cell for arm in there)]
         for column in experiment.reported
     }
     parts.append("\n## Accuracy / macro-F1\n\nMeans over the draws that all arms have, and ECE of all of them.\n\n")
     parts.append(_line(["", *[f"{data}, {shots}" for data, shots in whole], "mean", "ECE"]))
     parts.append(_line(["---", *["---:"] * (len(whole) + 2)]))
     parts.append(_line(["draws", *[str(len(draws)) for draws in whole.values()], "", ""]))
-    for arm, (name, _) in arms.items():
+    for arm, name in there.items():
         own = {
             column: {key: 100 * fmean(cell[arm, *column, draw][key] for draw in draws) for key in SCORES}
             for column, draws in whole.items()
