@@ -2,6 +2,7 @@
 
 The recipe is that of `TextClassifier` for few labels (all layers, AdamW, 1e-4, 60 steps at least, a head that begins as
 a linear probe, class-aware batches), in bfloat16 on one thread; what differs between two arms is their loss alone.
+Fewer steps, and lower layers that stay as they are, make it cheaper.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from graphloss.inference.linear_probe import linear_probe
 from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.text.encoder_source import resolve
 from graphloss.training.batches import ClassAwareBatchSampler
+from graphloss.training.frozen_layers import frozen
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import Sizes
 
@@ -29,7 +31,7 @@ WARMUP, MAX_NORM = 0.1, 1.0
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees of n rows: the labeled texts of a batch, those of every batch, unlabeled ones; each per view."""
+    """What a loss sees of n rows: labeled texts, those of every batch, unlabeled ones, and second views of these."""
 
     z: Tensor
     """(n, d) unit-length embeddings, attached."""
@@ -42,6 +44,8 @@ class Batch:
     in which they were given, then those of every batch, then the unlabeled."""
     every: Tensor
     """(n,) boolean: a text of every batch."""
+    second: Tensor
+    """(n,) boolean: the second view of an unlabeled text."""
     progress: float
     """Share of the steps that are done, from 0 to 1."""
 
@@ -60,9 +64,11 @@ def train(
     every: Sequence[tuple[str, int]] = (),
     unlabeled: Sequence[str] = (),
     unlabeled_per_batch: int = 0,
-    views: int = 1,
+    second_view: Callable[[str, np.random.Generator], str] | None = None,
     rate: float = DEFAULT.learning_rate,
-    second_view: Callable[[str, np.random.Generator], str] = lambda text, rng: text,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    freeze: int = 0,
 ) -> tuple[SentenceTransformer, nn.Linear]:
     """Fine-tune all-MiniLM-L6-v2 and a head.
 
@@ -76,9 +82,11 @@ def train(
         every: texts and classes that are in every batch and start the head too.
         unlabeled: texts without a label.
         unlabeled_per_batch: how many of them join each batch.
-        views: times that each text is embedded per step, each with dropout of its own.
+        second_view: makes the text of the second view of an unlabeled text; None for one view.
         rate: peak learning rate of the encoder.
-        second_view: makes the text of the second view.
+        steps: of the optimizer; the recipe's by default.
+        batch_size: most labeled texts per batch; the recipe's by default.
+        freeze: lowest layers that stay as they are, as do the word embeddings then.
 
     Returns:
         The encoder and the head.
@@ -96,40 +104,50 @@ def train(
         head.weight.copy_(probe.weight)
         head.bias.copy_(probe.bias)
     sizes = Sizes.of(len(texts), DEFAULT)
-    steps = sizes.epochs * sizes.steps
-    sampler = ClassAwareBatchSampler(labels, sizes.batch, seed=seed)
+    total = steps or sizes.epochs * sizes.steps
+    sampler = ClassAwareBatchSampler(labels, batch_size or sizes.batch, seed=seed)
+    with frozen(encoder, freeze):
+        optimizer, schedule = _descent(encoder, head, rate, total)
+        encoder.train()
+        for step, rows in enumerate(itertools.islice(_batches(sampler), total)):
+            more = rng.choice(len(unlabeled), min(unlabeled_per_batch, len(unlabeled)), replace=False)
+            chosen = rows + fixed + (len(known) + more).tolist()
+            again = chosen[len(rows) + len(fixed) :] if second_view else []
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                z = embed(encoder, tokenize(encoder, [pool[row] for row in chosen])).float()
+                if second_view and again:  # apart, for only first views come again and are remembered
+                    other = [second_view(pool[row], rng) for row in again]
+                    z = torch.cat([z, embed(encoder, tokenize(encoder, other)).float()])  # (n, d)
+            numbers = torch.tensor(chosen + again)
+            is_fixed = (numbers >= len(texts)) & (numbers < len(known))
+            is_second = torch.arange(len(numbers)) >= len(chosen)
+            value = loss(Batch(z, head(z), y[numbers], numbers, is_fixed, is_second, step / total))
+            optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], MAX_NORM)
+            optimizer.step()
+            schedule.step()
+    encoder.eval()
+    return encoder, head
+
+
+def _descent(
+    encoder: SentenceTransformer, head: nn.Linear, rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Optimizer and schedule of what is not frozen."""
+    learned = [p for p in encoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in encoder.parameters() if p.ndim > 1], "lr": rate, "weight_decay": 0.01},
-            {"params": [p for p in encoder.parameters() if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+            {"params": [p for p in learned if p.ndim > 1], "lr": rate, "weight_decay": 0.01},
+            {"params": [p for p in learned if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
             {"params": [*head.parameters()], "lr": DEFAULT.head_learning_rate, "weight_decay": 0.0},
         ]
     )
     warmup = math.ceil(WARMUP * steps)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: (step + 1) / (warmup + 1) if step < warmup else (steps - step) / max(1, steps - warmup),
     )
-    learned = [*encoder.parameters(), *head.parameters()]
-    encoder.train()
-    for step, rows in enumerate(itertools.islice(_batches(sampler), steps)):
-        more = rng.choice(len(unlabeled), min(unlabeled_per_batch, len(unlabeled)), replace=False)
-        chosen = rows + fixed + (len(known) + more).tolist()
-        shown = [pool[row] for row in chosen]
-        if views > 1:
-            shown += [second_view(pool[row], rng) for row in chosen]
-        numbers = torch.tensor(chosen * views)
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            z = embed(encoder, tokenize(encoder, shown)).float()  # (n, d)
-        is_fixed = (numbers >= len(texts)) & (numbers < len(known))
-        value = loss(Batch(z, head(z), y[numbers], numbers, is_fixed, step / steps))
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(learned, MAX_NORM)
-        optimizer.step()
-        schedule.step()
-    encoder.eval()
-    return encoder, head
 
 
 def probabilities(encoder: SentenceTransformer, head: nn.Linear, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ def read(name: str, split: str) -> tuple[list[str], np.ndarray]:
 
 
 def drawn(name: str, shots: int, draw: int, words: str) -> dict[str, Any]:
-    """The documents of a cell: texts and labels of the labeled and of the scored, the unlabeled, a line per class."""
+    """The documents of a cell: texts and labels of the labeled, the scored and the unlabeled, a line per class."""
     texts: dict[str, list[str]] = {}
     labels: dict[str, np.ndarray] = {}
     for split in SAMPLE_SEED:
@@ -82,6 +82,7 @@ def drawn(name: str, shots: int, draw: int, words: str) -> dict[str, Any]:
         "labels": y[chosen].tolist(),
         "lines": {label: lines[label] for label in np.unique(y).tolist() if label in lines},
         "unlabeled": [texts["train"][row] for row in rest],
+        "unlabeled_truth": labels["train"][rest].tolist(),
         "test": [texts["test"][row] for row in scored],
         "truth": labels["test"][scored].tolist(),
     }
