@@ -20,6 +20,7 @@ from graphloss.inference.linear_probe import linear_probe
 from graphloss.text.encoder import embed, encode, load, tokenize
 from graphloss.text.encoder_source import resolve
 from graphloss.training.batches import ClassAwareBatchSampler
+from graphloss.training.frozen_layers import frozen
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import Sizes
 
@@ -62,6 +63,7 @@ def train(
     unlabeled_per_batch: int = 0,
     views: int = 1,
     rate: float = DEFAULT.learning_rate,
+    freeze: int = 0,
     second_view: Callable[[str, np.random.Generator], str] = lambda text, rng: text,
 ) -> tuple[SentenceTransformer, nn.Linear]:
     """Fine-tune all-MiniLM-L6-v2 and a head.
@@ -78,6 +80,7 @@ def train(
         unlabeled_per_batch: how many of them join each batch.
         views: times that each text is embedded per step, each with dropout of its own.
         rate: peak learning rate of the encoder.
+        freeze: lowest layers that do not learn, nor the embeddings below them; 0 for none.
         second_view: makes the text of the second view.
 
     Returns:
@@ -112,22 +115,23 @@ def train(
     )
     learned = [*encoder.parameters(), *head.parameters()]
     encoder.train()
-    for step, rows in enumerate(itertools.islice(_batches(sampler), steps)):
-        more = rng.choice(len(unlabeled), min(unlabeled_per_batch, len(unlabeled)), replace=False)
-        chosen = rows + fixed + (len(known) + more).tolist()
-        shown = [pool[row] for row in chosen]
-        if views > 1:
-            shown += [second_view(pool[row], rng) for row in chosen]
-        numbers = torch.tensor(chosen * views)
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            z = embed(encoder, tokenize(encoder, shown)).float()  # (n, d)
-        is_fixed = (numbers >= len(texts)) & (numbers < len(known))
-        value = loss(Batch(z, head(z), y[numbers], numbers, is_fixed, step / steps))
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(learned, MAX_NORM)
-        optimizer.step()
-        schedule.step()
+    with frozen(encoder, freeze):
+        for step, rows in enumerate(itertools.islice(_batches(sampler), steps)):
+            more = rng.choice(len(unlabeled), min(unlabeled_per_batch, len(unlabeled)), replace=False)
+            chosen = rows + fixed + (len(known) + more).tolist()
+            shown = [pool[row] for row in chosen]
+            if views > 1:
+                shown += [second_view(pool[row], rng) for row in chosen]
+            numbers = torch.tensor(chosen * views)
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                z = embed(encoder, tokenize(encoder, shown)).float()  # (n, d)
+            is_fixed = (numbers >= len(texts)) & (numbers < len(known))
+            value = loss(Batch(z, head(z), y[numbers], numbers, is_fixed, step / steps))
+            optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(learned, MAX_NORM)
+            optimizer.step()
+            schedule.step()
     encoder.eval()
     return encoder, head
 
