@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
 from graphloss.research.bench.statistics import Difference, holm, paired
 
 Rows = Mapping[tuple[str, float, int, str], Mapping[str, Any]]
+Found = Mapping[tuple[str, str, str], tuple[Difference, float | None]]
 NAMES = {
     "ce": "cross-entropy",
     "gce": "generalized cross-entropy",
@@ -87,41 +89,35 @@ def by_data(rows: Rows, arms: Sequence[str], rates: Sequence[float], pairs: Sequ
 
 
 def differences(
-    rows: Rows, arms: Sequence[str], rates: Sequence[float], pairs: Sequence[tuple[str, int]], ours: str = "trust"
-) -> dict[tuple[str, str, str], tuple[Difference, float | None]]:
-    """Our loss minus every other, by measure and rates, with p corrected over all of them."""
-    noisy = [rate for rate in rates if rate]
-    columns: dict[str, Sequence[float]] = {f"{rate:.0%}": [rate] for rate in rates}
-    columns |= {"both": noisy}
+    rows: Rows,
+    arms: Sequence[str],
+    keys: Sequence[str],
+    columns: Mapping[str, Sequence[float]],
+    pairs: Sequence[tuple[str, int]],
+    ours: str = "trust",
+) -> Found:
+    """Our loss minus every other: measures, means over the rates of each column; p corrected over all of them."""
     found: dict[tuple[str, str, str], Difference] = {}
-    for key in MEASURES:
-        for other in arms:
-            if other == ours:
-                continue
-            for column, some in columns.items():
-                values = [
-                    [fmean(100 * rows[name, rate, draw, arm][key] for rate in some) for name, draw in pairs]
-                    for arm in (ours, other)
-                ]
-                found[key, other, column] = paired(*values)
+    for key, other, column in product(keys, [arm for arm in arms if arm != ours], columns):
+        values = [
+            [fmean(100 * rows[name, rate, draw, arm][key] for rate in columns[column]) for name, draw in pairs]
+            for arm in (ours, other)
+        ]
+        found[key, other, column] = paired(*values)
     corrected = holm([each.p for each in found.values()])
     return {key: (each, p) for (key, each), p in zip(found.items(), corrected, strict=True)}
 
 
-def shown_differences(found: Mapping[tuple[str, str, str], tuple[Difference, float | None]], key: str) -> str:
-    """The table of a measure."""
-    columns = list(dict.fromkeys(column for *_, column in found))
-    parts = [
-        head(
-            [
-                f"{MEASURES[key]}, points",
-                *[f"{column} wrong" if column != "both" else "20 and 40% wrong" for column in columns],
-            ]
-        )
-    ]
-    for other in dict.fromkeys(other for _, other, _ in found):
-        parts.append(line([f"to {NAMES[other]}", *[shown(*found[key, other, column]) for column in columns]]))
-    return "".join(parts)
+def shown_differences(found: Found) -> str:
+    """Their tables, one per measure."""
+    tables = []
+    for key in dict.fromkeys(key for key, *_ in found):
+        columns = list(dict.fromkeys(column for *_, column in found))
+        parts = [head([f"{MEASURES[key]}, points", *[f"{column} wrong" for column in columns]])]
+        for other in dict.fromkeys(other for _, other, _ in found):
+            parts.append(line([f"to {NAMES[other]}", *[shown(*found[key, other, column]) for column in columns]]))
+        tables.append("".join(parts))
+    return "\n".join(tables)
 
 
 def shown(each: Difference, p: float | None) -> str:
@@ -131,11 +127,13 @@ def shown(each: Difference, p: float | None) -> str:
     return f"{each.mean:+.1f} ({each.low:+.1f} to {each.high:+.1f}), p {p:.3f}"
 
 
-def verdict(each: Difference, p: float | None) -> str:
-    """Ahead or behind after correction, else level."""
-    if p is None or p >= 0.05:
-        return "level"
-    return "ahead" if each.mean > 0 else "behind"
+def verdict(found: Found) -> str:
+    """What the table of one column says, in a sentence."""
+    heard: dict[str, list[str]] = {"ahead of": [], "level with": [], "behind": []}
+    for (_, other, _), (each, p) in found.items():
+        known = p is not None and p < 0.05
+        heard[("ahead of" if each.mean > 0 else "behind") if known else "level with"].append(NAMES[other])
+    return "; ".join(f"{where} {', '.join(names)}" for where, names in heard.items() if names)
 
 
 def _clean(rows: Rows, name: str, draw: int, arm: str) -> float:

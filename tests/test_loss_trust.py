@@ -1,6 +1,7 @@
 """Left-out trust inside G-Loss (`benchmarks/trusted_gloss.py`): by its oracle, and where the answer is known."""
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import oracles
@@ -14,6 +15,7 @@ from torch.nn import functional
 from graphloss.losses.functional import gloss
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import loss_trust_page as tables
 from trusted_gloss import (
     Memory,
     generalized_cross_entropy,
@@ -146,3 +148,22 @@ def test_cross_entropies_between_their_ends() -> None:
     )
     torch.testing.assert_close(generalized_cross_entropy(logits, y, 1e-6), plain, rtol=1e-5, atol=0)
     torch.testing.assert_close(generalized_cross_entropy(logits, y, 1.0), (1 - own).mean())
+
+
+def test_the_page_pairs_the_cells_that_all_losses_have() -> None:
+    ahead = {0.0: 0.0, 0.2: 0.02, 0.4: 0.05}
+    rows: dict[tuple[str, float, int, str], dict[str, float]] = {}
+    for name, rate, draw in product(("r8", "trec"), ahead, range(3)):
+        plain = 0.8 - rate / 2 + 0.01 * draw
+        for arm, more in (("trust", ahead[rate] + 0.001 * draw), ("ce", 0.0)):
+            rows[name, rate, draw, arm] = dict.fromkeys(tables.MEASURES, plain + more) | {"memorized": 0.5}
+    del rows["trec", 0.4, 2, "trust"]
+    pairs = tables.whole(rows, ("ce", "trust"), [*ahead])
+    assert pairs == [("r8", 0), ("r8", 1), ("r8", 2), ("trec", 0), ("trec", 1)]
+    assert tables.counted(pairs) == "3 draws of r8, 2 draws of trec"
+    found = tables.differences(rows, ("ce", "trust"), ["macro_f1"], {"20 and 40%": [0.2, 0.4]}, pairs)
+    ((each, p),) = found.values()
+    assert each.mean == pytest.approx(3.58) and each.seeds == 5 and p is not None and p < 0.05
+    assert tables.verdict(found) == "ahead of cross-entropy"
+    assert "| to cross-entropy | +3.6 (+3.5 to +3.7), p 0.000 |" in tables.shown_differences(found)
+    assert "| cross-entropy | 60.8 | 60.8 | 60.8 | -20.0 | 50% |" in tables.means(rows, ("ce",), 0.4, pairs)
