@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
@@ -21,7 +22,8 @@ NAMES = {
     "trust": "G-Loss with trust + CE",
     "ce trust": "CE with the same trust",
 }
-MEASURES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "ECE"}
+F1 = "macro_f1"
+MEASURES = {"accuracy": "accuracy", F1: "macro-F1", "ece": "ECE"}
 
 
 def line(cells: Sequence[str]) -> str:
@@ -45,8 +47,8 @@ def whole(rows: Rows, arms: Sequence[str], rates: Sequence[float]) -> list[tuple
 
 def counted(pairs: Sequence[tuple[str, int]]) -> str:
     """The draws of each data set, in words."""
-    names = [name for name, _ in pairs]
-    return ", ".join(f"{names.count(name)} draws of {name}" for name in dict.fromkeys(names))
+    count = Counter(name for name, _ in pairs)
+    return ", ".join(f"{many} draw{'s'[: many > 1]} of {name}" for name, many in count.items())
 
 
 def trials(best: Mapping[str, int], tried: Mapping[str, Sequence[tuple[str, float]]]) -> str:
@@ -59,32 +61,32 @@ def trials(best: Mapping[str, int], tried: Mapping[str, Sequence[tuple[str, floa
     return "".join(parts)
 
 
-def means(rows: Rows, arms: Sequence[str], rate: float, pairs: Sequence[tuple[str, int]]) -> str:
+def means(rows: Rows, arms: Sequence[str], rate: float) -> str:
     """The table of a rate: means of every measure, what the noise costs, and the wrong labels that are repeated."""
+    pairs, clean = whole(rows, arms, [rate]), whole(rows, arms, [0.0, rate])
     more = ["macro-F1 that the noise costs", "wrong labels predicted for their own texts"] if rate else []
     parts = [head(["", *MEASURES.values(), *more])]
     for arm in arms:
         own = [rows[name, rate, draw, arm] for name, draw in pairs]
         shown = [f"{100 * fmean(row[key] for row in own):.1f}" for key in MEASURES]
         if rate:
-            lost = [
-                100 * (rows[name, rate, draw, arm]["macro_f1"] - _clean(rows, name, draw, arm)) for name, draw in pairs
-            ]
-            shown += [f"{fmean(lost):+.1f}", f"{fmean(row['memorized'] for row in own):.0%}"]
+            lost = [rows[name, rate, draw, arm][F1] - rows[name, 0.0, draw, arm][F1] for name, draw in clean]
+            shown += [f"{100 * fmean(lost):+.1f}" if lost else "–", f"{fmean(row['memorized'] for row in own):.0%}"]
         parts.append(line([NAMES[arm], *shown]))
     return "".join(parts)
 
 
-def by_data(rows: Rows, arms: Sequence[str], rates: Sequence[float], pairs: Sequence[tuple[str, int]]) -> str:
-    """The table of macro-F1 by data set and rate."""
-    columns = [(name, rate) for name in dict(pairs) for rate in rates]
-    parts = [head(["", *[f"{name} {rate:.0%}" for name, rate in columns]])]
+def by_data(rows: Rows, arms: Sequence[str], rates: Sequence[float]) -> str:
+    """The table of macro-F1 by data set and rate, with the number of draws."""
+    draws: dict[tuple[str, float], list[int]] = {}
+    for rate in rates:
+        for name, draw in whole(rows, arms, [rate]):
+            draws.setdefault((name, rate), []).append(draw)
+    columns = sorted(draws)
+    parts = [head(["", *[f"{name} {rate:.0%} ({len(draws[name, rate])})" for name, rate in columns]])]
     for arm in arms:
-        shown = [
-            fmean(100 * rows[name, rate, draw, arm]["macro_f1"] for each, draw in pairs if each == name)
-            for name, rate in columns
-        ]
-        parts.append(line([NAMES[arm], *[f"{value:.1f}" for value in shown]]))
+        own = [fmean(rows[name, rate, draw, arm][F1] for draw in draws[name, rate]) for name, rate in columns]
+        parts.append(line([NAMES[arm], *[f"{100 * value:.1f}" for value in own]]))
     return "".join(parts)
 
 
@@ -93,14 +95,14 @@ def differences(
     arms: Sequence[str],
     keys: Sequence[str],
     columns: Mapping[str, Sequence[float]],
-    pairs: Sequence[tuple[str, int]],
     ours: str = "trust",
 ) -> Found:
     """Our loss minus every other: measures, means over the rates of each column; p corrected over all of them."""
     found: dict[tuple[str, str, str], Difference] = {}
+    pairs = {column: whole(rows, arms, rates) for column, rates in columns.items()}
     for key, other, column in product(keys, [arm for arm in arms if arm != ours], columns):
         values = [
-            [fmean(100 * rows[name, rate, draw, arm][key] for rate in columns[column]) for name, draw in pairs]
+            [fmean(100 * rows[name, rate, draw, arm][key] for rate in columns[column]) for name, draw in pairs[column]]
             for arm in (ours, other)
         ]
         found[key, other, column] = paired(*values)
@@ -134,7 +136,3 @@ def verdict(found: Found) -> str:
         known = p is not None and p < 0.05
         heard[("ahead of" if each.mean > 0 else "behind") if known else "level with"].append(NAMES[other])
     return "; ".join(f"{where} {', '.join(names)}" for where, names in heard.items() if names)
-
-
-def _clean(rows: Rows, name: str, draw: int, arm: str) -> float:
-    return float(rows[name, 0.0, draw, arm]["macro_f1"])
