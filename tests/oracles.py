@@ -93,6 +93,34 @@ def loo_loss(
     return total / norm
 
 
+def trusted_loss(w: Tensor, labels: Tensor, num_classes: int, alpha: float, trust: Tensor) -> Tensor:
+    """Leave each labeled node out; the others' labels arrive scaled by their trust, the node's term by its own."""
+    total, norm = w.new_zeros(()), 0.0
+    for i, c in enumerate(labels.tolist()):
+        vouching = [j for j in range(len(w)) if j != i and labels[j] == c and trust[j] > 0]
+        if c < 0 or not vouching or not trust[i] > 0:
+            continue
+        arriving = w.new_zeros(num_classes)
+        for j, other in enumerate(labels.tolist()):
+            if j == i or other < 0:
+                continue
+            mark = w.new_zeros(len(w), 1)  # what arrives from j alone
+            mark[j] = 1.0
+            if alpha < 1:
+                d = w.sum(1)
+                s = w / (d[:, None] * d[None, :]).sqrt()
+                reached = (torch.linalg.inv(torch.eye(len(w), dtype=w.dtype) - alpha * s) @ mark)[i, 0]
+            else:
+                shown = labels >= 0
+                shown[i] = False
+                before = int((~shown)[:i].sum())
+                reached = harmonic(w / w.sum(1, keepdim=True), mark, shown)[before, 0]
+            arriving = arriving + trust[j] * reached * functional.one_hot(torch.tensor(other), num_classes)
+        total = total - trust[i] * (arriving[c] / arriving.sum()).log()
+        norm += float(trust[i])
+    return total / norm if norm else total
+
+
 def nca(embeddings: Tensor, labels: Tensor, sigma: float) -> Tensor:
     """Neighborhood components analysis: soft nearest neighbors over cosines at temperature sigma^2."""
     z = functional.normalize(embeddings.double(), dim=1)
