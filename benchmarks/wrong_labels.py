@@ -68,9 +68,9 @@ def run(name: str, kind: str, rate: float, draw: int, method: str) -> None:
     row: dict[str, Any] = {"data": name, "kind": kind, "rate": rate, "draw": draw, "method": method}
     row |= {"accuracy": accuracy_score(cell["truth"], predicted)}
     row |= {"macro_f1": f1_score(cell["truth"], predicted, average="macro", zero_division=0.0)}
-    left_out = {each["text"] for each in model.fitted_.hidden}
+    doubted = {each["text"] for each in model.fitted_.doubted}
     wrong = {text for text, one, other in zip(cell["texts"], labels, cell["labels"], strict=True) if one != other}
-    row |= {"left_out": len(left_out), "left_out_wrong": len(left_out & wrong)}
+    row |= {"doubted": len(doubted), "doubted_wrong": len(doubted & wrong)}
     RESULTS.put(row | {"processor_seconds": round(time.process_time() - clock, 1)})
     print(*row.values(), flush=True)
 

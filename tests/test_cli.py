@@ -19,7 +19,7 @@ from conftest import Call, Toy
 from rich.console import Console
 
 from graphloss import TextClassifier, cli
-from graphloss.cli.tables import _show_hidden
+from graphloss.cli.tables import _show_doubted
 from graphloss.inference import run_folder
 from graphloss.run import claim_folder
 from graphloss.text import encoder
@@ -694,7 +694,7 @@ def test_audit_of_a_run_is_kept_and_reported(
     assert code == 2 and "wrong.csv" in error
 
 
-def test_a_training_leaves_contradicted_labels_out_and_lists_them(
+def test_a_training_weighs_labels_in_doubt_and_lists_the_contradicted(
     call: Call, quick: list[object], mislabeled: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, _ = mislabeled
@@ -705,27 +705,30 @@ def test_a_training_leaves_contradicted_labels_out_and_lists_them(
     for clean, folder in folders.items():
         code, _, said[clean] = call("train", data, "--out", folder, "--clean", clean, *quick)
         assert code == 0, said[clean]
-    hidden = run_folder.read_info(folders["auto"])["hidden_labels"]
-    assert hidden and all(set(row) == {"text", "label", "proposed", "score"} for row in hidden)
-    assert all(row["label"] != row["proposed"] and row["score"] > 0.6 for row in hidden)
+    doubted = run_folder.read_info(folders["auto"])["doubted_labels"]
+    assert doubted and all(set(row) == {"text", "label", "proposed", "score"} for row in doubted)
+    assert all(row["label"] != row["proposed"] and row["score"] > 0.5 for row in doubted)
     kept = [len(run_folder.read_model(folder)[1].known_texts()) for folder in folders.values()]
-    assert kept == [kept[1] - len(hidden), kept[1]] and run_folder.read_info(folders["off"])["hidden_labels"] == []
+    assert kept[0] == kept[1] and run_folder.read_info(folders["off"])["doubted_labels"] == []
     assert data.read_bytes() == original
     listed = [line for line in said["auto"].splitlines() if " -> " in line]
-    assert len(listed) == min(len(hidden), 10) and f"{hidden[0]['label']} -> {hidden[0]['proposed']}" in listed[0]
-    assert "probably wrong and left out" in said["auto"] and "clean  " not in said["off"]
-    titled = ["Labels left out of the training" in (each / "report.html").read_text() for each in folders.values()]
+    assert len(listed) == min(len(doubted), 10) and f"{doubted[0]['label']} -> {doubted[0]['proposed']}" in listed[0]
+    assert (
+        "each weighs as much as the others confirm it" in " ".join(said["auto"].split())
+        and "clean  " not in said["off"]
+    )
+    titled = ["Labels in doubt" in (each / "report.html").read_text() for each in folders.values()]
     assert titled == [True, False]
 
 
-def test_labels_left_out_are_shown_up_to_ten_and_none_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_in_doubt_are_shown_up_to_ten_and_none_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"text": "a [b]text[/b]\x1b", "label": "[x]", "proposed": "y", "score": 0.9}
     for count, header, shown in (
-        (0, "no label was left out", 0),
-        (1, "1 label was probably wrong and left out:", 1),
-        (11, "11 labels were probably wrong and left out:", 10),
+        (0, "too few labels are contradicted: all weigh alike", 0),
+        (1, "1 label is contradicted; each weighs as much as the others confirm it:", 1),
+        (11, "11 labels are contradicted; each weighs as much as the others confirm it:", 10),
     ):
-        _show_hidden([row] * count, Console(width=120))
+        _show_doubted([row] * count, Console(width=120))
         out = capsys.readouterr().out
         assert f"clean       {header}" in out
         assert out.count("0.900  [x] -> y  a [b]text[/b]\\x1b") == shown and ("and 1 more" in out) == (count == 11)

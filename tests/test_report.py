@@ -243,15 +243,17 @@ def test_cross_fitted_scores_are_no_raise_and_a_run_without_labels_shows_no_scor
     )
 
 
-def test_labels_left_out_of_the_training_are_listed(run: Path) -> None:
+def test_labels_in_doubt_are_listed(run: Path) -> None:
     info = json.loads((run / "graphloss.json").read_text())
     row = {"text": HOSTILE, "label": "account", "proposed": "other", "score": 0.91234}
-    text = render(info | {"hidden_labels": [row]}, [], [])
+    text = render(info | {"doubted_labels": [row]}, [], [])
     shown = Page(text).shown
-    assert "1 of 1 label, probably wrong" in shown and HOSTILE in shown and "0.912accountother" in shown
-    many = render(info | {"hidden_labels": [row] * 101}, [], [])
-    assert "100 of 101 labels, probably wrong" in many and many.count("0.912</td>") == 100
-    assert "Labels left out" not in render(info | {"hidden_labels": []}, [], [])
+    assert (
+        "1 of 1 label that other documents contradicted" in shown and HOSTILE in shown and "0.912accountother" in shown
+    )
+    many = render(info | {"doubted_labels": [row] * 101}, [], [])
+    assert "100 of 101 labels that other documents contradicted" in many and many.count("0.912</td>") == 100
+    assert "Labels in doubt" not in render(info | {"doubted_labels": []}, [], [])
 
 
 def test_the_report_needs_no_torch(run: Path) -> None:

@@ -559,6 +559,21 @@ def test_a_blended_run_resumes_alike(tiny_encoder: Path, parts: Any, tmp_path: P
     same(whole, run(tiny_encoder, parts, tmp_path / "cut", blend=0.5))
 
 
+@pytest.mark.parametrize("loss", ["gloss", "ce", "supcon"])
+def test_a_training_that_doubts_resumes_alike(
+    loss: str, tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphloss.inference.label_errors.WRONG", -1.0)
+    monkeypatch.setattr("graphloss.inference.label_errors.KNOWN", -1.0)
+    whole = run(tiny_encoder, parts, tmp_path / "whole", loss=loss, clean="auto")
+    plain = run(tiny_encoder, parts, tmp_path / "plain", loss=loss)
+    assert whole.doubted and not plain.doubted
+    assert whole.history[-1]["loss"] != plain.history[-1]["loss"]
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(5)], loss=loss, clean="auto")
+    same(whole, run(tiny_encoder, parts, tmp_path / "cut", loss=loss, clean="auto"))
+
+
 def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_run(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
     whole = run(tiny_encoder, parts, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

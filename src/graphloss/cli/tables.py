@@ -18,7 +18,7 @@ from graphloss.text.corpus_summary import Description
 from graphloss.text.data_sources import Entry
 from graphloss.training.progress import format_cell
 
-CLASSES_SHOWN, HIDDEN_SHOWN = 100, 10
+CLASSES_SHOWN, DOUBTED_SHOWN = 100, 10
 SCORES = (
     ("accuracy", "accuracy", ".1%"),
     ("macro-F1", "macro_f1", ".1%"),
@@ -123,7 +123,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
         documents = counted(summary["documents"], "unlabeled document")
         console.print(f"  head        {summary['trust']:.0%} from self-training on {documents}")
     if info["settings"]["clean"] == "auto":
-        _show_hidden(info["hidden_labels"], console)
+        _show_doubted(info["doubted_labels"], console)
     if curve := info.get("learning_curve"):
         from graphloss.inference.learning_curve import LearningCurve
 
@@ -191,14 +191,15 @@ def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None
         console.print(f"  {row['probability']:6.1%}  {one_line(row['label'])}  {text[:100]}", markup=False)
 
 
-def _show_hidden(hidden: list[dict[str, Any]], console: Console) -> None:
-    if not hidden:
-        console.print("  clean       no label was left out")
+def _show_doubted(doubted: list[dict[str, Any]], console: Console) -> None:
+    if not doubted:
+        console.print("  clean       too few labels are contradicted: all weigh alike")
         return
-    was = "was" if len(hidden) == 1 else "were"
-    console.print(f"  clean       {counted(len(hidden), 'label')} {was} probably wrong and left out:")
-    for row in hidden[:HIDDEN_SHOWN]:
+    one = len(doubted) == 1
+    contradicted = f"{counted(len(doubted), 'label')} {'is' if one else 'are'} contradicted"
+    console.print(f"  clean       {contradicted}; each weighs as much as the others confirm it:")
+    for row in doubted[:DOUBTED_SHOWN]:
         labels = f"{one_line(row['label'])} -> {one_line(row['proposed'])}"
         console.print(f"    {row['score']:.3f}  {labels}  {sentence(row['text'][:200])[:100]}", markup=False)
-    if (more := len(hidden) - HIDDEN_SHOWN) > 0:
-        console.print(f"    and {more:,} more: `hidden_labels` in graphloss.json")
+    if (more := len(doubted) - DOUBTED_SHOWN) > 0:
+        console.print(f"    and {more:,} more: `doubted_labels` in graphloss.json")

@@ -19,7 +19,7 @@ from graphloss.inference.predictor_names import PREDICTORS
 
 FORMAT = 4
 REPAIR = "copy the run folder again or train anew; if it was changed on purpose, `graphloss verify RUN --seal`"
-LISTS = ("hidden_labels", "least_sure")
+LISTS = ("doubted_labels", "least_sure")
 DICTIONARIES = ("metrics", "versions", "environment", "encoder", "self_training", "learning_curve")
 LARGEST_SIGMA = 1e18
 """Beyond it, and below its inverse, σ² leaves what float32 can hold."""

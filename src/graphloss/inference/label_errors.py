@@ -10,8 +10,7 @@ nearest neighbors, its diagonal zero and its rows summing to one; a = 0.5 the da
     proposed_i = argmax of p_ic over c other than y_i
     score_i    = (p_{i,proposed} + e) / (p_{i,proposed} + e + p_{i,y_i} + e)
 
-Before a training (`to_hide`), labels are left out where the score is above `HIDDEN`, at most one in `PART_HIDDEN` of a
-class, so that the classes keep their proportions, if of all labels more than `WRONG` have one above `SURE` and the
+Before a training, the labels are doubted (`doubtful`) if more than `WRONG` of them have a score above `SURE` and the
 left-out predictions agree with the labels by a kappa above `KNOWN`.
 
 A score above one half contradicts the label. With e = 0 it would be the likelihood ratio of both labels, which finds
@@ -37,7 +36,7 @@ PART = 4096  # documents of one graph: its kernel and what computes it are then 
 TOGETHER = 16  # documents of a class that stay in one part, so that a rare class is not scattered
 
 
-HIDDEN, PART_HIDDEN, SURE, WRONG, KNOWN = 0.6, 3, 0.8, 0.05, 0.15
+SURE, WRONG, KNOWN = 0.8, 0.05, 0.15
 """With 16 labels per class, 2% of clean ones have a score above `SURE`, of ones a fifth of which is wrong 1 to 20%."""
 
 
@@ -68,25 +67,12 @@ class Suspicion:
         return [int(place) for place in order if self.score[place] > 0.5]
 
 
-def to_hide(found: Suspicion, labels: Tensor) -> list[int]:
-    """Places of the labels to leave out of a training, the most suspect first; of each class two thirds stay.
-
-    Args:
-        found: by embeddings that have not seen the labels.
-        labels: (n,) classes.
-    """
+def doubtful(found: Suspicion, labels: Tensor) -> bool:
+    """Whether so many of the labels (n,) are contradicted, by embeddings that know them, that all are to be weighed."""
     from sklearn.metrics import cohen_kappa_score
 
     kappa = cohen_kappa_score(labels.numpy(), (found.probe + found.graph).argmax(dim=1).numpy())
-    if not kappa > KNOWN or (found.score > SURE).float().mean() <= WRONG:
-        return []
-    room = torch.bincount(labels) // PART_HIDDEN
-    hidden = []
-    for place in found.ranked():
-        if found.score[place] > HIDDEN and room[labels[place]] > 0:
-            room[labels[place]] -= 1
-            hidden.append(place)
-    return hidden
+    return bool(kappa > KNOWN and (found.score > SURE).float().mean() > WRONG)
 
 
 def steps(count: int) -> int:

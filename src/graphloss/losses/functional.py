@@ -50,6 +50,7 @@ def gloss(
     q: float = 0.0,
     k: int | None = None,
     class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     num_classes: int | None = None,
     memory: Boundary | None = None,
 ) -> GLossResult:
@@ -65,6 +66,7 @@ def gloss(
             Sabuncu 2018, bounded and so robust to wrong labels.
         k: nearest neighbors kept per document; None for the complete graph.
         class_weights: (C,) weight of each class in the mean.
+        sample_weight: (n,) further weight of each document in the mean, for example `label_trust.LabelTrust`.
         num_classes: C, only to check the labels.
         memory: labeled documents of earlier batches, constants, see `memory_bank.Memory.boundary`. Edges between them
             are never computed, so alpha must be 1 and k None.
@@ -83,6 +85,7 @@ def gloss(
     """
     labels = check_batch(embeddings, labels)
     _classes(labels, num_classes, class_weights)
+    check_sample_weight(sample_weight, len(labels))
     check_sigma(sigma)
     check_numbers(q=q, alpha=alpha)
     if not 0.0 <= q <= 1.0:
@@ -132,7 +135,8 @@ def gloss(
         # ---- 6. Mean ---------------------------------------------------------------------------------------
         # A mean over the anchors keeps the scale of the loss independent of the size and the labels of a batch.
         # Class weights let rare classes count as much as frequent ones.
-        loss = weighted_mean(each, y, anchors, class_weights)
+        own = None if sample_weight is None else sample_weight[labeled]  # (l,)
+        loss = weighted_mean(each, y, anchors, class_weights, own)
         return GLossResult(
             loss,
             anchors.to(z.dtype).mean(),
@@ -302,6 +306,25 @@ def check_class_weights(weights: Any) -> None:
         )
 
 
+def check_sample_weight(weight: Any, count: int) -> None:
+    """Check that weights of documents are None or a tensor (count,) of finite numbers of at least 0.
+
+    Raises:
+        TypeError: they are not a floating point tensor.
+        ValueError: what was expected, and what came.
+    """
+    if weight is None:
+        return
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+        raise TypeError(f"sample_weight must be a floating point tensor ({count},), got {kind}; give torch.tensor(…)")
+    if weight.shape != (count,) or not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise ValueError(
+            f"sample_weight must be finite numbers from 0 on of shape ({count},), one per document, got "
+            f"{tuple(weight.shape)} {weight.tolist()!r:.60}"
+        )
+
+
 def within_batch(labels: Tensor) -> tuple[Tensor, int]:
     """Number the classes of a batch from 0 on: time and memory then depend on their count, not on the largest label.
 
@@ -335,12 +358,21 @@ def _zero_result(z: Tensor, is_labeled: Tensor) -> GLossResult:
     return GLossResult(zero, zero.detach(), torch.zeros_like(is_labeled), z.new_zeros(z.shape[0]))
 
 
-def weighted_mean(each: Tensor, labels: Tensor, anchors: Tensor, class_weights: Tensor | None) -> Tensor:
+def weighted_mean(
+    each: Tensor,
+    labels: Tensor,
+    anchors: Tensor,
+    class_weights: Tensor | None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
     """Weighted mean over the anchors, as `cross_entropy` reduces: sum of weighted losses over the sum of weights."""
     weight = anchors.to(each.dtype)
     if class_weights is not None:
         largest = class_weights.max().clamp_min(torch.finfo(class_weights.dtype).tiny)  # so that no sum is infinite
         weight = weight * (class_weights / largest).to(each)[labels.clamp_min(0)]
+    if sample_weight is not None and len(each):
+        largest = sample_weight.max().clamp_min(torch.finfo(sample_weight.dtype).tiny)
+        weight = weight * (sample_weight / largest).to(each)
     total = weight.sum()
     return (weight * each).sum() / torch.where(total > 0, total, torch.ones_like(total))
 

@@ -15,6 +15,7 @@ from graphloss.losses.functional import (
     check_class_weights,
     check_memory_options,
     check_numbers,
+    check_sample_weight,
     check_sigma,
     gloss,
     paper_loss,
@@ -148,7 +149,13 @@ class GLoss(nn.Module):
             self._by_rule(unit(embeddings), labels)
         return self.bandwidth
 
-    def forward(self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        documents: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         """Loss of a batch, 0-d; sets `coverage`, the share of labeled documents that are anchors.
 
         Args:
@@ -156,10 +163,13 @@ class GLoss(nn.Module):
             labels: (n,) class indices, -1 for unlabeled.
             documents: (n,) number of each document in the corpus, `memory_bank.UNKNOWN` (-1) for one that never comes
                 again; needed only with a memory.
+            sample_weight: (n,) weight of each document in the mean; loo only.
 
         Raises:
             ValueError: there is a memory and no `documents`, or shapes or dtypes do not fit.
         """
+        if sample_weight is not None and self.mode == "paper":
+            raise ValueError('sample_weight belongs to mode "loo"; the published loss has none')
         labels, shown = check_batch(embeddings, labels), None
         if self.memory is not None:
             if documents is None:
@@ -178,6 +188,7 @@ class GLoss(nn.Module):
                 q=self.q,
                 k=self.k,
                 class_weights=self.class_weights,
+                sample_weight=sample_weight,
                 num_classes=self.num_classes,
                 memory=shown,
             )
@@ -236,10 +247,20 @@ class GLoss(nn.Module):
         return shown.to(labels.device)
 
 
-def call_loss(loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None) -> Tensor:
-    """Loss of a batch, 0-d; the document numbers are passed only to a loss with a memory."""
-    remembers = getattr(loss, "memory", None) is not None
-    value: Tensor = loss(embeddings, labels, documents) if remembers else loss(embeddings, labels)
+def call_loss(
+    loss: nn.Module,
+    embeddings: Tensor,
+    labels: Tensor,
+    documents: Tensor | None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """Loss of a batch, 0-d; document numbers go to a loss with a memory alone, weights to leave-one-out G-Loss."""
+    more = {}
+    if getattr(loss, "memory", None) is not None:
+        more["documents"] = documents
+    if sample_weight is not None and isinstance(loss, GLoss) and loss.mode == "loo":
+        more["sample_weight"] = sample_weight
+    value: Tensor = loss(embeddings, labels, **more)
     return value
 
 
@@ -265,7 +286,12 @@ class Combined(nn.Module):
         self.register_buffer("class_weights", None if class_weights is None else class_weights.clone())
 
     def forward(
-        self, embeddings: Tensor, logits: Tensor, labels: Tensor, documents: Tensor | None = None
+        self,
+        embeddings: Tensor,
+        logits: Tensor,
+        labels: Tensor,
+        documents: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> CombinedResult:
         """Both losses of a batch.
 
@@ -274,10 +300,12 @@ class Combined(nn.Module):
             logits: (n, C) of a head on the same embeddings.
             labels: (n,), -1 for unlabeled, which the cross-entropy passes over.
             documents: (n,) number of each document, for a graph loss with a memory.
+            sample_weight: (n,) weight of each document in the mean of the cross-entropy, and of leave-one-out G-Loss.
 
         Raises:
-            ValueError: a label is out of range.
+            ValueError: a label is out of range, or weights do not fit.
         """
+        check_sample_weight(sample_weight, len(labels))
         if len(labels) and not (labels.min() >= -1 and labels.max() < logits.shape[1]):
             raise ValueError(
                 f"expected labels from -1 (unlabeled) to {logits.shape[1] - 1}, the classes of the head, got "
@@ -287,14 +315,14 @@ class Combined(nn.Module):
             scores = working(logits)
             if bool((labels >= 0).any()):
                 log_p = functional.log_softmax(scores, dim=1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
-                ce = weighted_mean(-log_p, labels, labels >= 0, self.class_weights)
+                ce = weighted_mean(-log_p, labels, labels >= 0, self.class_weights, sample_weight)
             else:
                 ce = (scores * 0.0).sum()
             if self.graph_loss is None:
                 part, coverage = ce.new_zeros(()), ce.new_zeros(())
                 loss = ce
             else:
-                part = call_loss(self.graph_loss, embeddings, labels, documents)
+                part = call_loss(self.graph_loss, embeddings, labels, documents, sample_weight)
                 coverage = torch.as_tensor(getattr(self.graph_loss, "coverage", 1.0))
                 loss = (1.0 - self.weight) * ce + self.weight * part
         return CombinedResult(loss, ce.detach(), part.detach(), coverage)

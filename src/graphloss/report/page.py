@@ -77,12 +77,13 @@ def render(
             "see the documents behind the proposed label, and each one's share of its probability.",
             part("suspects", suspects[:SUSPECTS]),
         )
-    if hidden := info.get("hidden_labels"):
+    if doubted := info.get("doubted_labels"):
         page.section(
-            "Labels left out of the training",
-            f"{min(len(hidden), SUSPECTS)} of {counted(len(hidden), 'label')}, probably wrong, that `--clean auto` "
-            "left out: the training took these documents as unlabeled. All of them: `hidden_labels` in graphloss.json.",
-            part("suspects", hidden[:SUSPECTS]),
+            "Labels in doubt",
+            f"{min(len(doubted), SUSPECTS)} of {counted(len(doubted), 'label')} that other documents contradicted "
+            "before the training: with `--clean auto` each label weighs as much as the others confirm it. All of them: "
+            "`doubted_labels` in graphloss.json.",
+            part("suspects", doubted[:SUSPECTS]),
         )
     if described := info.get("described"):
         lines = described["lines"]

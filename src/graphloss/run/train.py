@@ -231,7 +231,7 @@ def _conclude(folder: Path, begun: dict[str, Any], run: CheckedRun, fitted: Fitt
     if run.data.no_texts:
         model, scored = replace(model, texts=None), replace(scored, texts=[""] * len(scored))
         info = info | {
-            **{name: [row | {"text": ""} for row in info[name]] for name in ("least_sure", "hidden_labels")},
+            **{name: [row | {"text": ""} for row in info[name]] for name in ("least_sure", "doubted_labels")},
             "described": info["described"] and info["described"] | {"texts": {}},
         }
     screen.stage("Writing the model and the report")

@@ -142,12 +142,20 @@ def _is_clean(cut: int, ends: list[int]) -> bool:
 
 
 Row = tuple[str, int, int]
-"""Text, label and row of a document; a memory identifies documents by their row."""
+"""Text, label and number of a document, by which a memory or the trust in its label identifies it."""
 
 
 def rows_of(documents: Documents) -> Any:
-    """A list of `Row`, which torch takes as a data set."""
-    return [*zip(documents.texts, documents.labels, range(len(documents)), strict=True)]
+    """A list of `Row`, which torch takes as a data set; copies of a document share a number, a place in `distinct`."""
+    numbers: dict[tuple[str, int], int] = {}
+    rows = zip(documents.texts, documents.labels, strict=True)
+    return [(*document, numbers.setdefault(document, len(numbers))) for document in rows]
+
+
+def distinct(documents: Documents) -> Documents:
+    """The documents without their copies."""
+    pairs = dict.fromkeys(zip(documents.texts, documents.labels, strict=True))
+    return Documents([text for text, _ in pairs], [label for _, label in pairs])
 
 
 def collate(encoder: SentenceTransformer, rows: list[Row]) -> dict[str, Any]:

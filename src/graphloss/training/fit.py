@@ -29,9 +29,11 @@ from graphloss.inference.fitted_model import FittedModel
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.predictor import Predictor
 from graphloss.inference.self_training import SelfTrainingSummary, self_train_head
+from graphloss.losses.label_trust import LabelTrust
 from graphloss.text.encoder import encode, quiet_libraries
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training import checkpoints
+from graphloss.training.batches import distinct
 from graphloss.training.fit_result import Fitted
 from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import Preflight
@@ -91,10 +93,9 @@ def fit(
     """
     began = time.perf_counter()
     set_seed(checked.settings.seed)
-    hidden = contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else {}
-    checked = replace(checked, documents=checked.documents.without_labels(hidden))
+    doubted = contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else []
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
-    start = starting_point(encoder, checked, progress)
+    start = replace(starting_point(encoder, checked, progress), doubted=bool(doubted))
     learned, probabilities = documents.labeled(), start.probabilities
     early_history: list[dict[str, Any]] = []
     if probabilities is not None:
@@ -126,7 +127,7 @@ def fit(
         descriptions=start.gate if checked.descriptions else None,
         lines=_by_class(checked.descriptions, label_names),
         self_training=summary,
-        hidden=[*hidden.values()],
+        doubted=doubted,
         history=history,
         early_history=early_history,
         best_epoch=best["epoch"] if best else None,
@@ -183,7 +184,7 @@ def _fit_once(
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
         trainer = _trainer(
-            encoder, replace(checked, documents=start.lines + learned), folder, callbacks, progress, start.probe
+            encoder, replace(checked, documents=start.lines + learned), folder, callbacks, progress, start
         )
         trainer.began = began or trainer.began
         # descriptions alone, without text, train no encoder
@@ -230,7 +231,7 @@ def _trainer(
     folder: Path,
     callbacks: list[TrainerCallback],
     progress: bool,
-    probe: Probe | None,
+    start: Start,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
@@ -238,11 +239,15 @@ def _trainer(
     if settings.freeze:  # cached in one order, resumed or not: results differ in their last bits by batch;
         # in each process, which may need any document
         encode(encoder, documents.labeled().texts, progress=progress)
-    start = encode(encoder, sample.texts, progress=progress, shared=True)
+    seen = encode(encoder, sample.texts, progress=progress, shared=True)
+    trust = None
+    if start.doubted:
+        own = distinct(documents.labeled())
+        trust = LabelTrust(encode(encoder, own.texts, progress=progress, shared=True), torch.tensor(own.labels))
     scored = len(checked.validation) > 0
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if scored else []
     trainer = GraphTrainer(
-        start_model(encoder, start, sample, documents, len(label_names), settings, probe),
+        start_model(encoder, seen, sample, documents, len(label_names), settings, start.probe, trust),
         _arguments(settings, checked.sizes, folder, encoder.device, scored=scored),
         checked=checked,
         sample=sample,

@@ -29,7 +29,7 @@ class Fitted:
         seconds: time of the whole training, of all its parts if it was resumed; None where it is not known.
         descriptions: how far the labels confirm the descriptions; None without any.
         lines: class -> its description.
-        hidden: what labels the training left out as probably wrong: `text`, `label`, `proposed` and `score`.
+        doubted: contradicted labels of a training that weighed them: `text`, `label`, `proposed` and `score`.
     """
 
     model: FittedModel
@@ -40,7 +40,7 @@ class Fitted:
     seconds: float | None = None
     descriptions: Gate | None = None
     lines: dict[str, list[str]] = field(default_factory=dict)
-    hidden: list[dict[str, Any]] = field(default_factory=list)
+    doubted: list[dict[str, Any]] = field(default_factory=list)
 
     def info(self, settings: TrainSettings, run: Path) -> dict[str, Any]:
         """The entries of this model in the `graphloss.json` of the folder `run`."""
@@ -65,7 +65,7 @@ class Fitted:
             | {"shares": dict(zip(map(str, model.labels), self.self_training.shares, strict=True))},
             "described": self.descriptions
             and {"lines": model.descriptions, "texts": self.lines} | asdict(self.descriptions),
-            "hidden_labels": self.hidden,
+            "doubted_labels": self.doubted,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
@@ -81,5 +81,5 @@ class Fitted:
             seconds=info.get("seconds"),
             descriptions=Gate.of(described) if described else None,
             lines=described["texts"] if described else {},
-            hidden=info.get("hidden_labels", []),
+            doubted=info.get("doubted_labels", []),
         )

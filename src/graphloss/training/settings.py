@@ -123,8 +123,8 @@ class TrainSettings:
     )
     clean: str = setting(
         "off",
-        "auto: if others contradict many labels, train as if these were unlabeled, and list them with the run; "
-        "off: trust every label.",
+        "auto: if other documents contradict many labels, weigh each label by how far they confirm it, and list the "
+        "contradicted ones with the run; off: all weigh alike.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(

@@ -1,4 +1,4 @@
-"""What is known before training: contradicted labels, the gate of the descriptions, the head and its predictions."""
+"""What is known before training: doubtful labels, the gate of the descriptions, the head and its predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
 from graphloss.inference.graphs.corpus_graph import SIGMA
 from graphloss.inference.informed_head import informed_head
-from graphloss.inference.label_errors import suspicion, to_hide
+from graphloss.inference.label_errors import doubtful, suspicion
 from graphloss.inference.linear_probe import Probe
 from graphloss.text.encoder import encode
 from graphloss.text.texts_and_labels import Documents
@@ -26,25 +26,25 @@ SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a
 CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
 
 
-def contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> dict[int, dict[str, Any]]:
-    """Rows of the contradicted labels, which the training leaves out, with their entry in the run."""
-    documents, names = checked.documents, checked.label_names
-    rows = [row for row, label in enumerate(documents.labels) if label >= 0]
-    labeled = documents.take(rows)
+def contradicted(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> list[dict[str, Any]]:
+    """The contradicted labels, the most suspect first, as the run lists them; none where the labels need no doubt."""
+    labeled, names = checked.documents.labeled(), checked.label_names
     if not labeled:
-        return {}
+        return []
     y = torch.tensor(labeled.labels, dtype=torch.long)
     z = encode(encoder, labeled.texts, progress=progress, shared=True)
     found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
-    return {
-        rows[place]: {
+    if not doubtful(found, y):
+        return []
+    return [
+        {
             "text": labeled.texts[place],
             "label": names[labeled.labels[place]],
             "proposed": names[int(found.proposed[place])],
             "score": round(float(found.score[place]), 6),
         }
-        for place in to_hide(found, y)
-    }
+        for place in found.ranked()
+    ]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Start:
         early_probe: the same for a training on the labels alone.
         texts: m unlabeled ones, of which some will have pseudo-labels.
         probabilities: (m, C) of their classes by that head; None where there will be no pseudo-labels.
+        doubted: whether the labels are weighed by `losses.label_trust`.
     """
 
     gate: Gate
@@ -68,6 +69,7 @@ class Start:
     early_probe: Probe | None = None
     texts: list[str] = field(default_factory=list)
     probabilities: np.ndarray | None = None
+    doubted: bool = False
 
 
 def starting_point(encoder: SentenceTransformer, checked: Preflight, progress: bool) -> Start:

@@ -13,6 +13,7 @@ from graphloss import distributed
 from graphloss.inference.head_graph_share import share_for
 from graphloss.inference.linear_probe import Probe, linear_probe
 from graphloss.inference.predictor import Predictor
+from graphloss.losses.label_trust import LabelTrust
 from graphloss.losses.modules import Combined, GLoss, balanced_class_weights, call_loss
 from graphloss.text.encoder import embed, encode
 from graphloss.text.texts_and_labels import Documents
@@ -32,6 +33,7 @@ class GraphModel(nn.Module):
         head: of the cross-entropy; None where the objective has none.
         objective: `Combined`, or a loss (embeddings, labels) -> scalar.
         at_once: documents whose activations are kept, see `encoder.embed`; None keeps all.
+        trust: in the labels of the documents; None weighs all alike.
 
     In several processes each embeds its own documents, and all compute the same loss, of the documents of all
     (`distributed`).
@@ -43,12 +45,14 @@ class GraphModel(nn.Module):
         head: nn.Linear | None,
         objective: nn.Module,
         at_once: int | None = None,
+        trust: LabelTrust | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.objective = objective
         self.at_once = at_once
+        self.trust = trust
         self._keys_to_ignore_on_save = None  # read by the trainer if a checkpoint lacks a name, as of tied weights
         self.seen: list[dict[str, float]] = []  # parts of the loss of each batch since the last call of `averages`
 
@@ -59,16 +63,19 @@ class GraphModel(nn.Module):
         z = distributed.gather(self._embedded(features, len(labels)))  # (n, d) of all processes from here on
         labels = distributed.gather(labels)
         documents = None if documents is None else distributed.gather(documents)
+        weight = None
+        if self.trust is not None and documents is not None:
+            weight = self.trust(z.detach(), labels, documents)  # (n,)
         if isinstance(self.objective, Combined):
             assert self.head is not None
             with torch.autocast(z.device.type, enabled=False):
                 logits = self.head(z)  # (n, C)
-            result = self.objective(z, logits, labels, documents)
+            result = self.objective(z, logits, labels, documents, weight)
             parts = {"loss": result.loss, "ce": result.ce}
             if self.objective.graph_loss is not None:
                 parts |= {"graph": result.graph, "coverage": result.coverage}
         else:
-            loss = call_loss(self.objective, z, labels, documents)
+            loss = call_loss(self.objective, z, labels, documents, weight)
             parts = {"loss": loss, "graph": loss, "coverage": torch.as_tensor(self.objective.coverage)}
         if bool((labels >= 0).any()):  # a batch without labels has no loss, and would distort the averages
             self.seen.append({name: float(value.detach()) for name, value in parts.items()})
@@ -98,6 +105,7 @@ def start_model(
     classes: int,
     settings: TrainSettings,
     probe: Probe | None = None,
+    trust: LabelTrust | None = None,
 ) -> GraphModel:
     """Loss and head for an encoder: σ is calibrated, and the head starts as a probe, on embeddings before training.
 
@@ -109,6 +117,7 @@ def start_model(
         classes: C.
         settings: which loss, with or without a head.
         probe: the initial head; a linear probe of `sample` when left out.
+        trust: in the labels of `documents`; None weighs all alike.
     """
     weights = None
     if settings.class_weights == "balanced":
@@ -127,14 +136,14 @@ def start_model(
         loss.calibrate(start, labels)
     if settings.mode == "standalone":
         assert loss is not None
-        return GraphModel(encoder, None, loss, at_once)
+        return GraphModel(encoder, None, loss, at_once, trust)
     head = nn.Linear(start.shape[1], classes)
     if settings.head_start == "probe":
         probe = probe or linear_probe(start, sample.labels, classes)
         with torch.no_grad():
             head.weight.copy_(probe.weight)
             head.bias.copy_(probe.bias)
-    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once)
+    return GraphModel(encoder, head, Combined(loss, settings.weight, weights), at_once, trust)
 
 
 def predictor_of(
