@@ -222,7 +222,8 @@ END = """
   other texts, so this start does not touch it.
 - In the trials the trust in the graph loss alone, with the cross-entropy as it is, gains little; most comes where the
   cross-entropy takes it too and where q goes beyond 0.7, to 2. "CE with the same trust" tells what the graph loss adds.
-- Random flips alone; confusable ones are not measured, nor unlabeled text, lines, and `--clean auto` beside it.
+- Random flips alone; confusable ones are not measured, nor lines. `--clean auto` does this in the product, in a simpler
+  form (no slow start of q, no muted sources); beside unlabeled text: [labels in doubt](suggestions.md#labels-in-doubt).
 """
 
 
