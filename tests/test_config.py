@@ -145,6 +145,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ({"loss": "gloss", "temperature": 0.2}, "loss 'gloss' has no setting 'temperature'"),
         ({"loss": "triplet", "gamma": 0.5}, "loss 'triplet' has no setting 'gamma', which belongs to gloss-paper"),
         ({"loss": "ce", "weight": 0.2}, "loss 'ce' has no setting 'weight'"),
+        ({"loss": "supcon", "mode": "standalone", "clean": "auto"}, "loss 'supcon' standalone has neither"),
     ],
 )
 def test_a_loss_takes_no_setting_of_another(values: dict[str, object], said: str) -> None:

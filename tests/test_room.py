@@ -126,6 +126,7 @@ def test_what_is_free_is_what_the_machine_and_its_container_say(
             (9_000_000, 0),
             r"embeddings of 9,000,000 labeled .* about 3.2 GiB, .* 2,796,202",
         ),
+        ({"clean": "auto"}, (9_000_000, 0), r"embeddings of 9,000,000 labeled .* about 5.4 GiB, .* 1,677,721"),
         ({"memory": 90_000}, (1000, 0), r"--memory 90000: a memory of 90,000 documents for each of 300 classes"),
         ({}, (1000, 119_000), r"the corpus graph over 120,000 documents needs about 1.\d GiB, and 1.0 GiB are free"),
     ],

@@ -164,6 +164,14 @@ def test_a_training_that_diverges_says_so(
         run(tiny_encoder, parts, tmp_path / "run")
 
 
+def test_a_training_with_trust_that_diverges_says_so(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphloss.training.starting_point.doubtful", lambda *given: True)
+    with pytest.raises(InputError, match=r"diverged.*smaller --learning-rate"):
+        run(tiny_encoder, parts, tmp_path / "run", clean="auto", learning_rate=1e30)
+
+
 def test_every_class_has_a_part_in_the_start_of_the_head(
     tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,7 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     if summary := info.get("self_training"):
         documents = counted(summary["documents"], "unlabeled document")
         console.print(f"  head        {summary['trust']:.0%} from self-training on {documents}")
-    if info["settings"]["clean"] == "auto":
+    if info["settings"]["clean"] == "auto" and "doubted_labels" in info:  # not in a run of an earlier version
         _show_doubted(info["doubted_labels"], console)
     if curve := info.get("learning_curve"):
         from graphloss.inference.learning_curve import LearningCurve
@@ -193,7 +193,8 @@ def _show_unverified(least_sure: list[dict[str, Any]], console: Console) -> None
 
 def _show_doubted(doubted: list[dict[str, Any]], console: Console) -> None:
     if not doubted:
-        console.print("  clean       too few labels are contradicted: all weigh alike")
+        why = "few are contradicted, or the encoder knows too little of the classes"
+        console.print(f"  clean       all labels weigh alike: {why}")
         return
     one = len(doubted) == 1
     contradicted = f"{counted(len(doubted), 'label')} {'is' if one else 'are'} contradicted"

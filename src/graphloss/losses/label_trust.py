@@ -24,8 +24,8 @@ POWER = 2.0
 """q: of 0.7, 1 and 2 the best at a fifth of wrong labels (docs/research/loss_trust.md)."""
 
 
-ROWS = 1024
-"""Documents whose similarities to all others are computed at once."""
+TILE = 2**24
+"""Similarities that are computed at once: of float32, 64 MiB."""
 
 
 class LabelTrust(nn.Module):
@@ -34,7 +34,8 @@ class LabelTrust(nn.Module):
     All of it is in the `state_dict`, so a resumed training goes on with the same trust.
 
     Args:
-        embeddings: (N, d) before the training, any floating dtype, any length of rows.
+        embeddings: (N, d) before the training, any floating dtype, any length of rows; a row per distinct document,
+            in the order of `training.batches.distinct`.
         labels: (N,) class indices.
         sigma: bandwidth of the graph.
         power: q; 0 trusts all alike.
@@ -55,8 +56,7 @@ class LabelTrust(nn.Module):
         self.sigma, self.power = sigma, power
         self.register_buffer("embeddings", unit(embeddings.detach()).float())  # (N, d)
         self.register_buffer("labels", labels.clone())  # (N,)
-        parts = [self._log_p(rows) for rows in torch.arange(len(labels), device=labels.device).split(ROWS)]
-        log_p = torch.cat(parts) if parts else self.embeddings.new_zeros(0)
+        log_p = self._log_p(torch.arange(len(labels), device=labels.device))
         self.register_buffer("log_p", log_p)  # (N,), of when a document was last seen
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class LabelTrust(nn.Module):
         """Remember the embeddings of a batch, and weigh its labels.
 
         Args:
-            embeddings: (n, d), any floating dtype, any length of rows.
+            embeddings: (n, d), any floating dtype, any length of rows; a row that is not finite is not remembered.
             labels: (n,) class indices, those of the documents, or -1 for unlabeled.
             documents: (n,) numbers from 0 to N - 1; copies of a document share one.
 
@@ -73,21 +73,31 @@ class LabelTrust(nn.Module):
         """
         weights = torch.ones(len(labels), dtype=self.log_p.dtype, device=self.log_p.device)
         rows = (labels >= 0).nonzero()[:, 0]
+        seen = rows[embeddings[rows].isfinite().all(dim=1)]
         with no_autocast(embeddings):
-            z, numbers = unit(embeddings[rows]).to(self.embeddings), documents[rows]
+            z, numbers = unit(embeddings[seen]).to(self.embeddings), documents[seen]
             last = ~(numbers[:, None] == numbers[None, :]).triu(1).any(dim=1)  # of the copies of a document, the last
             z, numbers = z[last], numbers[last]
             self.embeddings[numbers] = z
             self.log_p[numbers] = self._log_p(numbers)
-            count = torch.bincount(self.labels)  # (C,)
-            powers = torch.where(count[self.labels] > 1, (self.power * self.log_p).exp(), 1.0)  # (N,)
-            mean = powers.new_zeros(len(count)).index_add_(0, self.labels, powers) / count.clamp_min(1)  # (C,)
-            trust = powers / mean[self.labels].clamp_min(torch.finfo(powers.dtype).tiny)
-            weights[rows] = trust[documents[rows]]
+            weights[rows] = self._trust()[documents[rows]]
         return weights
+
+    def _trust(self) -> Tensor:
+        """Weights t_i of all documents, (N,)."""
+        count = torch.bincount(self.labels)  # (C,)
+        powers = self.power * self.log_p  # (N,), their logarithms
+        highest = powers.new_full((len(count),), -torch.inf).scatter_reduce_(0, self.labels, powers, "amax")  # (C,)
+        powers = (powers - highest[self.labels]).exp()  # within a class, so that they do not all underflow
+        mean = powers.new_zeros(len(count)).index_add_(0, self.labels, powers) / count.clamp_min(1)  # (C,)
+        return powers / mean[self.labels]
 
     def _log_p(self, numbers: Tensor) -> Tensor:
         """Log-probability p_i of m documents, (m,)."""
-        logw = (self.embeddings[numbers] @ self.embeddings.T - 1.0) / self.sigma**2  # (m, N)
-        logw[torch.arange(len(numbers), device=logw.device), numbers] = MASKED
-        return log_share(logw, self.labels[numbers][:, None] == self.labels[None, :])
+        parts = numbers.split(max(1, TILE // max(1, len(self.labels))))
+        return torch.cat([self._log_p_of_tile(rows) for rows in parts])
+
+    def _log_p_of_tile(self, rows: Tensor) -> Tensor:
+        logw = (self.embeddings[rows] @ self.embeddings.T - 1.0) / self.sigma**2  # (m, N)
+        logw[torch.arange(len(rows), device=logw.device), rows] = MASKED
+        return log_share(logw, self.labels[rows][:, None] == self.labels[None, :])

@@ -29,8 +29,9 @@ PLAIN, SOLVED = 7, 13
 """Float32 matrices n x n at the peak of a loss, rounded up: measured 4 to 6 if all documents are labeled, 9 to 13 if a
 system is solved (damping) and in SupCon."""
 
-COPIES, ALONE = 5, 3
-"""Copies of the embeddings of all documents during self-training, and of the labeled ones without it."""
+COPIES, ALONE, TRUSTED = 5, 3, 2
+"""Copies of the embeddings of all documents during self-training, of the labeled ones without it, and of those that
+`losses.label_trust` adds: its own, and one while a checkpoint is written."""
 
 MEASURED, SPARE, TIMED = 16, 1.2, 64
 """Texts whose activations are measured, safety factor on their mean, and texts that are timed."""
@@ -88,7 +89,7 @@ def check_loss(
     if unlabeled and settings.corpus_graph == "auto":
         _check_corpus_graph(labeled + unlabeled, dimensions, classes)
     else:
-        _check_embeddings(labeled, dimensions)
+        _check_embeddings(labeled, dimensions, ALONE + (TRUSTED if settings.clean == "auto" else 0))
 
 
 def check_batch(
@@ -205,8 +206,8 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
         )
 
 
-def _check_embeddings(count: int, dimensions: int) -> None:
-    needed, free = 4 * ALONE * count * dimensions, available(torch.device("cpu"))
+def _check_embeddings(count: int, dimensions: int, copies: int) -> None:
+    needed, free = 4 * copies * count * dimensions, available(torch.device("cpu"))
     if needed > free:
         raise InputError(
             f"the embeddings of {count:,} labeled documents need about {gib(needed)}, and {format_free(free)}: about "

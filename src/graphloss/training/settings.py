@@ -123,8 +123,9 @@ class TrainSettings:
     )
     clean: str = setting(
         "off",
-        "auto: if other documents contradict many labels, weigh each label by how far they confirm it, and list the "
-        "contradicted ones with the run; off: all weigh alike.",
+        "auto: if other documents contradict many labels and the encoder knows the classes, weigh each label in "
+        "cross-entropy and gloss by how far they confirm it, and list the contradicted ones with the run; off: all "
+        "weigh alike.",
         choices=("auto", "off"),
     )
     graph_size: int | None = setting(
@@ -176,6 +177,11 @@ class TrainSettings:
             raise InputError(
                 "loss 'ce' has no standalone mode: it is the cross-entropy of a head; "
                 "give --mode combined or --loss gloss"
+            )
+        if self.clean == "auto" and self.mode == "standalone" and self.loss != "gloss":
+            raise InputError(
+                f"clean 'auto' weighs the labels of gloss and of cross-entropy, and loss '{self.loss}' standalone has "
+                "neither; give --mode combined, --loss gloss or --clean off"
             )
         if self.memory and (self.alpha != 1 or self.k is not None):
             raise InputError(
