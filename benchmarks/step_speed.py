@@ -10,6 +10,7 @@ within one:
 
     cross-entropy   the model of `graphloss train --loss ce`
     gloss           the same with G-Loss beside cross-entropy
+    gloss, trust    the same with both weighed by the trust in the labels of the whole split (`--clean auto`)
     gloss N         the same with N remembered documents in the graph
     published       the recipe of arXiv 2604.25853: every text padded to 128 tokens, one pass of the encoder for the
                     logits and another for the graph, similarity, normalizations and LU in float64, Adam. Written anew,
@@ -17,9 +18,9 @@ within one:
                     in how many of the repeats it takes part: it is slow
 
 Seconds of the processor come first: they are what a busy machine blurs least. Still two whole steps differ by chance
-more than by their loss, so that the loss is also timed inside its step, from the embeddings to the gradient that
-arrives back at them: `1 + loss` is one plus the median of that, above cross-entropy's own, over the median step of
-cross-entropy.
+more than by their loss, so that the loss, with the trust, is also timed inside its step, from the embeddings to the
+gradient that arrives back at them: `1 + loss` is one plus the median of that, above cross-entropy's own, over the
+median step of cross-entropy.
 
 Data sets are found as `graphloss train` finds them. Written to benchmarks/results/step_speed.json with its environment,
 in place of the rows of the same data set and case; others stay.
@@ -39,6 +40,7 @@ from machine import environment_of
 from rich.console import Console
 from rich.table import Table
 
+from graphloss.losses.label_trust import LabelTrust
 from graphloss.losses.memory_bank import Memory
 from graphloss.losses.modules import Combined, GLoss
 from graphloss.text.corpus import load_corpus
@@ -95,7 +97,20 @@ class Timed(Combined):
         self.seconds += time.process_time() - self.began
 
 
-def our_steps(classes: int, remembered: list[int]) -> tuple[dict[str, Step], dict[str, list[float]]]:
+class TimedTrust(LabelTrust):
+    """The trust in the labels, with a clock."""
+
+    seconds = 0.0
+
+    def forward(self, *args: Any) -> Any:
+        """The weights of a batch."""
+        start = time.process_time()
+        result = super().forward(*args)
+        self.seconds = time.process_time() - start
+        return result
+
+
+def our_steps(labels: list[int], classes: int, remembered: list[int]) -> tuple[dict[str, Step], dict[str, list[float]]]:
     """Steps of one model whose loss is exchanged, everything else being the same, and what the loss took in each."""
     encoder = load(resolve(None), device="cpu", max_length=LENGTH).train()
     dimensions = encoder.get_embedding_dimension()
@@ -107,15 +122,20 @@ def our_steps(classes: int, remembered: list[int]) -> tuple[dict[str, Step], dic
         memory = full_memory(classes, count, dimensions)
         losses[f"gloss {count:,}"] = GLoss(sigma=SIGMA, memory=memory, num_classes=classes)
 
+    trusted = "gloss, trust"
+    losses[trusted] = GLoss(sigma=SIGMA)
+    start = torch.randn(len(labels), dimensions, generator=torch.Generator().manual_seed(0))
+    trust = TimedTrust(start, torch.tensor(labels))
     taken: dict[str, list[float]] = {name: [] for name in losses}
 
     def with_loss(name: str) -> Step:
         def step(batch: Batch) -> None:
             model.objective = timed_loss = Timed(losses[name], WEIGHT)
+            model.trust = trust if name == trusted else None
             loss = model(**collate(encoder, batch))["loss"]
             timed_loss.began = time.process_time()
             loss.backward()
-            taken[name].append(timed_loss.seconds)
+            taken[name].append(timed_loss.seconds + (trust.seconds if name == trusted else 0.0))
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
             optimizer.zero_grad()
@@ -170,7 +190,7 @@ def measure(name: str, remembered: list[int], repeats: int, published: int) -> l
     """The cases on one data set: seconds, and ratios to the first case within each repeat."""
     corpus = load_corpus(name)
     classes = len(corpus.label_names)
-    steps, taken = our_steps(classes, remembered)
+    steps, taken = our_steps(corpus.train.labels, classes, remembered)
     tokens, slow = published_step(classes) if published else (None, None)
     drawn = batches(corpus.train.texts, corpus.train.labels)
     for step in steps.values():  # caches and the optimizer's state
