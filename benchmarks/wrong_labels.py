@@ -1,6 +1,7 @@
 """Wrong labels, trained: does `--clean auto` help, beside cross-entropy, generalized cross-entropy and SupCon?
 
     GRAPHLOSS_DATA=FOLDER python benchmarks/wrong_labels.py run [--data r8 ...] [--draws 0 ...]   train what is missing
+    GRAPHLOSS_DATA=FOLDER python benchmarks/wrong_labels.py gate [--data mr ...] [--draws 0 ...]  does it weigh at all?
     python benchmarks/wrong_labels.py page                                                      print the tables
 
 The cells of `trained.py`, 16 labels per class and no lines, with a share of the labels wrong: at random, each by any
@@ -10,6 +11,7 @@ other class, or each by the class whose labeled texts are the most similar in th
 - ce, supcon: with that loss;  gce: G-Loss with q = 0.7
 - known: the wrong labels are known and taken for unlabeled texts
 
+`gate` trains nothing: it asks, on ten data sets, in which draws `auto` begins to weigh. Where it does not, it is `off`.
 Draws from `TRIALS` on are scored on texts of the training split, which no table scores. The rows of *left out* are of a
 former `auto`, which took contradicted labels for unlabeled texts, and of *both*, which weighed the others too.
 """
@@ -27,15 +29,18 @@ import numpy as np
 import torch
 from audit import flipped
 from result_table import FOLDER, ResultTable
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 from trained import TOKENS, WORK, drawn, in_own_process
 
 from graphloss import TextClassifier
+from graphloss.inference.graphs.corpus_graph import SIGMA
+from graphloss.inference.label_errors import SURE, doubtful, suspicion
 from graphloss.research.bench.storage import locked
 from graphloss.text.encoder import encode, load
 from graphloss.text.encoder_source import resolve
 
 RESULTS = ResultTable(FOLDER / "wrong_labels.jsonl", ("data", "kind", "rate", "draw", "method"))
+GATE = ResultTable(FOLDER / "wrong_labels_gate.jsonl", ("data", "kind", "rate", "draw"))
 DATA, SHOTS, DRAWS = ("r8", "banking77", "20ng", "trec", "agnews"), 16, 5
 TRIALS, HELD_OUT = 200, 700
 NOISE = (("random", 0.0), ("random", 0.2), ("random", 0.4), ("confusable", 0.2), ("confusable", 0.4))
@@ -90,6 +95,33 @@ def run(name: str, kind: str, rate: float, draw: int, method: str) -> None:
     print(*row.values(), flush=True)
 
 
+def gate(name: str, kind: str, rate: float, draw: int) -> None:
+    """Whether the labels of a cell are weighed, and by what it is decided."""
+    cell = drawn(name, SHOTS, draw, "none")
+    names, y = np.unique(given_labels(name, cell, kind, rate, draw), return_inverse=True)
+    labels = torch.from_numpy(y)
+    z = encode(load(resolve(None), max_length=TOKENS[name], device="cpu"), cell["texts"])
+    found = suspicion(z, labels, len(names), sigma=SIGMA, seed=draw)
+    row: dict[str, Any] = {"data": name, "kind": kind, "rate": rate, "draw": draw}
+    row |= {"kappa": cohen_kappa_score(y, (found.probe + found.graph).argmax(dim=1).numpy())}
+    row |= {"contradicted": float((found.score > SURE).float().mean()), "weighed": doubtful(found, labels)}
+    GATE.put(row)
+    print(*row.values(), flush=True)
+
+
+def gate_page() -> None:
+    """In how many of the draws the labels are weighed, a row per data set."""
+    weighed: dict[str, dict[tuple[str, float], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in GATE.rows():
+        weighed[row["data"]][row["kind"], row["rate"]].append(row)
+    heads = [f"{rate:.0%}{f' {kind}' if rate else ''}" for kind, rate in NOISE]
+    print("\n| weighed, of draws | " + " | ".join(heads) + " | kappa, clean |\n| --- |" + " ---: |" * (len(NOISE) + 1))
+    for name, found in weighed.items():
+        counts = [f"{sum(row['weighed'] for row in found[each])} of {len(found[each])}" for each in NOISE]
+        kappa = fmean(row["kappa"] for row in found[NOISE[0]])
+        print(f"| {name} | " + " | ".join(counts) + f" | {kappa:.2f} |")
+
+
 def page() -> None:
     """Macro-F1 of every cell, and the mean of each method beside that of `off` over the cells that both have."""
     cells: dict[tuple[str, float, str, int], dict[str, float]] = defaultdict(dict)
@@ -111,15 +143,21 @@ def page() -> None:
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("run", "page"))
-    parser.add_argument("--data", nargs="+", default=DATA)
+    parser.add_argument("stage", choices=("run", "gate", "page"))
+    parser.add_argument("--data", nargs="+", help="all of the question when not given")
     parser.add_argument("--draws", nargs="+", type=int, default=range(DRAWS))
     parser.add_argument("--methods", nargs="+", default=[*METHODS])
     given = parser.parse_args()
     if given.stage == "page":
         page()
+        gate_page()
         return
-    for draw, (kind, rate), name, method in product(given.draws, NOISE, given.data, given.methods):
+    if given.stage == "gate":
+        for name, draw, (kind, rate) in product(given.data or TOKENS, given.draws, NOISE):
+            if GATE.find(name, kind, rate, draw) is None:
+                gate(name, kind, rate, draw)
+        return
+    for draw, (kind, rate), name, method in product(given.draws, NOISE, given.data or DATA, given.methods):
         with locked(WORK, f"wrong-{name}-{kind}-{rate}-{draw}-{method}") as mine:
             if mine and RESULTS.find(name, kind, rate, draw, method) is None:
                 in_own_process(run, name, kind, rate, draw, method)

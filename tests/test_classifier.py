@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 
+import graphloss
 from graphloss import TextClassifier
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
@@ -124,6 +125,31 @@ def test_without_its_training_texts_a_model_predicts_but_shows_none(
             ask()
 
 
+def test_a_folder_has_the_settings_of_the_fit(tiny_encoder: Path, toy: Toy, tmp_path: Path) -> None:
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, seed=1, validation=0).fit(toy.texts, toy.labels)
+    model.set_params(loss="ce", epochs=7, seed=99).save_pretrained(tmp_path / "model")
+    again = TextClassifier.from_pretrained(tmp_path / "model")
+    assert (again.loss, again.epochs, again.seed) == ("gloss", 1, 1)
+    again.set_params(seed=5).save_pretrained(tmp_path / "again")
+    assert run_folder.read_info(tmp_path / "again")["settings"]["seed"] == 1
+
+
+def test_documents_count_once(tiny_encoder: Path, toy: Toy) -> None:
+    half = len(toy.texts) // 2
+    labels = [*toy.labels[:half], *[None] * (len(toy.texts) - half)]
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, validation=0).fit(toy.texts, labels, toy.texts)
+    assert model.self_training_ is not None and model.self_training_.documents == len(toy.texts) - half
+
+
+def test_odd_documents_are_warned_of(tiny_encoder: Path, toy: Toy) -> None:
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, validation=0)
+    with pytest.warns(UserWarning, match=r"stand in texts more than once, with labels that contradict each other: 1"):
+        model.fit([*toy.texts, toy.texts[0]], [*toy.labels, next(x for x in toy.labels if x != toy.labels[0])])
+    first = [toy.labels.index(name) for name in sorted(set(toy.labels))]
+    with pytest.warns(UserWarning, match="none could be set aside for validation"):
+        model.set_params(validation=0.5).fit([toy.texts[row] for row in first], [toy.labels[row] for row in first])
+
+
 def test_saved_and_read_again_it_says_the_same(fitted: TextClassifier, toy: Toy, tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "model")
     again = TextClassifier.from_pretrained(tmp_path / "model")
@@ -206,9 +232,41 @@ def test_bad_settings_are_said_all_at_once(toy: Toy) -> None:
     assert "epochs" in str(caught.value) and "focal" in str(caught.value)
 
 
-def test_strange_labels_in_the_validation_data(tiny_encoder: Path, toy: Toy) -> None:
-    with pytest.raises(InputError, match="chess"):
-        TextClassifier(model=str(tiny_encoder)).fit(toy.texts, toy.labels, validation_data=(["mate"], ["chess"]))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((["mate"], ["chess"]), "chess"),
+        (["a", "b", "c"], r"expected a pair \(texts, labels\), got list of 3"),
+        (7, r"expected a pair \(texts, labels\), got int"),
+        (([], []), "at least one text with a label"),
+        ((["mate"], [None]), "at least one text with a label"),
+    ],
+)
+def test_strange_validation_data(given: Any, said: str, tiny_encoder: Path, toy: Toy) -> None:
+    with pytest.raises(InputError, match=said):
+        TextClassifier(model=str(tiny_encoder)).fit(toy.texts, toy.labels, validation_data=given)
+
+
+def test_validation_documents_without_a_label_are_left_out(tiny_encoder: Path, toy: Toy) -> None:
+    def history(texts: list[str], labels: list[Any]) -> Any:
+        model = TextClassifier(model=str(tiny_encoder), epochs=1)
+        model.fit(toy.texts[8:], toy.labels[8:], validation_data=(texts, labels))
+        return [{name: value for name, value in row.items() if "seconds" not in name} for row in model.history_]
+
+    assert history(toy.texts[:8], [*toy.labels[:7], None]) == history(toy.texts[:7], toy.labels[:7])
+
+
+def test_descriptions_of_any_mapping(tiny_encoder: Path, toy: Toy) -> None:
+    pd = pytest.importorskip("pandas")
+    lines = {name: f"about {name}" for name in set(toy.labels)}
+    with pytest.raises(InputError, match="expected a dictionary of a line"):
+        TextClassifier(model=str(tiny_encoder)).fit(toy.texts, toy.labels, descriptions=pd.Series(lines))
+    with pytest.raises(InputError, match="expected at least one text; without labels, give the texts of a pile"):
+        TextClassifier(model=str(tiny_encoder)).fit([], [], descriptions=lines)
+
+
+def test_the_package_lists_its_names() -> None:
+    assert {"GLoss", "TextClassifier"} <= set(dir(graphloss)) and "import_module" not in dir(graphloss)
 
 
 def test_before_fit_there_is_nothing_to_predict() -> None:

@@ -305,7 +305,7 @@ def test_repeated_texts_are_told(tmp_path):
     write(tmp_path / "valid.csv", ["a", "b"], ["x", "y"])
     write(tmp_path / "test.csv", ["v", "c", "d"], ["x", "x", "y"])
     warnings = " ".join(load_corpus(str(tmp_path)).warnings)
-    assert "1 texts stand in train more than once, with labels that contradict each other" in warnings
+    assert "texts that stand in train more than once, with labels that contradict each other: 1" in warnings
     assert "1 of 3 test texts stand in train too" in warnings
     assert "validation texts" not in warnings
 
@@ -463,7 +463,7 @@ def test_further_documents_without_labels(tmp_path):
     (tmp_path / "same.json").write_text(json.dumps([{"text": each} for each in same]))
     corpus = load_corpus(path, shots=1, unlabeled=str(tmp_path / "same.json"))
     assert corpus.train.texts == [*plain.train.texts, "one more"]
-    assert [line for line in corpus.warnings if "2 of 3 texts are labeled too, and count once" in line]
+    assert [line for line in corpus.warnings if f"2 of 3 texts are in {path} too, and count once" in line]
     (tmp_path / "numbered.csv").write_text("7,first\n8,second\n")
     numbered = write(tmp_path / "d.csv", TEXTS, LABELS, text="2")
     assert load_corpus(str(numbered), text="2", unlabeled=str(tmp_path / "numbered.csv")).train.texts[-2:] == [

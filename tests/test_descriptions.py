@@ -59,10 +59,27 @@ class TestFiles:
         (tmp_path / name).write_text(text)
         assert read_descriptions(tmp_path / name) == {"b": ["beans"], "a c": ["one", "two words"]}
 
-    @pytest.mark.parametrize("head", ["", "class,description\n", "\ufefflabel,text\n"])
+    @pytest.mark.parametrize("head", ["", "class,description\n", "\ufefflabel,text\n", "topic,line\n", "Intent,what\n"])
     def test_tables(self, head: str, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text(head + 'b,beans\na,"one, two"\n', encoding="utf-8")
         assert read_descriptions(tmp_path / "a.csv") == {"b": ["beans"], "a": ["one, two"]}
+
+    @pytest.mark.parametrize(
+        "text",
+        ["description,class\nbeans,b\nto eat,a\n", "class;line\nb;beans\na;to eat\n", "sep=;\nb;beans\na;to eat\n"],
+    )
+    def test_columns_in_either_order_and_other_delimiters(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text(text)
+        assert read_descriptions(tmp_path / "a.csv") == {"b": ["beans"], "a": ["to eat"]}
+
+    def test_a_first_row_that_may_be_a_header_is_no_class_in_silence(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("Klasse,Beschreibung\nb,green beans\na,to eat\n")
+        with pytest.raises(InputError, match=r"line 1: is 'Klasse', 'Beschreibung' a header, or a class"):
+            read_descriptions(tmp_path / "a.csv")
+
+    def test_a_class_whose_name_marks_missing_labels_is_told_of(self) -> None:
+        with pytest.raises(InputError, match=r"'None' in a table marks an unlabeled document; .* --keep-na"):
+            match_classes({"None": ["x"]}, ["ham", "eggs"], known_from="x.csv", add=False)
 
     @pytest.mark.parametrize(
         ("name", "text", "said"),

@@ -76,10 +76,31 @@ def test_labels_come_back_as_they_were(kind: str, tiny_encoder: Path, toy: Toy, 
 NOTHING = [None, "", " ", "\t\n", float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.str_(" "), np.ma.masked]
 
 
-def test_missing_labels_are_alike_and_blanks_are_stripped() -> None:
+def test_missing_labels_are_alike_and_others_stay_as_they_are() -> None:
     texts = [f"text {n}" for n in range(len(NOTHING) + 5)]
     labels = [*NOTHING, " pos", "pos ", np.str_("pos"), "NA", "nan"]
-    assert python_inputs.checked(texts, labels)[1] == [None] * len(NOTHING) + ["pos"] * 3 + ["NA", "nan"]
+    assert python_inputs.checked(texts, labels)[1] == [None] * len(NOTHING) + labels[len(NOTHING) :]
+
+
+def test_labels_that_mark_unlabeled_documents_elsewhere_are_told() -> None:
+    told = "the labels 'NA' (2), 'nan' (1) are classes; if they mark unlabeled documents, give None for them"
+    assert python_inputs.label_warnings(["NA", "b", "nan", "NA", None]) == [told]
+    assert python_inputs.label_warnings([-1, 0, np.int64(1), -1])[0].startswith("the labels -1 (2) are classes")
+    for fine in ([-1, 1], [0, 1], ["a", "b", None], [True, False], [0.5, -1.0], [], [-2, -1, 0]):
+        assert python_inputs.label_warnings(fine) == []
+
+
+def test_whole_and_broken_numbers_are_one_kind_and_scored(tiny_encoder: Path, toy: Toy) -> None:
+    labels = [[1, 2, 3.0, 4][place] for place in toy.indices]
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, max_length=32, validation=0).fit(toy.texts, labels)
+    assert model.classes_.dtype == np.float64 and 0 <= model.score(toy.texts, labels) <= 1
+
+
+def test_blanks_around_a_label_do_not_make_the_score_wrong(tiny_encoder: Path, toy: Toy) -> None:
+    labels = [f"{name} " if name == toy.labels[0] else name for name in toy.labels]
+    model = TextClassifier(model=str(tiny_encoder), epochs=1, max_length=32, validation=0).fit(toy.texts, labels)
+    right = np.mean([one == other for one, other in zip(model.predict(toy.texts), labels, strict=True)])
+    assert f"{toy.labels[0]} " in model.classes_ and model.score(toy.texts, labels) == pytest.approx(right)
 
 
 @pytest.mark.parametrize("make", [torch.tensor, lambda labels: list(torch.tensor(labels)), lambda labels: labels])

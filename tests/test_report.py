@@ -355,6 +355,13 @@ def test_the_model_card_reads_as_markdown_with_a_yaml_head(run: Path) -> None:
     assert 'TextClassifier.from_pretrained("RUN")' in body and 'SentenceTransformer("RUN/encoder")' in body
     assert "`account`" in body and "<b>" not in body and "150 labeled documents" in body
     assert "0.5 of the graph" in body and "0.3" in body
+    fitted = {
+        "model": info["metrics"]["model"] | {"per_class": [{"support": 1}, {"support": 2}]},
+        "split": "cross-fitted",
+    }
+    flattering = model_card(info | {"metrics": info["metrics"] | fitted})
+    assert "model-index" not in flattering and "scores are optimistic" in flattering
+    assert "Classes with one label: 1. Left out, it is predicted by a description alone" in flattering
     near = model_card(info | {"predictor": {"kind": "knn", "sigma": 0.3, "graph_share": 0.5}})
     assert "of the ten nearest only" in near and "head.safetensors" not in near
     headed = model_card(info | {"predictor": {"sigma": 0.3, "graph_share": 0.0}})

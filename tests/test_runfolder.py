@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Call
+from safetensors.torch import load_file, save_file
 
 import graphloss
 from graphloss.disk import whole, write_text
@@ -162,6 +163,29 @@ def test_sealing_takes_values_that_were_edited_and_none_without_sense(run: Path,
     (run / "graphloss.json").write_text(json.dumps(info | {"labels": ["x", "y"]}))
     code, _, said = call("verify", run, "--seal")
     assert code == 2 and "head.safetensors: damaged, 3 classes" in said
+
+
+@pytest.mark.parametrize("broken", ["weights", "config", "support", "metrics"])
+def test_sealing_takes_no_folder_that_could_not_be_used(broken: str, run: Path, call: Call) -> None:
+    if broken == "weights":
+        (run / "encoder" / "model.safetensors").unlink()
+    elif broken == "config":
+        (run / "encoder" / "config.json").write_text("{}")
+    elif broken == "support":
+        found = load_file(run / "support.safetensors")  # of another run
+        save_file({name: value[1:].clone() for name, value in found.items()}, run / "support.safetensors")
+    else:
+        (run / "metrics.jsonl").write_text("junk\n")
+    before = (run / "graphloss.json").read_bytes()
+    code, _, said = call("verify", run, "--seal")
+    assert code == 2 and said.startswith("error: ") and (run / "graphloss.json").read_bytes() == before
+
+
+def test_sealing_does_not_say_that_nothing_was_changed(run: Path, call: Call) -> None:
+    (run / "support.parquet").unlink()
+    code, said, _ = call("verify", run, "--seal")
+    assert code == 0 and said.endswith("whole, every file is recorded as it is now\n")
+    assert call("verify", run)[1].endswith("whole, every file is as it was written\n")
 
 
 def test_files_follow_the_umask_whatever_wrote_them(run: Path) -> None:

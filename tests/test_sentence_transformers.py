@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ def test_a_combination_takes_the_pieces_of_the_loss_in_it(model: SentenceTransfo
     assert CombinedLoss(model, 4, loss=SupConLoss(model, mini_batch_size=8), mini_batch_size=4).mini_batch_size == 4
     with pytest.raises(ValueError, match="mini_batch_size must be at least 1 text, got 0"):
         GLoss(model, mini_batch_size=0)
+
+
+def test_a_batch_that_teaches_nothing_is_warned_of_once(model: SentenceTransformer, toy: Toy) -> None:
+    loss, tokens = GLoss(model), features(model, toy.texts[:3])
+    model.train()
+    with pytest.warns(UserWarning, match=r"in a batch of 3, no document has another of its class.*GROUP_BY_LABEL"):
+        loss([tokens], torch.tensor([0, 1, 2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss([tokens], torch.tensor([0, 1, 2]))
+        for each in (GLoss(model), SupConLoss(model), CrossEntropyLoss(model, num_labels=4)):
+            each([tokens], torch.tensor([0, 0, 1]))
+        model.eval()
+        GLoss(model)([tokens], torch.tensor([0, 1, 2]))
 
 
 def test_every_class_is_seen() -> None:

@@ -22,6 +22,7 @@ from graphloss.inference.graphs import facility_location
 from graphloss.inference.graphs.facility_location import directions, greedy_cover
 from graphloss.inference.learning_curve import LearningCurve, learning_curve
 from graphloss.inference.suggestion import Labeled, Predictions, rows_to_label
+from graphloss.text.corpus import load_corpus
 from graphloss.text.delimited import disarm
 from graphloss.text.tables import read_whole, write_table
 
@@ -168,7 +169,9 @@ class TestCommand:
         write_table(out, list(rows[0]), [[*list(row.values())[:2], label_of[row["2"]], row["row"], ""] for row in rows])
         typed = shlex.split(error.rpartition("graphloss ")[2])
         code, _, error = call(*typed, "--out", run, "--model", tiny_encoder, "--epochs", 1)
-        assert code == 0 and f"{pile}: 60 of 64 texts are labeled too, and count once" in " ".join(error.split()), error
+        assert code == 0 and f"{pile}: 60 of 64 texts are in {out} too, and count once" in " ".join(error.split()), (
+            error
+        )
         assert json.loads((run / "graphloss.json").read_text())["data"]["sizes"]["labeled"] >= 50
         code, out_, error = call("suggest", run, pile, "--no-header", "-n", 3, "--json")
         assert code == 0 and {json.loads(line)["text"] for line in out_.splitlines()} <= set(toy.texts[:1] + toy.texts)
@@ -254,6 +257,20 @@ class TestTables:
             cells = [row[0] for row in csv.reader(path.open(newline=""))][1:]
             assert cells == [*(f"'{cell}" for cell in armed[:5]), "plain"]
             assert read_whole(path).texts == armed
+            moved = ["note", *reversed(added), "text", "more"]  # as people rearrange a table
+            rows = [["n", *[None] * len(added), f"'{cell}" if cell != "plain" else cell, "m"] for cell in armed]
+            with path.open("w", newline="") as stream:
+                csv.writer(stream).writerows([moved, *rows])
+            assert read_whole(path).texts == armed
+        write_table(path, ["row", "text", "row_", "reason"], [(3, cell, 1, None) for cell in armed])
+        assert read_whole(path).texts == armed
+
+    def test_a_table_that_lost_our_columns_is_told_of(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("text,label\n'=1+1,a\n'-x,b\nplain,a\nyes,b\n")
+        corpus = load_corpus(str(path))
+        told = [line for line in corpus.warnings if "with an apostrophe before =, +, - or @: 2" in line]
+        assert len(told) == 1 and "keep its columns (row, reason)" in told[0] and "'=1+1" in corpus.train.texts
 
     def test_jsonl_keeps_every_value(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"
@@ -273,6 +290,8 @@ class TestLearningCurve:
             gain, least, most = curve.gain(more)
             assert gain == pytest.approx(0.5 - 0.5 * (1 + more / 40) ** -c)
             assert (gain - least, most - gain) == pytest.approx((0.44 / 40**0.5, 0.94 / 40**0.5))
+        assert LearningCurve(16, 2, 0.0).gain(16) == (0.0, -0.11, 0.0)  # no more than all can come right
+        assert LearningCurve(16, 2, 0.95).gain(16)[1] >= -0.05
         assert curve.gain(40)[0] == pytest.approx(0.5 / (3 * math.log2(6))) and curve.error_at(40) == 0.5
         source = ", by the cross-fitted error on {} labels"
         assert curve.sentence(40) == "40 more labels: -1 to +21 points of macro-F1, four times in five" + source.format(

@@ -19,7 +19,7 @@ from graphloss.errors import InputError
 from graphloss.inference import python_inputs, run_folder
 from graphloss.inference.description_gate import UNCHECKED
 from graphloss.inference.fitted_model import FittedModel
-from graphloss.text.class_warnings import class_warnings
+from graphloss.text.class_warnings import NONE_HELD_OUT, class_warnings, contradictions
 from graphloss.text.read_descriptions import check_descriptions, match_classes, names_as_descriptions
 from graphloss.training.fit_result import Fitted
 from graphloss.training.settings import DataSettings, TrainSettings, names
@@ -116,19 +116,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             texts: n documents.
-            labels: n labels, of one kind that can be keys of a dictionary; texts are stripped. None, NaN, NA and blanks
-                mark unlabeled documents.
-            unlabeled: further documents without a label; blank ones, and those labeled in `texts`, are left out.
+            labels: n labels, of one kind that can be keys of a dictionary. None, NaN, NA and blanks mark unlabeled
+                documents.
+            unlabeled: further documents without a label; blank ones, and those that are in `texts` too, are left out.
             descriptions: class -> one or several lines about it; None takes the label names in words where labels are
                 few, as far as they inform about them, False none.
             add_classes: a described class without a labeled text is a class too; without any label all of them are.
-            validation_data: texts and labels that choose the best epoch, instead of a share of `texts`.
+            validation_data: texts and labels that choose the best epoch, instead of a share of `texts`; those without
+                a label are left out.
 
         Returns:
             This classifier.
 
         Raises:
             InputError: texts and labels do not fit together, fewer than two classes, or a setting cannot be used.
+
+        Warns:
+            UserWarning: labels or texts that may not be what was meant.
         """
         from graphloss.text.encoder import load
         from graphloss.text.encoder_source import check_length, resolve
@@ -141,8 +145,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         check_length(source, self.max_length)
         texts, labels = python_inputs.checked(texts, labels)
         share = make(DataSettings, {"validation": self.validation}).validation
-        described = check_descriptions(descriptions) if descriptions else {}
-        described = {name.strip() if type(name) is str else name: lines for name, lines in described.items()}
+        described = {} if descriptions is None or descriptions is False else check_descriptions(descriptions)
         found = {label for label in labels if label is not None}
         match_classes(described, list(found), known_from="the training texts", add=add_classes)
         classes = python_inputs.sorted_labels(found | set(described) if add_classes or not found else found)
@@ -150,24 +153,29 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise InputError(f"expected labels of at least two classes, got {len(classes)}: {classes}")
         unlabeled = python_inputs.texts_only([] if unlabeled is None else unlabeled, "unlabeled")
-        known = {"", *(text.strip() for text, label in zip(texts, labels, strict=True) if label is not None)}
+        known = {"", *(text.strip() for text in texts)}
         unlabeled = [text for text in unlabeled if text.strip() not in known]
         label_names = python_inputs.label_names(classes)
         train = Documents(texts, [index.get(label, -1) for label in labels], label_names)
+        odd = python_inputs.label_warnings(labels) + contradictions(train, "texts")
         train += Documents(unlabeled, [-1] * len(unlabeled))
+        if not train:
+            raise InputError("expected at least one text; without labels, give the texts of a pile beside descriptions")
         by_name = names_as_descriptions(label_names, train.labeled_count) if descriptions is None else {}
         lines = described or {classes[label_names.index(name)]: own for name, own in by_name.items()}
         pairs = [(line, index[name]) for name, own in lines.items() if name in index for line in own]
         described_by = Documents([line for line, _ in pairs], [place for _, place in pairs])
         if validation_data is not None:
-            held_texts, held_labels = python_inputs.checked(*validation_data, "validation_data")
+            held_texts, held_labels = python_inputs.validation_pairs(validation_data)
             if strange := sorted({str(label) for label in held_labels if label not in index}):
                 raise InputError(f"validation_data has labels that the training labels lack: {', '.join(strange)}")
             held = Documents(held_texts, [index[label] for label in held_labels])
         else:
             train, held = python_inputs.held_out(train, share, settings.seed)
+            if share and not held and train.labeled_count:
+                odd.append(NONE_HELD_OUT)
         checked = check_settings(settings, train, held, label_names, described_by)
-        odd = class_warnings(label_names, [label_names[index[label]] for label in labels if label is not None])
+        odd += class_warnings(label_names, [label_names[index[label]] for label in labels if label is not None])
         for line in [*odd, *checked.warnings]:
             warnings.warn(line, UserWarning, stacklevel=2)
         encoder = load(source, max_length=self.max_length)
@@ -184,7 +192,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             )
         if fitted.descriptions and fitted.descriptions.unchecked:
             warnings.warn(UNCHECKED, UserWarning, stacklevel=2)
-        self._take(replace(fitted, model=replace(fitted.model, labels=classes)))
+        self._take(replace(fitted, model=replace(fitted.model, labels=classes)), settings)
         return self
 
     def predict(self, texts: Sequence[str], *, predictor: str | None = None) -> np.ndarray:
@@ -275,7 +283,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         model, path = self._model(), Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something already; give a new folder")
-        info = self.fitted_.info(self.settings(), path) | {"status": "finished"}
+        info = self.fitted_.info(self._fitted_with, path) | {"status": "finished"}
         path.mkdir(parents=True, exist_ok=True)
         run_folder.write_metrics(path, self.history_)
         run_folder.write_model(path, model)
@@ -290,11 +298,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         info, model = run_folder.read_model(Path(folder), device=device)
         self = cls(**{name: value for name, value in info["settings"].items() if name in names(TrainSettings)})
-        self._take(Fitted.of(info, model))
+        self._take(Fitted.of(info, model), self.settings())
         return self
 
-    def _take(self, fitted: Fitted) -> None:
-        model = fitted.model
+    def _take(self, fitted: Fitted, settings: TrainSettings) -> None:
+        """Be a fitted classifier; the settings are kept for the folder, whatever `set_params` changes afterwards."""
+        model, self._fitted_with = fitted.model, settings
         self.fitted_, self.classes_ = fitted, python_inputs.label_array(model.labels)
         self.encoder_, self.predictor_, self.texts_ = model.encoder, model.predictor, model.texts
         self.self_training_, self.history_, self.best_epoch_ = fitted.self_training, fitted.history, fitted.best_epoch

@@ -13,6 +13,7 @@ encoder but not the parameters of a loss: a resumed run restarts head, sigma and
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ class BatchLoss(nn.Module):
         self.model = model
         self.objective = objective
         self.mini_batch_size = mini_batch_size
+        self._warned = False
         self.settings = {
             name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()
         }
@@ -124,6 +126,9 @@ class BatchLoss(nn.Module):
 
         Raises:
             ValueError: another number of columns, or labels that are missing or not class indices.
+
+        Warns:
+            UserWarning: once, of a batch in which no document has another of its class.
         """
         columns = list(sentence_features)
         name = type(self).__name__
@@ -143,7 +148,16 @@ class BatchLoss(nn.Module):
                 f'{tuple(labels.shape)}; dataset.class_encode_column("label") makes indices of names'
             )
         self.objective.train(self.model.training)  # the trainer sets the mode of the model only
-        return self.compute(self._embeddings(columns[0], labels), labels)
+        loss = self.compute(self._embeddings(columns[0], labels), labels)
+        if not self._warned and self.model.training and not bool(getattr(self.objective, "coverage", 1.0)):
+            self._warned = True
+            warnings.warn(
+                f"{name}: in a batch of {len(labels):,}, no document has another of its class, so that its loss is 0; "
+                "give larger batches, or batch_sampler=BatchSamplers.GROUP_BY_LABEL in the training arguments",
+                UserWarning,
+                stacklevel=2,
+            )
+        return loss
 
     def _embeddings(self, features: dict[str, Any], labels: Tensor) -> Tensor:
         """Embeddings (n, d) of the tokens of n texts, at once or in pieces."""

@@ -1,8 +1,9 @@
-"""What of a user's data may reach a terminal: letters, and no character that a terminal obeys."""
+"""What may reach a terminal: of a user's data no character that it obeys; paths as a shell takes them."""
 
 from __future__ import annotations
 
 import re
+import shlex
 
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, which begin escape sequences; separators of lines; marks that turn the direction of writing."""
@@ -24,6 +25,11 @@ def one_line(text: object) -> str:
 def sentence(text: str) -> str:
     """A document on one line: any run of blanks is one blank."""
     return one_line(" ".join(text.split()))
+
+
+def pasted(path: object) -> str:
+    """A path as a shell takes it, in quotes where it needs them."""
+    return shlex.quote(str(path))
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from graphloss.cli.options import AsJson, Label, NoHeader, Predictor, Quiet, Run
 from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference.run_folder import existing_run
-from graphloss.terminal import one_line, printable, sentence
+from graphloss.terminal import one_line, pasted, printable, sentence
 from graphloss.text.file_formats import SUFFIXES
 
 OTHER_FILES = (
@@ -116,7 +116,7 @@ def _texts(run: Path, items: list[str], source: str | None, text: str | None) ->
     if bool(items) == (source is not None):
         old = f"\n--text names a column of the file; to classify {text!r}, leave out --text" if text else ""
         raise InputError(
-            f'expected texts, as in `graphloss predict {run} "a text"`, or a FILE, or - for standard input: '
+            f'expected texts, as in `graphloss predict {pasted(run)} "a text"`, or a FILE, or - for standard input: '
             f"one of them{old}"
         )
     if source is not None:
@@ -261,4 +261,4 @@ def verify(
         raise typer.Exit(2 if wrong else 0)
     if wrong:
         raise InputError("\n".join(wrong))
-    print(f"{printable(run)}: whole, every file is as it was written")
+    print(f"{printable(run)}: whole, every file is {'recorded as it is now' if seal else 'as it was written'}")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.metrics import format_intervals
-from graphloss.terminal import TABLE_WIDTH, counted, one_line, printable, sentence
+from graphloss.terminal import TABLE_WIDTH, counted, one_line, pasted, printable, sentence
 from graphloss.text.columns import Columns
 from graphloss.text.corpus_summary import Description
 from graphloss.text.data_sources import Entry
@@ -131,9 +131,9 @@ def show_result(info: dict[str, Any], console: Console) -> None:
     console.print(f"  report      {run}/report.html", markup=False)
     console.print("\nNext:", style="bold")
     for line in (
-        f"graphloss predict {run} 'a new text'",
+        f"graphloss predict {pasted(run)} 'a new text'",
         *(
-            [f"graphloss evaluate {run} --split {metrics['split']}"]
+            [f"graphloss evaluate {pasted(run)} --split {metrics['split']}"]
             if metrics["split"] in ("test", "validation")
             else []
         ),

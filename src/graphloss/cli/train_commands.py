@@ -10,6 +10,7 @@ import typer
 
 from graphloss.cli.options import AsJson, ConfigFile, Preset, Quiet, place, print_json, settings_of, with_settings
 from graphloss.errors import InputError
+from graphloss.terminal import pasted
 
 TRAIN_ALONE = ("no_texts",)
 """Settings of the data that trials and comparisons would silently ignore."""
@@ -48,7 +49,7 @@ def train(
         info = train.train(source, data | settings, out=out, resume=resume, screen=screen)
     except KeyboardInterrupt:
         screen.warn(
-            f"interrupted; `graphloss train --resume --out {out or 'RUN'}` resumes from the last checkpoint, "
+            f"interrupted; `graphloss train --resume --out {pasted(out or 'RUN')}` resumes from the last checkpoint, "
             "or from the start if there is none yet"
         )
         raise typer.Exit(130) from None
@@ -171,7 +172,7 @@ def bench(
     try:
         outcome = run(grid, out=out, screen=screen)
     except KeyboardInterrupt:
-        screen.warn(f"interrupted; `graphloss bench --out {out}` resumes it")
+        screen.warn(f"interrupted; `graphloss bench --out {pasted(out)}` resumes it")
         raise typer.Exit(130) from None
     if as_json:
         for row in outcome.rows:

@@ -4,7 +4,7 @@ Letters: n labels of C classes, e_n the error, one minus macro-F1, of cross-fitt
 
     e_(n+m) = e_n (1 + m / n)^-c          an inverse power law (Hestness et al. 2017)
     2^-c = 1 - 1 / (3 log2(2 + n / C))    its exponent: at two labels per class, doubling them lowers e_n by a sixth
-    gain = e_n - e_(n+m),  an 80% interval from gain - BELOW / sqrt(n) to gain + ABOVE / sqrt(n)
+    gain = e_n - e_(n+m),  an 80% interval from gain - BELOW / sqrt(n) to gain + ABOVE / sqrt(n), within e_n - 1 and e_n
 
 The exponent was fitted on ten data sets; one fitted on nested subsets of the labels themselves forecasts no better.
 With few labels per class the gain is a matter of luck, so that the sentence has the interval alone: no forecast could
@@ -53,7 +53,7 @@ class LearningCurve:
     def gain(self, more: int) -> tuple[float, float, float]:
         """What `more` labels add to macro-F1: the forecast, and its 80% interval."""
         gain, root = self.error - self.error_at(self.labels + more), math.sqrt(self.labels)
-        return gain, gain - BELOW / root, gain + ABOVE / root
+        return gain, max(gain - BELOW / root, self.error - 1.0), min(gain + ABOVE / root, self.error)
 
     def sentence(self, more: int) -> str:
         """The forecast in words, what it comes from, and whether to stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphloss.errors import InputError
-from graphloss.text.columns import whole
+from graphloss.text.columns import MISSING, whole
 from graphloss.text.stratified_selection import hold_out
 from graphloss.text.texts_and_labels import Documents
 
@@ -43,6 +44,27 @@ def checked(texts: Sequence[str], labels: Sequence[Any], of: str = "") -> tuple[
     return texts, labels
 
 
+def label_warnings(labels: Sequence[Any]) -> list[str]:
+    """Warnings of labels that mark unlabeled documents elsewhere and are classes here."""
+    marks = Counter(label for label in labels if isinstance(label, str) and label.strip().casefold() in MISSING)
+    listed = ", ".join(f"{mark!r} ({count:,})" for mark, count in sorted(marks.items()))
+    if not marks and {-1, 0} <= (numbers := {label for label in labels if isinstance(label, int | np.integer)}):
+        listed = f"-1 ({sum(label == -1 for label in labels):,})" if min(numbers) == -1 else ""
+    return [f"the labels {listed} are classes; if they mark unlabeled documents, give None for them"] if listed else []
+
+
+def validation_pairs(given: Any) -> tuple[list[str], list[Any]]:
+    """The texts of `validation_data` that have a label, and these."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        size = f" of {len(given)}" if hasattr(given, "__len__") else ""
+        raise InputError(f"validation_data: expected a pair (texts, labels), got {type(given).__name__}{size}")
+    texts, labels = checked(given[0], given[1], "validation_data")
+    kept = [row for row, label in enumerate(labels) if label is not None]
+    if not kept:
+        raise InputError("validation_data: expected at least one text with a label, got none; leave it out")
+    return [texts[row] for row in kept], [labels[row] for row in kept]
+
+
 def labeled_pairs(texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[str], list[Any]]:
     """The checked texts that have a label, and these, of which there must be two kinds."""
     texts, labels = checked(texts, labels)
@@ -70,7 +92,7 @@ def _listed(values: Sequence[Any], expected: str) -> list[Any]:
 
 
 def _label(label: Any, where: str) -> Any:
-    """A label, a text without surrounding blanks; None for a missing one: blanks, None, NaN, NA, NaT."""
+    """A label as it is; None for a missing one: blanks, None, NaN, NA, NaT."""
     if label is None or type(label).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return None
     label = label.tolist() if hasattr(label, "detach") else label  # of torch: equal tensors have other hashes
@@ -82,7 +104,7 @@ def _label(label: Any, where: str) -> Any:
             f"there is none, got {type(label).__name__}; give names, or numbers of classes (argmax(1) of one-hot rows)"
         ) from error
     if type(label) in (str, np.str_):
-        return whole(str(label), where).strip() or None
+        return whole(str(label), where) if label.strip() else None
     if isinstance(label, float | np.floating) and label in (math.inf, -math.inf):
         raise InputError(f"{where}: expected a text or a finite number, got {label}; give None where there is none")
     return None if label != label else label
@@ -121,8 +143,11 @@ def label_array(labels: Sequence[Any]) -> np.ndarray:
     """The labels as an array (C,), of objects where numpy's own kinds would change one of them."""
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     if all(type(label) in KEPT for label in plain):
-        found = np.array(labels)
-        if all(type(a) is type(b) and a == b for a, b in zip(found.tolist(), plain, strict=True)):
+        found, numbers = np.array(labels), (int, float)
+        if all(
+            a == b and (type(a) is type(b) or (type(a) in numbers and type(b) in numbers))
+            for a, b in zip(found.tolist(), plain, strict=True)
+        ):
             return found
     found = np.empty(len(labels), dtype=object)
     for place, label in enumerate(labels):

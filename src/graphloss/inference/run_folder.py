@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from graphloss.disk import typed, whole, write_text
 from graphloss.errors import InputError
 from graphloss.inference.checksums import REPAIR, digests, file_faults, parse, sealed
+from graphloss.terminal import counted, pasted
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +137,7 @@ def seal(folder: Path) -> None:
     write = info | {"files": digests(folder, SEALED)}
     if wrong := faults(folder, write):
         raise InputError("\n".join(wrong))
-    read_predictor(folder, info)
+    _fitted_model(folder, info)
     write_info(folder, info)
 
 
@@ -144,7 +145,8 @@ def finished_info(folder: Path, *, edited: bool = False) -> dict[str, Any]:
     """Read `graphloss.json` of a finished run: see `read_info`."""
     info = read_info(folder, edited=edited)
     if info["status"] != "finished":
-        raise InputError(f"{folder}: training has not finished; resume with `graphloss train --resume --out {folder}`")
+        resume = f"graphloss train --resume --out {pasted(folder)}"
+        raise InputError(f"{folder}: training has not finished; resume with `{resume}`")
     return info
 
 
@@ -152,7 +154,7 @@ def checked_info(folder: Path) -> dict[str, Any]:
     """Read `graphloss.json` of a finished run and compare every file with its checksum."""
     info = finished_info(folder)
     if wrong := faults(folder, info):
-        raise InputError(wrong[0] if len(wrong) == 1 else f"{wrong[0]}\nand {len(wrong) - 1} more faults")
+        raise InputError(wrong[0] if len(wrong) == 1 else f"{wrong[0]}\nand {counted(len(wrong) - 1, 'more fault')}")
     return info
 
 
@@ -163,14 +165,24 @@ def read_model(folder: Path, *, device: str | None = None) -> tuple[dict[str, An
         InputError: the run is unfinished or damaged; the message says which file is at fault and what to do.
     """
     info = checked_info(folder)
+    return info, _fitted_model(folder, info, device=device)
+
+
+def _fitted_model(folder: Path, info: dict[str, Any], *, device: str | None = None) -> FittedModel:
+    """Read all that predicts, its parts checked against each other."""
     predictor = read_predictor(folder, info)
     texts, seed = _texts(folder / TEXTS, len(predictor.support)), int(info["settings"].get("seed", 0))
     from graphloss.inference.fitted_model import FittedModel
     from graphloss.text.encoder import load
 
     encoder = load(str(folder / ENCODER), device=device).eval()
+    size, expected = encoder.get_embedding_dimension(), predictor.weight.shape[1]
+    if size != expected:
+        raise InputError(
+            f"{folder / ENCODER}: damaged, embeddings of {size} numbers, and {HEAD} has {expected}; {REPAIR}"
+        )
     described = min((info.get("described") or {"lines": 0})["lines"], len(predictor.support))
-    return info, FittedModel(encoder, predictor, info["labels"], texts, seed, described)
+    return FittedModel(encoder, predictor, info["labels"], texts, seed, described)
 
 
 def read_predictor(folder: Path, info: dict[str, Any]) -> Predictor:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.inference.description_gate import Gate
-from graphloss.inference.metrics import format_intervals
 from graphloss.report.sections import template
+from graphloss.report.tables import headline_note
 from graphloss.terminal import counted
 from graphloss.training.settings import LOSSES, TrainSettings
 
@@ -36,7 +36,7 @@ def model_card(info: Mapping[str, Any]) -> str:
     measured = [
         {"type": kind, "name": f"{metrics['split']} {title}", "value": round(metrics["model"][key], 4)}
         for key, kind, title in (("accuracy", "accuracy", "accuracy"), ("macro_f1", "f1", "macro-F1"))
-        if metrics["model"][key] is not None
+        if metrics["model"][key] is not None and metrics["split"] != "cross-fitted"  # which no other model's are like
     ]
     task, data = {"type": "text-classification"}, {"name": name, "type": name}
     base = {key: value for key, value in info.get("encoder", {}).items() if key in BASE}
@@ -44,8 +44,9 @@ def model_card(info: Mapping[str, Any]) -> str:
         "library_name": "sentence-transformers",
         "pipeline_tag": "text-classification",
         "tags": ["graphloss", "sentence-transformers", "text-classification"],
-        "model-index": [{"name": name, "results": [{"task": task, "dataset": data, "metrics": measured}]}],
     }
+    if measured:
+        front["model-index"] = [{"name": name, "results": [{"task": task, "dataset": data, "metrics": measured}]}]
     sizes, settings = info.get("data", {}).get("sizes", {}), info.get("settings", {})
     trained = f" on {counted(sizes['labeled'], 'labeled document')}" if "labeled" in sizes else ""
     if summary := info.get("self_training"):
@@ -75,9 +76,8 @@ def model_card(info: Mapping[str, Any]) -> str:
         labels=", ".join(f"`{_inline(label)}`" for label in labels[:LABELS_SHOWN]),
         more=len(labels) - LABELS_SHOWN,
         described=_described(info.get("described")),
-        split=metrics["split"],
+        note=headline_note(metrics, metrics["split"]) if metrics["model"]["accuracy"] is not None else "",
         rows=rows,
-        intervals=format_intervals(found) if (found := metrics.get("intervals")) else "",
         how=", ".join(f"{key} {settings[key]}" for key in ("loss", "mode", *own, "seed") if key in settings),
     )
 

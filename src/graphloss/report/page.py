@@ -21,7 +21,7 @@ from graphloss.inference.metrics import reliability
 from graphloss.report import figures, tables
 from graphloss.report.predictions import Document, read_documents
 from graphloss.report.sections import Page, part
-from graphloss.terminal import counted
+from graphloss.terminal import counted, pasted
 
 MISTAKES, SUSPECTS = 25, 100
 
@@ -30,8 +30,11 @@ def write_report(run: Path) -> Path:
     """Write `report.html` of a run, whole or not at all, and return its path."""
     info = run_folder.read_info(run)
     if "metrics" not in info:
-        raise InputError(f"{run}: no scores to report yet; finish it with `graphloss train --resume --out {run}`")
-    history, audited = _read_lines(run / run_folder.METRICS), _read_lines(run / run_folder.AUDIT)
+        todo = "a folder of `save_pretrained` has none, score it with `graphloss evaluate {run} DATA`"
+        if info["status"] != "finished":
+            todo = "finish it with `graphloss train --resume --out {run}`"
+        raise InputError(f"{run}: no scores to report; {todo.format(run=pasted(run))}")
+    history, audited = read_lines(run / run_folder.METRICS), read_lines(run / run_folder.AUDIT)
     documents, path = read_documents(run / run_folder.PREDICTIONS), run / run_folder.REPORT
     try:
         page = render(info, history, documents, audited)
@@ -182,7 +185,7 @@ def _pair(panels: Sequence[str]) -> str:
     return f'<div class="pair">{"".join(panels)}</div>' if len(panels) > 1 else "".join(panels)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` or `audit.jsonl`; empty without the file."""
     if not path.is_file():
         return []

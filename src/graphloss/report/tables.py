@@ -50,6 +50,11 @@ def headline_note(metrics: Mapping[str, Any], split: str) -> str:
             "No document was held out: these are cross-fitted predictions of training documents, by heads fitted "
             "without their labels. The encoder was trained with them, so the fine-tuned model's scores are optimistic."
         )
+        if alone := sum(row["support"] == 1 for row in metrics["model"].get("per_class", [])):
+            note += (
+                f" Classes with one label: {alone:,}. Left out, it is predicted by a description alone, so that these "
+                "scores say little."
+            )
     if found := metrics.get("intervals"):
         note += f" {format_intervals(found)}."
     return note

@@ -10,6 +10,7 @@ from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.report.page import write_report
 from graphloss.run.evaluate import reading, reread
+from graphloss.terminal import pasted
 from graphloss.text.columns import AUDITED, CORRECTED, Reading
 from graphloss.text.corpus import load_split
 from graphloss.text.data_sources import find_again
@@ -131,7 +132,7 @@ def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:
     """The labeled training documents from the data of a run that does not keep them."""
     recorded = info.get("data", {})
     missing = f"{folder}: keeps no training texts ({run_folder.TEXTS})"
-    other = f"name labeled documents: `graphloss audit {folder} --data DATA`"
+    other = f"name labeled documents: `graphloss audit {pasted(folder)} --data DATA`"
     if "source" not in recorded:
         raise InputError(f"{missing}, and does not say what data it was trained on; {other}")
     try:

@@ -15,6 +15,7 @@ from graphloss.disk import locked
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.provenance import environment, versions
+from graphloss.terminal import pasted
 from graphloss.text.corpus import Corpus, fingerprint_of
 from graphloss.text.data_sources import find_again, is_lost, name_to_keep
 from graphloss.text.encoder_source import fingerprint
@@ -44,7 +45,7 @@ def check_free(folder: Path, *, resume: bool) -> None:
             todo = (
                 "it has finished"
                 if info["status"] == "finished"
-                else f"resume it with `graphloss train --resume --out {folder}`"
+                else f"resume it with `graphloss train --resume --out {pasted(folder)}`"
             )
             raise InputError(f"{folder}: holds another run ({todo}); choose another --out")
     elif folder.exists() and (not folder.is_dir() or any(path.name not in UNBORN for path in folder.iterdir())):

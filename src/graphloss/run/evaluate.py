@@ -12,6 +12,7 @@ from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.claim_folder import FILES
+from graphloss.terminal import pasted
 from graphloss.text.columns import Reading
 from graphloss.text.corpus import Corpus, fingerprint_of, load_corpus, load_split
 from graphloss.text.data_sources import find_again, full_path, is_lost
@@ -78,7 +79,7 @@ def _scored(
     own, source = _own(folder, info, source)
     if source is None:
         raise InputError(
-            f"{folder}: does not say what data it was trained on; name some: `graphloss evaluate {folder} DATA`"
+            f"{folder}: does not say what data it was trained on; name some: `graphloss evaluate {pasted(folder)} DATA`"
         )
     alone = Path(source).is_file()  # a single file was all for training and validation
     if own and split == "test" and alone:
@@ -86,7 +87,7 @@ def _scored(
         raise InputError(
             f"{source}: the data of this run has no test split, and the documents it learned from would flatter it; "
             f"score {'the validation documents with `--split validation`, or ' if held else ''}"
-            f"other DATA: `graphloss evaluate {folder} DATA`"
+            f"other DATA: `graphloss evaluate {pasted(folder)} DATA`"
         )
     columns = {
         "text": text or recorded.get("text"),
@@ -102,7 +103,7 @@ def _scored(
         if not documents:
             raise InputError(
                 f"{folder}: no document was held out for validation, so that there is nothing to score; "
-                f"give {'' if alone else '--split test, or '}other DATA: `graphloss evaluate {folder} DATA`"
+                f"give {'' if alone else '--split test, or '}other DATA: `graphloss evaluate {pasted(folder)} DATA`"
             )
     else:
         repeated = own and text is None and label is None
@@ -142,7 +143,7 @@ def _own(folder: Path, info: dict[str, Any], source: str | None) -> tuple[bool, 
         if is_lost(found):
             raise InputError(
                 f"{folder}: was trained on {found!r}, which is not found from there any more; name it: "
-                f"`graphloss evaluate {folder} DATA`"
+                f"`graphloss evaluate {pasted(folder)} DATA`"
             )
         return True, found
     if full_path(source) == full_path(found):

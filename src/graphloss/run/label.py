@@ -19,6 +19,7 @@ from graphloss.inference import run_folder
 from graphloss.run import label_server
 from graphloss.run.label_journal import Journal
 from graphloss.run.label_session import Desk, Session
+from graphloss.terminal import pasted
 from graphloss.text.columns import SUGGESTED, Columns
 from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
@@ -86,7 +87,7 @@ def label(
     if problem := desk.state()["problem"]:
         screen.warn(problem)
     labeled = session.count("label")
-    to_train = f"; to train:\n  graphloss train {out}" if labeled else ""
+    to_train = f"; to train:\n  graphloss train {pasted(out)}" if labeled else ""
     screen.say(f"{out}: {labeled:,} of {len(order):,} labeled; the same command resumes{to_train}")
 
 

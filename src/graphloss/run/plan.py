@@ -44,12 +44,13 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     settings, sizes = checked.settings, checked.sizes
     minutes = estimate_minutes(checked, len(corpus.scored()[1]))
     name = Path(settings.model).name if settings.model else "all-MiniLM-L6-v2"
-    classes = Counter(label for label in corpus.train.labels if label >= 0)
+    counts = Counter(corpus.train.labels)
+    classes = [counts[label] for label in range(len(corpus.label_names))]
     words = sorted(len(text.split()) for text in corpus.train.texts)
     world = distributed.world()
     shared = f" shared by {world} processes" if world > 1 else ""
     unlabeled = len(corpus.train) - corpus.train.labeled_count
-    documents = [f"{classes.total():,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
+    documents = [f"{corpus.train.labeled_count:,} labeled", f"{unlabeled:,} unlabeled" if unlabeled else ""]
     documents += [f"{sizes.pseudo_labels:,} of them pseudo-labeled"] if sizes.pseudo_labels else []
     documents += [f"{len(corpus.validation):,} validation"]
     trained = corpus.train.labeled_count or sizes.pseudo_labels
@@ -59,7 +60,7 @@ def show_plan(corpus: Corpus, checked: Preflight, folder: Path, encoder: Sentenc
     rows = {
         **({"columns": str(corpus.columns)} if corpus.columns.text else {}),
         "documents": ", ".join(filter(None, documents)),
-        "classes": f"{len(corpus.label_names)}, {_each(classes.values()) if classes else 'none labeled'}",
+        "classes": f"{len(corpus.label_names)}, {_each(classes) if any(classes) else 'none labeled'}",
         "texts": f"{statistics.fmean(words):.0f} words on average, 95% under {words[int(0.95 * len(words))] + 1}; "
         f"read up to {encoder.max_seq_length} tokens",
         "encoder": f"{name}, {encoder.get_embedding_dimension()} numbers per text, on {encoder.device}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
 from graphloss.run.evaluate import reading
+from graphloss.terminal import counted
 from graphloss.text.columns import SUGGESTED
 from graphloss.text.data_sources import find_again
 from graphloss.text.read_descriptions import read_descriptions
@@ -85,7 +86,8 @@ def suggest(
             screen.say(f"forecast for this run: {LearningCurve(**curve).sentence(len(found))}")
     found = [each | {"row": rows[each["row"]] + 1} for each in found]
     if len(found) < count:
-        screen.warn(f"{len(found):,} texts, not {count:,}: all others are near-duplicates of these or of labeled ones")
+        texts_found = counted(len(found), "text")
+        screen.warn(f"{texts_found}, not {count:,}: all others are near-duplicates of these or of labeled ones")
     if out is not None:
         _write(out, earlier, table, found)
         column = _label_column(table)

@@ -1,4 +1,4 @@
-"""Warnings about the names of classes: look-alikes, and labels that are measurements."""
+"""Warnings about labels: names that look alike, measurements, labels of one text that contradict each other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from graphloss.text.texts_and_labels import Documents
+
 LOOK_ALIKES = str.maketrans(
     "аеорсухіјѕԁһԛԝкмтнвαεικνορτυχηβ01ı‐‑–—−‘’“”",  # Cyrillic, Greek, digits, dashes and quotes
     "aeopcyxijsdhqwkmthbaeikvoptuxhboli-----''\"\"",
 )
+NONE_HELD_OUT = "no class has two documents, so none could be set aside for validation"
 SHOWN = 5
 MEASURED = 10
 """Different numbers from which on labels may be measured ones."""
@@ -30,6 +33,17 @@ def class_warnings(names: Sequence[str], labels: Iterable[str | None]) -> list[s
         *_lone(known := [label for label in labels if label is not None]),
         *_measured(known),
     ]
+
+
+def contradictions(part: Documents, split: str) -> list[str]:
+    """A warning that counts the texts with more than one label."""
+    classes: dict[str, int] = {}
+    torn = set()
+    for document, label in zip(part.texts, part.labels, strict=True):
+        if label >= 0 and classes.setdefault(text := document.strip(), label) != label:
+            torn.add(text)
+    told = f"texts that stand in {split} more than once, with labels that contradict each other: {len(torn):,}"
+    return [told] if torn else []
 
 
 def look(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.text import builtin_corpus
-from graphloss.text.class_warnings import class_warnings
+from graphloss.text.class_warnings import NONE_HELD_OUT, class_warnings, contradictions
 from graphloss.text.columns import Columns, Reading
 from graphloss.text.data_sources import SPLITS, goes_by_name
 from graphloss.text.file_formats import check_file, check_room, column_names
@@ -111,16 +111,16 @@ def load_corpus(
         held = train.take(sorted(chosen))
         train = train.take(i for i in range(len(train)) if i not in chosen)
         if validation and not held and train.labeled_count:
-            warnings.append("no class has two documents, so none could be set aside for validation")
+            warnings.append(NONE_HELD_OUT)
     if shots is not None:
         kept = few_shots(train.names, shots, seed)
         train = train.without_labels(set(range(len(train))) - set(kept)) if keep_unlabeled else train.take(kept)
         held = held.take(few_shots(held.names, shots, seed))
     if texts:
-        known = {each.strip() for part in (train.labeled(), held) for each in part.texts}
+        known = {each.strip() for part in (train, held) for each in part.texts}
         pile = [each for each in texts if each.strip() not in known]
         if lost := len(texts) - len(pile):
-            warnings.append(f"{unlabeled}: {lost:,} of {len(texts):,} texts are labeled too, and count once")
+            warnings.append(f"{unlabeled}: {lost:,} of {len(texts):,} texts are in {source} too, and count once")
         train += Documents(pile, [-1] * len(pile))
     test = parts.get("test")
     warnings += _repeated(train, held, test)
@@ -159,7 +159,7 @@ def load_split(
     if label_names is not None:
         _check_labels(part, label_names, f"{source}: the {split} split", known_to="the model")
         part = part.with_classes(label_names)
-    part.warnings.extend(_contradictions(part, split))
+    part.warnings.extend(contradictions(part, split))
     return part
 
 
@@ -230,23 +230,12 @@ def _check_labels(part: Documents, label_names: Sequence[str], where: str, known
 
 def _repeated(train: Documents, held: Documents, test: Documents | None) -> list[str]:
     """Warnings of identical texts: with contradictory labels in a split, and leaked from train into other splits."""
-    warnings, known = _contradictions(train, "train"), {document.strip() for document in train.texts}
+    warnings, known = contradictions(train, "train"), {document.strip() for document in train.texts}
     for split, part in (("validation", held), ("test", test)):
         if part and (same := sum(document.strip() in known for document in part.texts)):
             warnings.append(f"{same:,} of {len(part):,} {split} texts stand in train too, which flatters its scores")
-        warnings += _contradictions(part, split) if part else []
+        warnings += contradictions(part, split) if part else []
     return warnings
-
-
-def _contradictions(part: Documents, split: str) -> list[str]:
-    """A warning that counts the texts with more than one label."""
-    classes: dict[str, int] = {}
-    torn = set()
-    for document, label in zip(part.texts, part.labels, strict=True):
-        if label >= 0 and classes.setdefault(text := document.strip(), label) != label:
-            torn.add(text)
-    told = f"{len(torn):,} texts stand in {split} more than once, with labels that contradict each other"
-    return [told] if torn else []
 
 
 def fingerprint_of(*parts: Documents | None, described: dict[str, list[str]] | None = None) -> str:

@@ -20,8 +20,9 @@ MARKS = re.compile(f"[{re.escape(''.join(DELIMITERS))}]")
 TRIED = 200
 """Rows on which delimiters are compared."""
 
-OURS = (SUGGESTED[:2], SUGGESTED, PREDICTED, (*PREDICTED, "evidence"), AUDITED, CORRECTED)
-"""Ends of the headers of tables that we write, whose cells are disarmed; see `disarm`."""
+OURS = (SUGGESTED[:2], PREDICTED, AUDITED, CORRECTED)
+"""Columns of tables that we write, whose cells are disarmed (`disarm`), wherever a spreadsheet has moved them."""
+DISARMED = re.compile(r"'[\s']*[=+\-@＝＋－＠]")
 FORMULA = re.compile(r"[\s']*[=+\-@＝＋－＠]|[ ']*[\t\r\n]")
 
 Lines = Callable[[], Iterable[str]]
@@ -88,7 +89,8 @@ def cells(lines: Lines, where: object, *, tabs: bool) -> Iterator[tuple[int, lis
             ) from error
         if row and (ours is not None or any(map(str.strip, row))):  # spreadsheets write empty cells around a table
             if ours is None:
-                ours = any(tuple(row[-len(added) :]) == added for added in OURS)
+                names = {cell.strip().rstrip("_") for cell in row}  # with _ where the table had a column of that name
+                ours = any(names >= {*added} for added in OURS)
             if ours:
                 row = [cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell for cell in row]
             yield reader.line_num + found.skipped, row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 
 from graphloss.disk import typed
 from graphloss.errors import InputError
-from graphloss.text.columns import did_you_mean
+from graphloss.text.columns import LABEL_NAMES, MISSING, TEXT_NAMES, did_you_mean, is_name
+from graphloss.text.delimited import cells
 from graphloss.text.parsing.character_encodings import file_lines
 from graphloss.text.parsing.toml_yaml_json import pairs
 
@@ -19,6 +19,7 @@ SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".csv", ".tsv")
 NAMES_UP_TO = 4
 """Labels per class up to which the names alone are used: beyond, the interval of their gain over ten data sets includes
 zero (docs/research/descriptions.md). Written descriptions are used at any number."""
+CLASS_COLUMNS, LINE_COLUMNS = (*LABEL_NAMES, "name"), (*TEXT_NAMES, "line", "lines")
 SHAPE = 'a class and a line about it, as `card_arrival = "when will my new card come"`, or a list of lines'
 
 
@@ -27,7 +28,7 @@ def read_descriptions(file: str | Path) -> dict[str, list[str]]:
 
     Args:
         file: TOML, YAML or JSON with a text or a list of texts per class, or CSV or TSV with two columns, class and
-            line; a header `class,description` (or `label`, `name`; `text`, `line`) is recognized.
+            line, in either order where a header names them, as `class,description` does.
 
     Returns:
         At least one line per class, without surrounding blanks, classes in the order of the file.
@@ -73,6 +74,8 @@ def match_classes(descriptions: Mapping[Any, list[str]], classes: Sequence[Any],
     for name in descriptions:
         if name not in expected:
             near = did_you_mean(str(name), [str(label) for label in classes])
+            if str(name).casefold() in MISSING:
+                near = f" {name!r} in a table marks an unlabeled document; if it names a class, give --keep-na."
             raise InputError(
                 f"class {name!r} is described, and no document of {known_from} has that label; correct the name, or "
                 f"give --add-classes (fit: add_classes=True) if it is a class of which no example is labeled yet.{near}"
@@ -106,21 +109,32 @@ def _checked(value: Any, where: str) -> list[str]:
 
 
 def _rows(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-    try:
-        for number, row in enumerate(reader):
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != 2:
-                raise InputError(f"{path}, line {reader.line_num}: expected two cells, class and line, got {len(row)}")
-            name = row[0].strip()
-            if number == 0 and name.lower() in ("class", "label", "name", "category"):
-                continue
-            if not name:
-                raise InputError(f"{path}, line {reader.line_num}: expected the name of a class in the first cell")
-            yield reader.line_num, name, row[1]
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; correct the quotes") from error
+    found = []
+    for line, row in cells(lambda: io.StringIO(text), path, tabs=path.suffix.lower() == ".tsv"):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != 2:
+            raise InputError(
+                f"{path}, line {line}: expected two cells, class and line, got "
+                f"{len(row)}; put a line that holds the delimiter in double quotes"
+            )
+        found.append((line, row[0].strip(), row[1].strip()))
+    if not found:
+        return
+    line, first, second = found[0]
+    if is_name(second, CLASS_COLUMNS) and is_name(first, LINE_COLUMNS):
+        found = [(line, name, words) for line, words, name in found[1:]]
+    elif is_name(first, CLASS_COLUMNS):
+        found = found[1:]
+    elif len(found) > 2 and " " not in second and all(" " in words for _, _, words in found[1:]):
+        raise InputError(
+            f"{path}, line {line}: is {first!r}, {second!r} a header, or a class and a line about it? Name the columns "
+            "class and description, or describe the class in several words"
+        )
+    for line, name, words in found:
+        if not name:
+            raise InputError(f"{path}, line {line}: expected the name of a class beside its line, got none")
+        yield line, name, words
 
 
 def _entries(path: Path, text: str) -> Iterable[tuple[int, str, Any]]:

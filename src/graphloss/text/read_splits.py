@@ -11,7 +11,7 @@ from graphloss.errors import InputError
 from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column, listed
 from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
-from graphloss.text.delimited import MARKS
+from graphloss.text.delimited import DISARMED, MARKS
 from graphloss.text.file_formats import check_room, check_size, class_names, column_names, rows
 from graphloss.text.guess_columns import SAMPLE, guess_column
 from graphloss.text.texts_and_labels import Documents
@@ -184,8 +184,18 @@ def read_table(path: Path, taken: Columns, how: Reading = Reading()) -> Document
         texts.append(as_text(document, f"{path}, line {line}"))
         labels.append(name(kind, f"{path}, line {line}"))
     labels, warned = _without_marks(labels, path, keep=how.keep_na or names is not None)
-    warned += _merged(texts, labels, path) if delimited else []
+    warned += _merged(texts, labels, path) + _disarmed(texts, path) if delimited else []
     return Documents.named(texts, labels, columns=taken, warnings=warned)
+
+
+def _disarmed(texts: list[str], path: Path) -> list[str]:
+    """A warning of texts as our tables have them, in a table that is not known for one of ours."""
+    if not (count := sum(DISARMED.match(text) is not None for text in texts)):
+        return []
+    return [
+        f"{path}: texts with an apostrophe before =, +, - or @: {count:,}; it is read as a part of the text. "
+        "In a file that graphloss wrote, keep its columns (row, reason): there it is taken back"
+    ]
 
 
 def _merged(texts: list[str], labels: list[str | None], path: Path) -> list[str]:
@@ -277,5 +287,5 @@ def _without_blanks(part: Documents, where: object) -> Documents:
     lost = len(part) - len(kept)
     if not kept:
         raise InputError(f"{where}: all {lost:,} texts are empty. Choose another column with --text.")
-    dropped = [f"{where}: {lost:,} empty texts were dropped"] if lost else []
+    dropped = [f"{where}: {lost:,} empty {'text was' if lost == 1 else 'texts were'} dropped"] if lost else []
     return replace(kept, warnings=part.warnings + dropped)

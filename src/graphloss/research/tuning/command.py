@@ -21,6 +21,7 @@ from graphloss import __version__
 from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.research.tuning.space import remaining, space_for
+from graphloss.terminal import pasted
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.data_sources import name_to_keep
 from graphloss.training.settings import FILES, DataSettings, TrainSettings, names
@@ -149,7 +150,7 @@ def show(found: dict[str, Any], screen: Screen) -> None:
     for name, value in found["best"].items():
         screen.say(f"  {name:<14} {value:g}")
     screen.say(f"  figures        {found['out']}/{PAGE}\n\nNext:")
-    screen.say(f"  graphloss train {found['data']} --config {found['out']}/{BEST}")
+    screen.say(f"  graphloss train {pasted(found['data'])} --config {pasted(Path(found['out']) / BEST)}")
 
 
 def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings, folder: Path) -> str:
