@@ -462,7 +462,6 @@ def test_predict_takes_the_columns_of_the_run_or_the_one_named(call: Call, run: 
     [
         (["--text", "the goal"], "leave out --text"),
         (["a pan", "--text", "the goal"], "leave out --text"),
-        (["--column", "words", "a pan"], "--column is now --text"),
         (["no.csv"], "no such file"),
         (["no.xlsx"], "no such file"),
         (["files/no"], "no such file"),

@@ -79,8 +79,8 @@ def write_run(folder: Path, *, n: int = 60, maps: bool = True, **changes: Any) -
         "best_epoch": 2,
         "metrics": {
             "split": "test",
-            "model": score(y, p1, after, NAMES).to_json(),
-            "probe": score(y, p0, before, NAMES).to_json(),
+            "model": asdict(score(y, p1, after, NAMES)),
+            "probe": asdict(score(y, p0, before, NAMES)),
             "seconds": 214.2,
             "coverage": 0.975,
         },

@@ -4,8 +4,6 @@ Three ways in: `GLoss` for any PyTorch loop, `TextClassifier` with the manners o
 `graphloss`. Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

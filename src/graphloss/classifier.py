@@ -1,7 +1,5 @@
 """`TextClassifier`: graphloss with scikit-learn's interface."""
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence

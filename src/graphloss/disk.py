@@ -1,7 +1,5 @@
 """The disk: paths as they are typed, files and folders written whole, locks."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

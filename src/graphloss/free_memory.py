@@ -1,7 +1,5 @@
 """Free memory: of this machine, within the limit of a container, for each process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from graphloss import distributed

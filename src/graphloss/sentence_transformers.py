@@ -163,23 +163,20 @@ class BatchLoss(nn.Module):
         """Embeddings (n, d) of the tokens of n texts, at once or in pieces."""
         n = len(labels)
         if self.mini_batch_size is None or n <= self.mini_batch_size:
-            whole: Tensor = self.model(features)["sentence_embedding"]
-            return whole
+            return self.model(features)["sentence_embedding"]
 
         def embed(rows: Tensor) -> Tensor:
             of_rows = {
                 name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (n,) else value
                 for name, value in features.items()
             }
-            piece: Tensor = self.model(of_rows)["sentence_embedding"]
-            return piece
+            return self.model(of_rows)["sentence_embedding"]
 
         return in_pieces(embed, torch.arange(n, device=labels.device), self.mini_batch_size)
 
     def compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss, 0-d, of embeddings (n, d) of the encoder."""
-        loss: Tensor = self.objective(embeddings, labels)
-        return loss
+        return self.objective(embeddings, labels)
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings, for the model card."""
@@ -317,8 +314,7 @@ class CrossEntropyLoss(BatchLoss):
         """Loss, 0-d, of embeddings (n, d); the head runs in float32 under autocast too."""
         with no_autocast(embeddings):
             logits = self.head(working(embeddings).to(self.head.weight.dtype))  # (n, C)
-        loss: Tensor = self.objective(embeddings, logits, labels).loss
-        return loss
+        return self.objective(embeddings, logits, labels).loss
 
 
 class CombinedLoss(CrossEntropyLoss):

@@ -1,7 +1,5 @@
 """What may reach a terminal: of a user's data no character that it obeys; paths as a shell takes them."""
 
-from __future__ import annotations
-
 import re
 import shlex
 

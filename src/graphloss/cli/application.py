@@ -1,7 +1,5 @@
 """The command as a whole: its subcommands, in the order of its help, and how it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

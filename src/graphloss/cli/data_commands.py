@@ -1,7 +1,5 @@
 """The commands about data sets: which there are, what is in one, fetching one."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

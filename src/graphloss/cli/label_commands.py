@@ -1,7 +1,5 @@
 """The command that opens a page for labeling."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -27,8 +25,7 @@ def label(
         typer.Option(help="File of descriptions of all classes; no others can be used then.", metavar="FILE"),
     ] = None,
     review: Annotated[
-        Path | None,
-        typer.Option(help="Review the labels that the audit of a run contradicts.", metavar="RUN"),
+        Path | None, typer.Option(help="Review the labels that the audit of a run contradicts.", metavar="RUN")
     ] = None,
     text: Text = None,
     label: Label = None,

@@ -20,7 +20,7 @@ from graphloss.inference.predictor_names import PREDICTORS
 from graphloss.inference.run_folder import existing_run
 from graphloss.terminal import OBEYED, TABLE_WIDTH
 from graphloss.training.settings import DataSettings, TrainSettings
-from graphloss.training.settings_errors import read_file
+from graphloss.training.settings_errors import read_file, types_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,8 +91,7 @@ class ColumnsOnce(TyperCommand):
 def _option(item: Any, panel: str) -> inspect.Parameter:
     """A command-line option from a field of the settings; None means that it was not specified."""
     flag, info = "--" + item.name.replace("_", "-"), item.metadata
-    kinds = {"int": int, "float": float, "bool": bool}
-    kind = next((kinds[name] for name in str(item.type).split(" | ") if name in kinds), str)
+    kind = next((kind for kind in types_of(item) if kind in (int, float, bool)), str)
     if item.name == "sigma":
         kind = str
     choices = [*info["choices"], "NUMBER"] if item.name == "sigma" else info["choices"]

@@ -1,7 +1,5 @@
 """The commands that use a finished run."""
 
-from __future__ import annotations
-
 import os
 from contextlib import closing
 from pathlib import Path
@@ -71,14 +69,12 @@ def predict(
     ] = None,
     text: Text = None,
     no_header: NoHeader = False,
-    column: Annotated[str | None, typer.Option("--column", hidden=True)] = None,
     predictor: Predictor = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the training documents that support each prediction.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(help="New file for all predictions.", metavar="FILE.csv|FILE.jsonl", callback=place),
+        Path | None, typer.Option(help="New file for all predictions.", metavar="FILE.csv|FILE.jsonl", callback=place)
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -88,8 +84,6 @@ def predict(
     from graphloss.run import predict
     from graphloss.training.progress import Screen
 
-    if column is not None:
-        raise InputError(f"--column is now --text: name the column of the texts with --text {column!r}")
     texts = _texts(run, items or [], source, text)
     screen = Screen(quiet=quiet)
     with closing(
@@ -156,8 +150,7 @@ def audit(
     label: Label = None,
     no_header: NoHeader = False,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write them all into.", metavar="FILE.csv|FILE.jsonl", callback=place),
+        Path | None, typer.Option(help="File to write them all into.", metavar="FILE.csv|FILE.jsonl", callback=place)
     ] = None,
     apply_to: Annotated[
         Path | None,
@@ -202,8 +195,7 @@ def suggest(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Encoder before there is a run (default: as for `train`).")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to fill in, for `train`.", metavar="FILE.csv|FILE.jsonl", callback=place),
+        Path | None, typer.Option(help="File to fill in, for `train`.", metavar="FILE.csv|FILE.jsonl", callback=place)
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Append to --out; what it holds counts too.")] = False,
     as_json: AsJson = False,

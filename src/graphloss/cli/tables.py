@@ -1,7 +1,5 @@
 """Tables and lines that the commands print."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.box import SIMPLE_HEAD

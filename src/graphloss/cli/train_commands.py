@@ -1,7 +1,5 @@
 """The commands that train: one model, a search for its settings, a comparison of losses."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,8 +127,7 @@ def bench(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Draws of each.", metavar="N", show_default="5")] = None,
     tune: Annotated[
-        int | None,
-        typer.Option(help="Tune each loss first, with this many trials.", metavar="TRIALS"),
+        int | None, typer.Option(help="Tune each loss first, with this many trials.", metavar="TRIALS")
     ] = None,
     test_documents: Annotated[
         int | None, typer.Option(help="Score on a sample of N test documents.", metavar="N")

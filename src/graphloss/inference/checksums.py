@@ -5,8 +5,6 @@
 who edits a folder can seal it again, and so can its owner with `graphloss verify RUN --seal`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """How far the labels confirm the descriptions of the classes: the figures of `description_prior.gate`, and in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self

@@ -25,8 +25,6 @@ The head is a logistic regression whose weights have the prior mean w_c STRENGTH
 lines as documents of total weight w_c beside the labeled ones.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -149,21 +147,10 @@ def informed_probe(
     *,
     weight: Tensor | None = None,
 ) -> Probe:
-    """The linear head from labeled documents and descriptions.
+    """The linear head from labeled documents and descriptions; on the labels alone where w is 0 or there is no line.
 
-    Args:
-        embeddings: (n, d), labeled or not; n may be 0.
-        labels: (n,), -1 for unlabeled.
-        lines: (k, d) embeddings of the lines.
-        classes: (k,) their classes.
-        num_classes: C.
-        weight: w (C,); by `gate` when left out.
-
-    Returns:
-        The logistic regression on the labels alone where w is 0 or there is no line.
-
-    Raises:
-        ValueError: neither labels nor descriptions are there, or shapes disagree.
+    Arguments as of `gate`, by which `weight`, w (C,), is computed when left out; n may be 0. A ValueError where neither
+    labels nor descriptions are there, or shapes disagree.
     """
     if weight is None:
         weight = class_weights(gate(embeddings, labels, lines, classes, num_classes), labels, num_classes)
@@ -191,15 +178,7 @@ def cross_fitted(
     """Probabilities (n, C) of labeled documents by heads that have not seen their labels.
 
     The documents are dealt into folds class by class; the gate is refitted with each head. A class whose only
-    label is left out is predicted by its description alone, or not at all.
-
-    Args:
-        embeddings: (n, d) of labeled documents.
-        labels: (n,) their classes.
-        lines: (k, d) embeddings of the lines; k may be 0.
-        classes: (k,) their classes.
-        num_classes: C.
-        seed: of the folds.
+    label is left out is predicted by its description alone, or not at all. Arguments as of `gate`.
     """
     fold = deal(labels.numpy(), FOLDS, np.random.default_rng([seed, 4]))
     found = torch.zeros(len(labels), num_classes)

@@ -1,7 +1,5 @@
 """A fitted model: an encoder, what predicts from its embeddings, and the labeled texts that both learned from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,16 +99,8 @@ class FittedModel:
                 z, y, len(names), sigma=self.predictor.sigma, k=k, seed=self.seed, on_step=lambda: bar.update() and None
             )
         evidence = python_inputs.evidence(texts, labels, found.documents, found.shares)
-        return [
-            {
-                "text": texts[place],
-                "label": labels[place],
-                "proposed": names[int(found.proposed[place])],
-                "score": round(float(found.score[place]), 6),
-                "evidence": evidence[place],
-            }
-            for place in found.ranked()
-        ]
+        rows = zip(found.rows(texts, labels, names), found.ranked(), strict=True)
+        return [row | {"evidence": evidence[place]} for row, place in rows]
 
     def suggest(
         self,

@@ -13,8 +13,6 @@ one another and never reported as scores. They are compared by errors and not by
 fine-tuned embeddings is overconfident; and γ leaves ½ only for a gain above its own standard error.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -22,14 +22,13 @@ agrees with the regression beyond chance; where it does not, the classes are no 
 docs/research/few_label_head.md has the figures behind each number.
 """
 
-from __future__ import annotations
-
 import torch
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from graphloss.inference.description_prior import informed_probe, labeled_and_lines
 from graphloss.inference.graphs.corpus_graph import assortativity, certainty, class_mass, corpus_graph, spread
+from graphloss.inference.graphs.facility_location import sample_rows
 from graphloss.inference.linear_probe import ABSENT_BIAS, Probe, soft_probe
 from graphloss.losses.graph import unit
 from graphloss.losses.propagation import normalized
@@ -92,7 +91,8 @@ def informed_head(
     for rows, y, least in ((embeddings, labels, -1), (lines, classes, 0)):
         check_rows(rows, y, num_classes, least)
     z, y, weights = labeled_and_lines(embeddings, labels, lines, classes, weight)  # (k, d), (k,), (k,)
-    unlabeled = _some(unit(embeddings[labels < 0].detach().float()), max(1, PROBABILITIES // num_classes))  # (m, d)
+    unlabeled = unit(embeddings[labels < 0].detach().float())  # (m, d)
+    unlabeled = unlabeled[sample_rows(len(unlabeled), max(1, PROBABILITIES // num_classes))]
     if not len(z) or not len(unlabeled):
         raise ValueError(f"expected labels or lines, and unlabeled documents, got {len(z)} and {len(unlabeled)}")
     everything, m = torch.cat([z, unlabeled]), len(unlabeled)  # (k + m, d)
@@ -215,10 +215,3 @@ def check_rows(embeddings: Tensor, labels: Tensor, num_classes: int, least: int)
         raise ValueError(
             f"expected classes from {least} to {num_classes - 1}{unlabeled}, got {labels.min()} to {labels.max()}"
         )
-
-
-def _some(rows: Tensor, most: int) -> Tensor:
-    """At most so many rows, drawn at random, in their order."""
-    if len(rows) <= most:
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].sort().values]

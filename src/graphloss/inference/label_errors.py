@@ -18,10 +18,9 @@ labels that are wrong by chance; with a large e their difference, which finds th
 docs/research/audit.md measures both.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +64,14 @@ class Suspicion:
         """Rows of the documents whose label is contradicted, in descending order of score."""
         order = self.score.argsort(descending=True, stable=True)
         return [int(place) for place in order if self.score[place] > 0.5]
+
+    def rows(self, texts: Sequence[str], labels: Sequence[Any], names: Sequence[Any]) -> list[dict[str, Any]]:
+        """The contradicted ones of n texts and labels: `text`, `label`, `proposed` (one of the names) and `score`."""
+        found = ((place, int(self.proposed[place]), float(self.score[place])) for place in self.ranked())
+        return [
+            {"text": texts[place], "label": labels[place], "proposed": names[other], "score": round(score, 6)}
+            for place, other, score in found
+        ]
 
 
 def doubtful(found: Suspicion, labels: Tensor) -> bool:

@@ -11,8 +11,6 @@ With few labels per class the gain is a matter of luck, so that the sentence has
 be within 3 points in four cases of five (docs/research/suggestions.md).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphloss.inference.graphs.facility_location import sample_rows
 from graphloss.inference.linear_probe import cross_fitted
 
 FEWEST, MOST = 16, 1000  # labels of a forecast; labels that the error is measured on
@@ -79,7 +78,7 @@ def learning_curve(z: Tensor, labels: Tensor, *, seed: int = 0) -> LearningCurve
     n, classes = len(labels), len(labels.unique())
     if n < FEWEST or classes < 2:
         return None
-    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:MOST].sort().values
+    rows = sample_rows(n, MOST, seed)
     names, y = np.unique(labels[rows].numpy(), return_inverse=True)
     predicted = cross_fitted(z[rows], torch.from_numpy(y), len(names), seed=seed).argmax(dim=1).numpy()
     measured = LearningCurve(len(rows), classes, 1.0 - float(f1_score(y, predicted, average="macro")))

@@ -13,7 +13,7 @@ Every figure is a fraction of one, never a percentage. The metrics themselves ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,10 +53,6 @@ class Scores:
     micro_silhouette: float | None
     ece: float
     per_class: list[ClassScores]
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain dictionaries, lists, numbers and None, ready for `json.dumps`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

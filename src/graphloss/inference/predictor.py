@@ -16,12 +16,10 @@ labeled document j contributes (1 - ν) γ K_ij + ν K'_ij to the probability p_
 graph and neighbors, and the head all the rest, by its predictions for the new document and its unlabeled neighbors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -74,7 +72,7 @@ class Predictor:
     unlabeled_support: Tensor | None = None
     neighbor_weight: float = 0.0
 
-    def by(self, kind: str | None) -> Predictor:
+    def by(self, kind: str | None) -> Self:
         """The same with another `kind`; None leaves it as it is."""
         if kind is None:
             return self

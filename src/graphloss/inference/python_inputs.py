@@ -1,7 +1,5 @@
 """Texts and labels as a caller of `TextClassifier` passes them: checked, sorted, divided."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set

@@ -5,13 +5,12 @@ In prediction, up to half of the probability comes from a new document's nearest
 unlabeled ones the head's predictions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from graphloss.inference.graphs.facility_location import sample_rows
 from graphloss.inference.informed_head import informed_head, trust
 from graphloss.inference.linear_probe import Probe
 from graphloss.inference.predictor import Predictor
@@ -78,19 +77,13 @@ def self_train_head(
     )
     t = trust(len(unlabeled))
     neighbor_weight = LARGEST_NEIGHBOR_WEIGHT * t * r**2
+    kept = unlabeled[sample_rows(len(unlabeled), KEPT_DOCUMENTS)]
     refitted = replace(
         predictor,
         weight=probe.weight,
         bias=probe.bias,
         graph_share=(1.0 - t) * predictor.graph_share,
-        unlabeled_support=_some(unlabeled).half().float() if neighbor_weight else None,  # as a run folder keeps it
+        unlabeled_support=kept.half().float() if neighbor_weight else None,  # as a run folder keeps it
         neighbor_weight=neighbor_weight,
     )
     return refitted, SelfTrainingSummary(len(unlabeled), prior.tolist(), t)
-
-
-def _some(rows: Tensor) -> Tensor:
-    """At most `KEPT_DOCUMENTS` rows, drawn at random, in their order."""
-    if len(rows) <= KEPT_DOCUMENTS:
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:KEPT_DOCUMENTS].sort().values]

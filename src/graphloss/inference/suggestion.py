@@ -8,8 +8,6 @@ is uncertain. Letters: n texts, p_1 and p_2 the largest two probabilities of a t
 docs/research/suggestions.md measures other rules beside this one.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -168,17 +166,8 @@ def check_pile(texts: Sequence[str], labels: Sequence[Any] | None, count: int) -
     if not texts:
         raise InputError("expected a pile of texts, got none")
     texts, labels = python_inputs.checked(texts, [None] * len(texts) if labels is None else labels)
-    check_count(count, labels.count(None))
-    return texts, labels
-
-
-def check_count(count: int, unlabeled: int, where: str = "the pile") -> None:
-    """Refuse to suggest more texts than there are.
-
-    Raises:
-        InputError: with the largest number that can be had.
-    """
-    if not unlabeled:
-        raise InputError(f"{where}: every text has a label already, so that there is nothing to suggest")
+    if not (unlabeled := labels.count(None)):
+        raise InputError("the pile: every text has a label already, so that there is nothing to suggest")
     if not 1 <= count <= unlabeled:
-        raise InputError(f"expected 1 to {unlabeled:,} texts, for so many of {where} have no label, got {count:,}")
+        raise InputError(f"expected 1 to {unlabeled:,} texts, for so many of the pile have no label, got {count:,}")
+    return texts, labels

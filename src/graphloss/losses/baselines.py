@@ -20,6 +20,7 @@ library's NCA leaves out a document whose share underflows, which most needs a g
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,6 +67,10 @@ class BaselineLoss(nn.Module):
             self.coverage = anchors.to(x.dtype).mean() if len(anchors) else x.new_zeros(())
             return self.compute(x, y, anchors) if bool(anchors.any()) else (x * 0.0).sum()
 
+    def extra_repr(self) -> str:
+        """Name the option in the module's repr."""
+        return ", ".join(f"{name}={vars(self)[name]}" for name in ("temperature", "margin") if name in vars(self))
+
     def find_anchors(self, same: Tensor) -> Tensor:
         """(l,) boolean: the documents that have a term, here those with a positive if there is a second class.
 
@@ -109,10 +114,6 @@ class SupCon(BaselineLoss):
         total: Tensor = self.total(unit(x), y)
         return total / anchors.sum()
 
-    def extra_repr(self) -> str:
-        """Name the temperature in the module's repr."""
-        return f"temperature={self.temperature}"
-
 
 class NCA(BaselineLoss):
     """Neighborhood components analysis: the probability that a soft nearest neighbor is of the document's class.
@@ -135,10 +136,6 @@ class NCA(BaselineLoss):
     def compute(self, x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
         """G-Loss of labeled documents alone."""
         return gloss(x, y, sigma=self.temperature**0.5).loss
-
-    def extra_repr(self) -> str:
-        """Name the temperature in the module's repr."""
-        return f"temperature={self.temperature}"
 
 
 class Triplet(BaselineLoss):
@@ -172,16 +169,13 @@ class Triplet(BaselineLoss):
                 f"{largest:g}; scale them, or let the encoder normalize them"
             )
         chunks = anchors.nonzero()[:, 0].split(max(CHUNK // len(y) ** 2, 1))  # (a,) each
-        run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else self._recomputed_terms
+        recomputed = partial(checkpoint, self._terms, use_reentrant=False, preserve_rng_state=False)
+        run: Callable[..., tuple[Tensor, Tensor]] = self._terms if len(chunks) == 1 else recomputed
         total, count = x.new_zeros(()), torch.zeros_like(anchors.sum())
         for rows in chunks:
             part, above = run(x, y, rows)
             total, count = total + part, count + above
         return total / count.clamp_min(1)
-
-    def extra_repr(self) -> str:
-        """Name the margin in the module's repr."""
-        return f"margin={self.margin}"
 
     def _terms(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the terms of some anchors (a,), and how many are above zero; both 0-d."""
@@ -190,12 +184,6 @@ class Triplet(BaselineLoss):
         triplets = ((same & others)[:, :, None] & ~same[:, None, :]).nonzero(as_tuple=True)  # anchor, p, n: each (t,)
         terms: Any = self.each(x[rows], y[rows], triplets, x, y)["loss"]["losses"]  # (t,)
         return terms.sum(), (terms > 0).sum()
-
-    def _recomputed_terms(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        result: tuple[Tensor, Tensor] = checkpoint(
-            self._terms, x, y, rows, use_reentrant=False, preserve_rng_state=False
-        )
-        return result
 
 
 class Cosine(BaselineLoss):

@@ -283,45 +283,31 @@ def check_batch(embeddings: Any, labels: Any) -> Tensor:
     labels = labels.long()
     if labels.numel() and int(labels.min()) < -1:
         raise ValueError(f"labels must be class indices from 0 on, or -1 for unlabeled; got {int(labels.min())}")
-    checked: Tensor = labels
-    return checked
+    return labels
 
 
 def check_class_weights(weights: Any) -> None:
-    """Check that class weights are None or a tensor (C,) of finite numbers of at least 0.
+    """Check that class weights are None or a tensor (C,) of finite numbers of at least 0, see `_check_weights`."""
+    fits = not isinstance(weights, Tensor) or weights.numel() > 0
+    _check_weights("class_weights", weights, "(classes,)", fits, "; `balanced_class_weights` computes some")
 
-    Raises:
-        TypeError: they are not a floating point tensor.
-        ValueError: what was expected, and what came.
-    """
+
+def check_sample_weight(weight: Any, count: int) -> None:
+    """The same of weights of documents, (count,)."""
+    _check_weights("sample_weight", weight, f"({count},)", getattr(weight, "shape", None) == (count,))
+
+
+def _check_weights(name: str, weights: Any, shape: str, fits: bool, remedy: str = ", one per document") -> None:
+    """Raise TypeError for what is no floating point tensor, ValueError for another shape or a weight that is none."""
     if weights is None:
         return
     if not isinstance(weights, Tensor) or not weights.is_floating_point():
         kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
-        raise TypeError(f"class_weights must be a floating point tensor (classes,), got {kind}; give torch.tensor(…)")
-    if not len(weights.flatten()) or not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise TypeError(f"{name} must be a floating point tensor {shape}, got {kind}; give torch.tensor(…)")
+    if not fits or not bool((weights.isfinite() & (weights >= 0)).all()):
         raise ValueError(
-            f"class_weights must be finite numbers from 0 on of shape (classes,), got {tuple(weights.shape)} "
-            f"{weights.tolist()!r:.60}; `balanced_class_weights` computes some"
-        )
-
-
-def check_sample_weight(weight: Any, count: int) -> None:
-    """Check that weights of documents are None or a tensor (count,) of finite numbers of at least 0.
-
-    Raises:
-        TypeError: they are not a floating point tensor.
-        ValueError: what was expected, and what came.
-    """
-    if weight is None:
-        return
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-        raise TypeError(f"sample_weight must be a floating point tensor ({count},), got {kind}; give torch.tensor(…)")
-    if weight.shape != (count,) or not bool((weight.isfinite() & (weight >= 0)).all()):
-        raise ValueError(
-            f"sample_weight must be finite numbers from 0 on of shape ({count},), one per document, got "
-            f"{tuple(weight.shape)} {weight.tolist()!r:.60}"
+            f"{name} must be finite numbers from 0 on of shape {shape}, got {tuple(weights.shape)} "
+            f"{weights.tolist()!r:.60}{remedy}"
         )
 
 
@@ -359,11 +345,7 @@ def _zero_result(z: Tensor, is_labeled: Tensor) -> GLossResult:
 
 
 def weighted_mean(
-    each: Tensor,
-    labels: Tensor,
-    anchors: Tensor,
-    class_weights: Tensor | None,
-    sample_weight: Tensor | None = None,
+    each: Tensor, labels: Tensor, anchors: Tensor, class_weights: Tensor | None, sample_weight: Tensor | None = None
 ) -> Tensor:
     """Weighted mean over the anchors, as `cross_entropy` reduces: sum of weighted losses over the sum of weights."""
     weight = anchors.to(each.dtype)

@@ -118,8 +118,7 @@ class _LogSumExp(torch.autograd.Function):
 
 def logsumexp(x: Tensor) -> Tensor:
     """Log-sum-exp of each row, (n, m) to (n,); on a CPU much faster than torch's own if entries are far apart."""
-    result: Tensor = _LogSumExp.apply(x)
-    return result
+    return _LogSumExp.apply(x)
 
 
 class _LogShare(torch.autograd.Function):
@@ -159,8 +158,7 @@ def log_share(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (n,), each at most 0.
     """
-    result: Tensor = _LogShare.apply(x, mask)
-    return result
+    return _LogShare.apply(x, mask)
 
 
 def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tensor:
@@ -177,11 +175,9 @@ def log_affinity(z: Tensor, sigma: float | Tensor, k: int | None = None) -> Tens
     Raises:
         ValueError: sigma is not positive, or k is below 1.
     """
-    if not isinstance(sigma, Tensor):
-        if not sigma > 0:
-            raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.1 and 0.5")
-        sigma = z.new_tensor(sigma)
-    v = 1.0 / sigma.to(device=z.device, dtype=z.dtype)  # 0-d
+    if not isinstance(sigma, Tensor) and not sigma > 0:
+        raise ValueError(f"sigma must be a positive number, got {sigma}; good values lie between 0.1 and 0.5")
+    v = 1.0 / torch.as_tensor(sigma, device=z.device, dtype=z.dtype)  # 0-d
     with no_autocast(z):
         logw: Tensor = _LogAffinity.apply(z, v)
     return logw if k is None else sparsify(logw, k)

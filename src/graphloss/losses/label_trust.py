@@ -12,8 +12,6 @@ embeddings of all labeled documents, so it can weigh the cross-entropy of a head
 labels by heart. docs/research/loss_trust.md measures it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

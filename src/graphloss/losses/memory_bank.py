@@ -88,9 +88,7 @@ def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
     Returns:
         A (n, C) in the dtype of z; `graph.MASKED` for a class without a shown document.
     """
-    if not isinstance(sigma, Tensor):
-        sigma = z.new_tensor(sigma)
-    sigma = sigma.to(device=z.device, dtype=z.dtype)
+    sigma = torch.as_tensor(sigma, device=z.device, dtype=z.dtype)
     t = (1.0 / (sigma * sigma)).expand(z.shape[0])  # (n,)
     with no_autocast(z):
         mass: Tensor = _LogMass.apply(z, t, boundary.embeddings.to(z.dtype), boundary.shown)

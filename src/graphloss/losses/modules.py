@@ -150,11 +150,7 @@ class GLoss(nn.Module):
         return self.bandwidth
 
     def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        documents: Tensor | None = None,
-        sample_weight: Tensor | None = None,
+        self, embeddings: Tensor, labels: Tensor, documents: Tensor | None = None, sample_weight: Tensor | None = None
     ) -> Tensor:
         """Loss of a batch, 0-d; sets `coverage`, the share of labeled documents that are anchors.
 
@@ -248,11 +244,7 @@ class GLoss(nn.Module):
 
 
 def call_loss(
-    loss: nn.Module,
-    embeddings: Tensor,
-    labels: Tensor,
-    documents: Tensor | None,
-    sample_weight: Tensor | None = None,
+    loss: nn.Module, embeddings: Tensor, labels: Tensor, documents: Tensor | None, sample_weight: Tensor | None = None
 ) -> Tensor:
     """Loss of a batch, 0-d; document numbers go to a loss with a memory alone, weights to leave-one-out G-Loss."""
     more = {}
@@ -260,8 +252,7 @@ def call_loss(
         more["documents"] = documents
     if sample_weight is not None and isinstance(loss, GLoss) and loss.mode == "loo":
         more["sample_weight"] = sample_weight
-    value: Tensor = loss(embeddings, labels, **more)
-    return value
+    return loss(embeddings, labels, **more)
 
 
 class Combined(nn.Module):
@@ -313,11 +304,8 @@ class Combined(nn.Module):
             )
         with no_autocast(logits):
             scores = working(logits)
-            if bool((labels >= 0).any()):
-                log_p = functional.log_softmax(scores, dim=1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
-                ce = weighted_mean(-log_p, labels, labels >= 0, self.class_weights, sample_weight)
-            else:
-                ce = (scores * 0.0).sum()
+            log_p = functional.log_softmax(scores, dim=1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+            ce = weighted_mean(-log_p, labels, labels >= 0, self.class_weights, sample_weight)
             if self.graph_loss is None:
                 part, coverage = ce.new_zeros(()), ce.new_zeros(())
                 loss = ce

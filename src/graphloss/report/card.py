@@ -1,7 +1,5 @@
 """The model card: README.md of a run folder, Markdown with YAML front matter for model hubs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 It is made from `graphloss.json`, `metrics.jsonl`, `audit.jsonl` and `predictions.parquet`. All user texts are escaped.
 """
 
-from __future__ import annotations
-
 import html
 import json
 from collections import Counter

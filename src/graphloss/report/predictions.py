@@ -1,7 +1,5 @@
 """`predictions.parquet`: the documents of the scored split, with their coordinates on two maps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

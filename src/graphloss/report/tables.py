@@ -1,7 +1,5 @@
 """What the tables of a report hold, ready for the macros of `parts.html`, and its sentences."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,8 @@
 """An audit of a run: which documents are checked, where the result is kept, and how it becomes a table."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
@@ -16,9 +14,7 @@ from graphloss.text.corpus import load_split
 from graphloss.text.data_sources import find_again
 from graphloss.text.tables import Table, check_writable, in_one_cell, read_whole, unused, write_table
 from graphloss.text.texts_and_labels import Documents
-
-if TYPE_CHECKING:
-    from graphloss.training.progress import Screen
+from graphloss.training.progress import Screen
 
 
 def audit(

@@ -1,7 +1,5 @@
 """Claiming a run folder: whether it is free, which run it holds, and the first file written into it."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import itertools

@@ -1,7 +1,6 @@
 """A finished run scored on a split of a corpus."""
 
-from __future__ import annotations
-
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from graphloss import distributed
 from graphloss.disk import typed
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
+from graphloss.inference.metrics import score
 from graphloss.run.claim_folder import FILES
 from graphloss.terminal import pasted
 from graphloss.text.columns import Reading
@@ -45,7 +45,6 @@ def evaluate(
         InputError: the run or the data cannot be used, or the data has labels that the run does not know, or
             it is the single file of the training, which has no test split.
     """
-    from graphloss.inference.metrics import score
 
     def checked() -> tuple[str, Documents]:  # by the first process alone, so that an error is printed once
         check_predictor(predictor)
@@ -60,7 +59,7 @@ def evaluate(
     embeddings = model.encode(documents.texts, progress=screen.draws, shared=True)
     truth = np.array(documents.with_classes(label_names).labels)
     scores = score(truth, model.probabilities(embeddings, predictor=predictor), embeddings, label_names)
-    return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **scores.to_json()}
+    return {"run": str(folder), "data": source, "split": split, "documents": len(documents), **asdict(scores)}
 
 
 def _scored(
@@ -89,10 +88,7 @@ def _scored(
             f"score {'the validation documents with `--split validation`, or ' if held else ''}"
             f"other DATA: `graphloss evaluate {pasted(folder)} DATA`"
         )
-    columns = {
-        "text": text or recorded.get("text"),
-        "label": label or recorded.get("label"),
-    }
+    columns = {"text": text or recorded.get("text"), "label": label or recorded.get("label")}
     if split == "validation" and own:
         corpus = reread(folder, info, source, **columns)
         if corpus.fingerprint != recorded["fingerprint"]:

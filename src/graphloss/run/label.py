@@ -21,12 +21,13 @@ from graphloss.run.label_journal import Journal
 from graphloss.run.label_session import Desk, Session
 from graphloss.terminal import pasted
 from graphloss.text.columns import SUGGESTED, Columns
+from graphloss.text.encoder_source import resolve
 from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
+from graphloss.training.progress import Screen
 
 if TYPE_CHECKING:
     from graphloss.run.label_guesses import Guesses, Suspects
-    from graphloss.training.progress import Screen
 
 
 def label(
@@ -46,8 +47,6 @@ def label(
 
     With a run, its contradicted labels are shown, without one the texts of the pile that have no label.
     """
-    from graphloss.text.encoder_source import resolve
-
     with label_server.listening(port) as listener:
         journal = _check_out(out)
         lines = read_descriptions(describe) if describe is not None else {}

@@ -3,8 +3,6 @@
 The encoder is frozen: its embeddings of the pile are computed once, and after each batch only the head is refitted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
+from graphloss.inference.graphs.facility_location import sample_rows
 from graphloss.inference.informed_head import informed_head
 from graphloss.inference.learning_curve import learning_curve
 from graphloss.inference.suggestion import Predictions, rows_to_label
@@ -53,11 +52,7 @@ class Guesses:
     """
 
     def __init__(
-        self,
-        z: Tensor,
-        texts: Sequence[str],
-        descriptions: dict[str, list[str]],
-        encode: Callable[[list[str]], Tensor],
+        self, z: Tensor, texts: Sequence[str], descriptions: dict[str, list[str]], encode: Callable[[list[str]], Tensor]
     ) -> None:
         self.z, self.texts, self.descriptions, self.encode = z, texts, descriptions, encode
         self.rounds, self.forecast = 0, ""
@@ -106,10 +101,7 @@ class Guesses:
 
     def draw(self) -> None:
         """Compute the map, which takes seconds."""
-        n = len(self.z)
-        rows = torch.arange(n)
-        if n > MAPPED:
-            rows = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:MAPPED].sort().values
+        rows = sample_rows(len(self.z), MAPPED)
         flat = flat_map(self.z[rows].numpy()).astype(np.float64)  # (m, 2)
         flat -= flat.min(axis=0)
         flat /= np.maximum(flat.max(axis=0), 1e-9)
@@ -165,14 +157,7 @@ class Suspects:
 def class_probabilities(z: Tensor, y: Tensor, lines: Tensor, of_lines: Tensor, num_classes: int) -> Tensor | None:
     """Probabilities (n, C) of the texts of a pile by the head that `train` would fit on these embeddings.
 
-    None where fewer than two classes have a label or a line.
-
-    Args:
-        z: (n, d).
-        y: (n,) classes, -1 for unlabeled.
-        lines: (k, d); k may be 0.
-        of_lines: (k,) classes of the lines.
-        num_classes: C.
+    None where fewer than two classes have a label or a line. Arguments as of `description_prior.gate`.
     """
     of_lines = of_lines.long()
     if len(torch.cat([y[y >= 0], of_lines]).unique()) < 2:

@@ -4,8 +4,6 @@ The first line says which texts they are about. A kill can tear the last line an
 never confirmed, and it is dropped.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -19,13 +19,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from graphloss.errors import InputError
+from graphloss.run.label_session import Desk
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-
-    from graphloss.run.label_session import Desk
 
 HOST = "127.0.0.1"
 LARGEST = 10_000

@@ -15,13 +15,13 @@ from graphloss.inference import run_folder
 from graphloss.text.columns import PREDICTED
 from graphloss.text.read_texts import read_texts
 from graphloss.text.tables import check_writable, in_one_cell, write_table
+from graphloss.training.progress import Screen
 from graphloss.training.settings_errors import check_predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from graphloss.inference.fitted_model import FittedModel
-    from graphloss.training.progress import Screen
 
 PREDICT_AT_ONCE = 1024
 """Texts a process, if so many are there: sorted by length, they have hardly more pad tokens than a whole file has."""
@@ -40,15 +40,7 @@ def predict(
     """Classify texts as they come: all that have arrived at once, up to `PREDICT_AT_ONCE` texts together.
 
     In several processes all call this: the first one reads and predicts, and each embeds a part of the texts.
-
-    Args:
-        folder: a finished run.
-        source: a file, "-" for standard input, or the texts themselves.
-        text: the column of the texts in a file; that of the training when None, or guessed where none is recorded.
-        no_header: the first line of CSV or TSV is a text, as it is where the training had it so and `text` is None.
-        predictor: what classifies, instead of what the run was trained with.
-        explain: add the training documents that support the prediction.
-        screen: where the column used is printed.
+    Arguments as the options of `graphloss predict`; `source` is a file, "-" for standard input, or texts.
 
     Yields:
         `row`, `text`, `label` and `probability` of each text, in their order. Blank texts are skipped; `row`, the
@@ -60,9 +52,25 @@ def predict(
             the run to explain by.
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=PREDICT_AT_ONCE * distributed.world())
-    distributed.on_first(
-        lambda: _begin(folder, source, waiting, text, screen, no_header=no_header, predictor=predictor, explain=explain)
-    )
+
+    def begin() -> None:
+        """Check everything, and start to fill the queue."""
+        recorded = run_folder.read_info(folder).get("data", {})
+        check_predictor(predictor)
+        if explain and not (folder / run_folder.TEXTS).exists():
+            raise InputError(f"{folder}: keeps no training texts ({run_folder.TEXTS}) to explain by; train anew")
+        texts = read_texts(
+            source,
+            text=text or recorded.get("text"),
+            header=not (no_header or (text is None and recorded.get("no_header", False))),
+            on_columns=lambda columns: screen.say(f"{_name(source)}: {columns}") if screen else None,
+        )
+        first = next(texts, None)  # an unreadable file is an error before a model is loaded
+        if first is None:
+            raise InputError(f"{_name(source)} holds no text: nothing to classify")
+        threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
+
+    distributed.on_first(begin)
     _, model = distributed.on_all(lambda: run_folder.read_model(folder))
     while batch := distributed.on_first(lambda: _arrived(waiting)):
         z = model.encode([text for _, text in batch], shared=True)
@@ -109,34 +117,6 @@ def _predictions(
             "probability": round(float(each.max()), 6),
             **supported,
         }
-
-
-def _begin(
-    folder: Path,
-    source: str | list[str],
-    waiting: queue.Queue[Any],
-    text: str | None,
-    screen: Screen | None,
-    *,
-    no_header: bool,
-    predictor: str | None,
-    explain: bool,
-) -> None:
-    """Check everything, and start to fill the queue."""
-    recorded = run_folder.read_info(folder).get("data", {})
-    check_predictor(predictor)
-    if explain and not (folder / run_folder.TEXTS).exists():
-        raise InputError(f"{folder}: keeps no training texts ({run_folder.TEXTS}) to explain by; train anew")
-    texts = read_texts(
-        source,
-        text=text or recorded.get("text"),
-        header=not (no_header or (text is None and recorded.get("no_header", False))),
-        on_columns=lambda columns: screen.say(f"{_name(source)}: {columns}") if screen else None,
-    )
-    first = next(texts, None)  # an unreadable file is an error before a model is loaded
-    if first is None:
-        raise InputError(f"{_name(source)} holds no text: nothing to classify")
-    threading.Thread(target=_feed, args=(itertools.chain([first], texts), waiting), daemon=True).start()
 
 
 def _name(source: str | list[str]) -> str:

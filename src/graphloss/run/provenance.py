@@ -1,7 +1,5 @@
 """Where a figure or a time comes from: versions and machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version

@@ -1,10 +1,8 @@
 """Which texts of a file to label next: read, suggest, and write a file to fill in."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
@@ -14,9 +12,7 @@ from graphloss.text.columns import SUGGESTED
 from graphloss.text.data_sources import find_again
 from graphloss.text.read_descriptions import read_descriptions
 from graphloss.text.tables import Table, check_writable, read_whole, unused, write_table
-
-if TYPE_CHECKING:
-    from graphloss.training.progress import Screen
+from graphloss.training.progress import Screen
 
 
 def suggest(
@@ -33,26 +29,13 @@ def suggest(
     add: bool,
     screen: Screen,
 ) -> list[dict[str, Any]]:
-    """The texts of a file to label next, in order.
+    """The texts of a file to label next, in order; arguments as the options of `graphloss suggest`.
 
-    Args:
-        run: a finished run; None before there is one.
-        pile: a table, or a `.txt` file with a text per line. Texts with a label count as labeled.
-        count: texts wanted.
-        text: the column of the texts; that of the run when None, or guessed.
-        label: the column of the labels, as `text`; there need be none.
-        no_header: the first line of CSV or TSV is a text.
-        describe: a file of descriptions.
-        model: the encoder where there is no run.
-        out: a `.csv` or `.jsonl` file to fill in: the pile's own columns, with an empty label, and `SUGGESTED`.
-        add: put them below what `out` holds; its labels count, and its texts without one are not suggested again.
-        screen: where progress is shown.
+    Texts with a label count as labeled. The file `out` has the pile's own columns, with an empty label, and
+    `SUGGESTED`; with `add` its labels count, and its texts without one are not suggested again.
 
     Returns:
         What `rows_to_label` returns, each with its `text`; `row` is the number in the file, from 1.
-
-    Raises:
-        InputError: the run, the file or an option cannot be used.
     """
     earlier = _check_out(out, add, text, label)
     lines = read_descriptions(describe) if describe is not None else None

@@ -14,16 +14,23 @@ from graphloss import distributed
 from graphloss.disk import write_text
 from graphloss.errors import InputError
 from graphloss.inference import run_folder
+from graphloss.inference.description_gate import UNCHECKED
+from graphloss.inference.metrics import intervals, score
+from graphloss.report.card import model_card
+from graphloss.report.page import write_report
+from graphloss.report.predictions import write_predictions
 from graphloss.run import claim_folder
+from graphloss.run.plan import show_plan
 from graphloss.text.corpus import Corpus, load_corpus
+from graphloss.text.encoder_source import about, check_length, resolve
+from graphloss.training.preflight import CheckedSettings, Preflight, check_settings, preflight
+from graphloss.training.progress import FIRST, SECOND, Screen
 from graphloss.training.settings import DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
 
 if TYPE_CHECKING:
     from graphloss.inference.fitted_model import FittedModel
     from graphloss.training.fit_result import Fitted
-    from graphloss.training.preflight import CheckedSettings, Preflight
-    from graphloss.training.progress import Screen
 
 CROSS_FITTED, UNVERIFIED = "cross-fitted", "unverified"  # instead of a split
 LEAST_SURE = 10
@@ -52,9 +59,7 @@ def train(
     Returns:
         The content of `graphloss.json`, with the folder under `run`; in the other processes that of the start.
     """
-    from graphloss.run.plan import show_plan
     from graphloss.text.encoder import load
-    from graphloss.training.preflight import preflight
 
     run = distributed.on_first(lambda: _prepared(source, specified, out=out, resume=resume, screen=screen))
     if resume and out is not None and (out / run_folder.INFO).is_file():
@@ -82,9 +87,6 @@ def _prepared(
     source: str | None, specified: dict[str, Any], *, out: Path | None, resume: bool, screen: Screen
 ) -> CheckedRun:
     """Everything that can be checked without loading the encoder."""
-    from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check_settings
-
     data = make(DataSettings, {name: value for name, value in specified.items() if name in names(DataSettings)})
     own = {name: value for name, value in specified.items() if name not in names(DataSettings)}
     settings = make(TrainSettings, own)
@@ -122,10 +124,8 @@ def _prepared(
 
 
 def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitted:
-    from graphloss.inference.description_gate import UNCHECKED
     from graphloss.training import checkpoints
     from graphloss.training.fit import LABELS_ALONE, fit
-    from graphloss.training.progress import FIRST, SECOND
 
     kept = folder / run_folder.CHECKPOINTS
     for path in (*checkpoints.damaged(kept / LABELS_ALONE), *checkpoints.damaged(kept)):
@@ -147,10 +147,8 @@ def _fit(checked: Preflight, encoder: Any, folder: Path, screen: Screen) -> Fitt
 
 def _scores(truth: np.ndarray, probabilities: np.ndarray, embeddings: Any, names: list[str]) -> dict[str, Any]:
     """Scores of a split; None each where it is empty."""
-    from graphloss.inference.metrics import score
-
     if len(truth):
-        return score(truth, probabilities, embeddings, names).to_json()
+        return asdict(score(truth, probabilities, embeddings, names))
     return dict.fromkeys(("accuracy", "macro_f1", "macro_silhouette", "micro_silhouette", "ece")) | {"per_class": []}
 
 
@@ -176,12 +174,7 @@ def _conclude(folder: Path, begun: dict[str, Any], run: CheckedRun, fitted: Fitt
     from graphloss.inference.description_prior import cross_fitted
     from graphloss.inference.learning_curve import learning_curve
     from graphloss.inference.linear_probe import linear_probe
-    from graphloss.inference.metrics import intervals
-    from graphloss.report.card import model_card
-    from graphloss.report.page import write_report
-    from graphloss.report.predictions import write_predictions
     from graphloss.text.encoder import encode, load
-    from graphloss.text.encoder_source import about
 
     corpus, model = run.corpus, fitted.model
     lines, (name, scored) = corpus.described(), corpus.scored()

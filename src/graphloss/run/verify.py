@@ -1,7 +1,5 @@
 """Whether a run folder is complete and unchanged, and what is wrong with it if not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from graphloss.errors import InputError

@@ -1,7 +1,5 @@
 """Warnings about labels: names that look alike, measurements, labels of one text that contradict each other."""
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -213,12 +214,8 @@ def _classes(train: Documents, source: str, described: dict[str, list[str]], *, 
 
 
 def _check_labels(part: Documents, label_names: Sequence[str], where: str, known_to: str = "the train split") -> None:
-    allowed = set(label_names)
-    counts: dict[str, int] = {}
-    for name in part.names:
-        if name is not None and name not in allowed:
-            counts[name] = counts.get(name, 0) + 1
-    if counts:
+    allowed = {None, *label_names}
+    if counts := Counter(str(name) for name in part.names if name not in allowed):
         listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items())[:10])
         more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
         raise InputError(

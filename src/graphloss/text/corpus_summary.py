@@ -2,12 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from graphloss.text.corpus import Corpus
+from graphloss.text.corpus import Corpus
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Folders that are data: a folder per class with one file per text, or what the `datasets` library has saved."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from graphloss.disk import typed
 from graphloss.errors import InputError, first_line
 from graphloss.text.columns import did_you_mean
-from graphloss.text.file_formats import SUFFIXES, check_file
+from graphloss.text.file_formats import SUFFIXES, check_file, parquet
 
 KNOWN = ("mr", "r8", "r52", "ohsumed", "20ng", "banking77")
 """Names of published data sets whose folders are looked for in `$GRAPHLOSS_DATA` and in the cache."""
@@ -76,7 +76,9 @@ def locate(source: str) -> Files:
     path, plain = typed(source), re.fullmatch(r"[\w-]+", source) is not None
     folder = named(source) if source in KNOWN or (plain and not path.exists()) else path
     if folder is None or not folder.exists():
-        raise _not_found(source, path, plain)
+        if not plain:
+            check_file(path)  # it raises, and says what is missing
+        raise _not_found(source)
     if not folder.is_dir():
         check_file(path)
         return Files(path.stem, {"train": [path]}, True)
@@ -149,18 +151,12 @@ def list_corpora() -> list[Entry]:
 
 def _count(paths: list[Path]) -> int | None:
     """Number of rows, for Parquet, whose metadata has it."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
-    except (pyarrow.ArrowException, OSError):
-        return None
+    with contextlib.suppress(InputError):
+        return sum(int(parquet(path).metadata.num_rows) for path in paths)
+    return None
 
 
-def _not_found(source: str, path: Path, plain: bool) -> InputError:
-    if not plain:
-        return InputError(_missing_path(path))
+def _not_found(source: str) -> InputError:
     there = available()
     where = ", ".join(map(str, roots()))
     names = ["builtin", *KNOWN, *there]
@@ -174,14 +170,6 @@ def _not_found(source: str, path: Path, plain: bool) -> InputError:
         f"variable GRAPHLOSS_DATA to a folder that holds {source}/train.parquet (or .csv, .jsonl), fetch it with "
         f"`graphloss data prepare {source}`, or try `builtin`."
     )
-
-
-def _missing_path(path: Path) -> str:
-    try:
-        check_file(path)
-    except InputError as error:
-        return str(error)
-    return f"{path} can be read neither as a file nor as a folder."
 
 
 def split_of(name: str, splits: Sequence[str]) -> str | None:

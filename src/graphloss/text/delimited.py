@@ -3,8 +3,6 @@
 Ours and not a library's for the messages, which name the line.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import sys

@@ -4,8 +4,6 @@ A wrong name, a folder without a model or a length beyond the encoder's position
 loading of libraries and weights.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

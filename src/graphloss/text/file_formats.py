@@ -60,7 +60,7 @@ def check_room(path: Path) -> None:
     """Complain about a table whose texts, by its size, would not fit into memory, before they are read."""
     size = path.stat().st_size
     if path.suffix.lower() == ".parquet":
-        about = _parquet(path).metadata
+        about = parquet(path).metadata
         size = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
     check_size(str(path), size, LISTED if path.suffix.lower() == ".json" else IN_MEMORY)
 
@@ -82,7 +82,7 @@ def column_names(path: Path, *, header: bool = True) -> list[str]:
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return list(_parquet(path).schema_arrow.names)
+        return list(parquet(path).schema_arrow.names)
     if suffix in (".csv", ".tsv"):
         first = next(_delimited(path), None)
         if first is None:
@@ -203,7 +203,7 @@ def class_names(path: Path, column: str) -> list[str] | None:
     if path.suffix.lower() != ".parquet":
         return None
     try:
-        about = json.loads((_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
+        about = json.loads((parquet(path).schema_arrow.metadata or {})[b"huggingface"])
         return [str(name) for name in about["info"]["features"][column]["names"]]
     except (KeyError, TypeError, ValueError):
         return None
@@ -214,7 +214,8 @@ def _delimited(path: Path) -> Iterator[tuple[int, list[str]]]:
     return cells_of(lambda: (line for _, line in file_lines(path)), path, tabs=path.suffix.lower() == ".tsv")
 
 
-def _parquet(path: Path) -> Any:
+def parquet(path: Path) -> Any:
+    """A Parquet file, not read yet."""
     import pyarrow
     import pyarrow.parquet
 
@@ -228,7 +229,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tup
     import pyarrow
 
     number = 0
-    batches = _parquet(path).iter_batches(batch_size=4096, columns=list(columns))
+    batches = parquet(path).iter_batches(batch_size=4096, columns=list(columns))
     try:
         for batch in batches:
             for row in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):

@@ -1,7 +1,5 @@
 """Guess which columns of a table hold the texts and the labels: by their names, then by their cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple

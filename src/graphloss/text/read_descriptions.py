@@ -1,7 +1,5 @@
 """Descriptions of the classes: one or several lines per class, from a file or from the label names themselves."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence

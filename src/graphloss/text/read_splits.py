@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.text.builtin_corpus import docstrings
 from graphloss.text.columns import MISSING, Columns, Reading, as_label, as_text, choose_column, listed
 from graphloss.text.data_folders import class_folders, from_disk, own_folder, read_class_folders
 from graphloss.text.data_sources import SPLITS, from_hub, locate, split_of
@@ -49,8 +50,6 @@ def read_splits(
         labeled documents only, or are left out where they have none.
     """
     if source == "builtin":
-        from graphloss.text.builtin_corpus import docstrings
-
         return "builtin", {split: Documents.named(texts, labels) for split, (texts, labels) in docstrings().items()}
     specified = Columns(text, label)
     if source.startswith("hub:"):

@@ -1,7 +1,5 @@
 """A table with all its columns, and one written beside it, which a person opens, fills in and trains on."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,9 +1,10 @@
 """Texts with their classes: one type from the reader to the trainer."""
 
-from __future__ import annotations
-
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Self
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Documents:
         *,
         warnings: Sequence[str] = (),
         columns: Columns = Columns(),  # noqa: B008 (frozen)
-    ) -> Documents:
+    ) -> Self:
         """Documents by the names of their classes, None for an unlabeled one.
 
         Without all classes, in order, as `label_names`, they are the sorted names that are there.
@@ -60,39 +61,36 @@ class Documents:
         """The name of each document's class; None for an unlabeled one."""
         return [self.label_names[label] if label >= 0 else None for label in self.labels]
 
-    def with_classes(self, label_names: Sequence[str]) -> Documents:
+    def with_classes(self, label_names: Sequence[str]) -> Self:
         """The same documents, their labels places in other `label_names`, among which theirs all are."""
         other = Documents.named(self.texts, self.names, label_names)
         return replace(self, labels=other.labels, label_names=other.label_names)
 
-    def take(self, rows: Iterable[int]) -> Documents:
+    def take(self, rows: Iterable[int]) -> Self:
         """The documents of these rows."""
         rows = list(rows)
         return replace(self, texts=[self.texts[row] for row in rows], labels=[self.labels[row] for row in rows])
 
-    def without_labels(self, rows: Iterable[int]) -> Documents:
+    def without_labels(self, rows: Iterable[int]) -> Self:
         """All documents, those of these rows unlabeled."""
         gone = set(rows)
         return replace(self, labels=[-1 if row in gone else label for row, label in enumerate(self.labels)])
 
-    def labeled(self, most: int | None = None, *, seed: int = 0) -> Documents:
+    def labeled(self, most: int | None = None, *, seed: int = 0) -> Self:
         """The labeled documents; with `most`, a sample of at most so many, as balanced over the classes as possible."""
         rows = [row for row, label in enumerate(self.labels) if label >= 0]
         if most is not None and len(rows) > most:
             order = np.random.default_rng(seed).permutation(rows)
-            turn: dict[int, int] = {}
-            ranked = []  # (how many of its class came before it, place): the first of each class, then the second, ...
-            for place, row in enumerate(order):
-                label = self.labels[row]
-                turn[label] = turn.get(label, -1) + 1
-                ranked.append((turn[label], place))
+            turn: defaultdict[int, count[int]] = defaultdict(count)
+            # how many of its class came before it, place: the first of each class, then the second, ...
+            ranked = [(next(turn[self.labels[row]]), place) for place, row in enumerate(order)]
             rows = sorted(int(order[place]) for _, place in sorted(ranked)[:most])
         return self.take(rows)
 
-    def unlabeled(self) -> Documents:
+    def unlabeled(self) -> Self:
         """The documents without a label."""
         return self.take(row for row, label in enumerate(self.labels) if label < 0)
 
-    def __add__(self, other: Documents) -> Documents:
+    def __add__(self, other: Self) -> Self:
         """These documents, then the others, whose labels are places in the same `label_names`."""
         return replace(self, texts=[*self.texts, *other.texts], labels=[*self.labels, *other.labels])

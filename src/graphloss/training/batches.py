@@ -11,8 +11,6 @@ documents of a class stay together in small groups:
 Every process tokenizes its part of a batch.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

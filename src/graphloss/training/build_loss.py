@@ -1,7 +1,5 @@
 """The losses by name: `settings.LOSSES` lists the settings of each, `build` makes one from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

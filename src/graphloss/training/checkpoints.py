@@ -1,7 +1,5 @@
 """Checkpoints of the trainer: how they are called, which can be resumed, and the history in their state."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ holds all three (`model`); class-aware batches, an evaluation that encodes the v
 checkpoints that appear whole or not at all (`trainer`).
 """
 
-from __future__ import annotations
-
 import gc
 import math
 import pickle
@@ -17,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from graphloss import distributed
@@ -44,9 +43,6 @@ from graphloss.training.starting_point import SAMPLE, Start, contradicted, start
 from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
 from graphloss.training.weight_interpolation import Blend
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 LABELS_ALONE = "labels-alone"  # folder of the checkpoints of the training that pseudo-labels begin with

@@ -1,7 +1,5 @@
 """The result of a training, and its entries in `graphloss.json`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from graphloss.errors import InputError
 from graphloss.text.encoder import transformer_of
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 Key = tuple[int, bytes]
 

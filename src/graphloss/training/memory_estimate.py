@@ -1,15 +1,13 @@
 """Estimates of the memory of a training, so that one that would run out of memory is refused before it begins."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from sentence_transformers import SentenceTransformer
 
 from graphloss import distributed, free_memory
 from graphloss.errors import InputError
@@ -21,9 +19,6 @@ from graphloss.text.encoder import embed, encode, tokenize
 from graphloss.training.frozen_layers import MOST_BYTES, frozen
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import batch_size_for, graph_size_for
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 PLAIN, SOLVED = 7, 13
 """Float32 matrices n x n at the peak of a loss, rounded up: measured 4 to 6 if all documents are labeled, 9 to 13 if a
@@ -68,12 +63,7 @@ def try_texts(encoder: SentenceTransformer, texts: Sequence[str], freeze: int) -
 
 
 def check_loss(
-    settings: TrainSettings,
-    encoder: SentenceTransformer,
-    *,
-    labeled: int,
-    unlabeled: int,
-    classes: int,
+    settings: TrainSettings, encoder: SentenceTransformer, *, labeled: int, unlabeled: int, classes: int
 ) -> None:
     """Refuse settings whose memory, graphs or corpus graph would not fit, before any work is done.
 
@@ -89,7 +79,8 @@ def check_loss(
     if unlabeled and settings.corpus_graph == "auto":
         _check_corpus_graph(labeled + unlabeled, dimensions, classes)
     else:
-        _check_embeddings(labeled, dimensions, ALONE + (TRUSTED if settings.clean == "auto" else 0))
+        needed = 4 * (ALONE + (TRUSTED if settings.clean == "auto" else 0)) * labeled * dimensions
+        _check_fits(f"the embeddings of {labeled:,} labeled documents need", labeled, needed, "give fewer")
 
 
 def check_batch(
@@ -197,19 +188,16 @@ def _check_corpus_graph(count: int, dimensions: int, classes: int) -> None:
             "index of faiss, which is not installed: pip install 'graphloss[large]'; or leave out unlabeled documents, "
             "or give --corpus-graph off"
         )
-    needed, free = of_corpus_graph(count, dimensions, classes), available(torch.device("cpu"))
-    if needed > free:
-        raise InputError(
-            f"the corpus graph over {count:,} documents needs about {gib(needed)}, and {format_free(free)}: about "
-            f"{int(count * free / needed):,} documents would fit; leave out unlabeled documents, or give "
-            "--corpus-graph off"
-        )
+    needed = of_corpus_graph(count, dimensions, classes)
+    remedy = "leave out unlabeled documents, or give --corpus-graph off"
+    _check_fits(f"the corpus graph over {count:,} documents needs", count, needed, remedy)
 
 
-def _check_embeddings(count: int, dimensions: int, copies: int) -> None:
-    needed, free = 4 * copies * count * dimensions, available(torch.device("cpu"))
+def _check_fits(what: str, count: int, needed: int, remedy: str) -> None:
+    """Refuse so many documents where they need more bytes than are free; `what` begins the message."""
+    free = available(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"the embeddings of {count:,} labeled documents need about {gib(needed)}, and {format_free(free)}: about "
-            f"{int(count * free / needed):,} documents would fit; give fewer"
+            f"{what} about {gib(needed)}, and {format_free(free)}: about {int(count * free / needed):,} documents "
+            f"would fit; {remedy}"
         )

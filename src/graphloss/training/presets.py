@@ -4,8 +4,6 @@ A preset only fills in settings that the user does not specify. The paper tuned 
 five data sets for the standalone loss on BERT-base; for other data σ follows the paper's rule `root`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

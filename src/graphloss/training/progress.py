@@ -1,7 +1,5 @@
 """Progress of a training on standard error: lines, warnings, a bar, and one table row per evaluation."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Mapping

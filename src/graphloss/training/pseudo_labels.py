@@ -10,8 +10,6 @@ predictions are wrong, which a few labels teach it quickly. How far training cha
 apart (docs/research/trained.md has the figures).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score
@@ -42,8 +40,7 @@ def pooled(untouched: np.ndarray, trained: np.ndarray) -> np.ndarray:
     same = bool((one == other).all())  # of a single class kappa is 0 / 0
     kappa = 1.0 if same else max(0.0, float(cohen_kappa_score(one, other)))
     weight, logs = kappa**STEEPNESS, [np.log(np.maximum(p, FLOOR)) for p in (untouched, trained)]
-    mixed: np.ndarray = softmax(weight * logs[0] + (1.0 - weight) * logs[1], axis=1)
-    return mixed
+    return softmax(weight * logs[0] + (1.0 - weight) * logs[1], axis=1)
 
 
 def pseudo_labeled(texts: list[str], probabilities: np.ndarray, count: int) -> Documents:

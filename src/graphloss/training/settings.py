@@ -4,8 +4,6 @@ Each fact about a setting (name, type, default, help, choices, bounds) is here o
 generated from these fields, and all values are checked against them (`settings_errors`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -143,9 +141,7 @@ class TrainSettings:
     )
     weight_decay: float = setting(0.01, "Weight decay of the encoder's matrices.", least=0)
     head_start: str = setting(
-        "probe",
-        "Initial linear head, a linear probe of the pretrained encoder or random:",
-        choices=("probe", "random"),
+        "probe", "Initial linear head, a linear probe of the pretrained encoder or random:", choices=("probe", "random")
     )
     max_length: int | None = setting(None, "Tokens per text (default: the encoder's own maximum).", least=4)
     freeze: int = setting(

@@ -3,16 +3,11 @@
 An unknown name is an error, and all errors are reported at once.
 """
 
-from __future__ import annotations
-
 import difflib
-import functools
-import types
-import typing
 from dataclasses import Field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from graphloss.disk import typed
 from graphloss.errors import InputError
@@ -25,7 +20,7 @@ from graphloss.training.settings import FILES, DataSettings, TrainSettings, name
 LARGEST = 100_000
 """Bytes of a settings file; all settings take a tenth of it."""
 
-S = typing.TypeVar("S", DataSettings, TrainSettings)
+S = TypeVar("S", DataSettings, TrainSettings)
 
 
 def problems(settings_class: type, values: dict[str, Any]) -> list[str]:
@@ -55,7 +50,7 @@ def make(settings_class: type[S], values: dict[str, Any]) -> S:
     """
     if found := problems(settings_class, values):
         raise InputError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in found))
-    numbers = {item.name for item in fields(settings_class) if float in _types(item)}
+    numbers = {item.name for item in fields(settings_class) if float in types_of(item)}
     typed: dict[str, Any] = {name: _plain(value, real=name in numbers) for name, value in values.items()}
     return settings_class(**typed)
 
@@ -110,15 +105,9 @@ def _place(value: str, file: Path) -> str:
     return next(iter(found.values()), value)
 
 
-def _types(item: Field[Any]) -> tuple[Any, ...]:
-    owner = DataSettings if item.name in DataSettings.__dataclass_fields__ else TrainSettings
-    hint = _hints(owner)[item.name]
-    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-@functools.cache
-def _hints(settings_class: type) -> dict[str, Any]:
-    return typing.get_type_hints(settings_class)
+def types_of(item: Field[Any]) -> tuple[Any, ...]:
+    """The types that the value of a setting may have."""
+    return get_args(item.type) or (item.type,)
 
 
 def _plain(value: Any, *, real: bool) -> Any:
@@ -129,7 +118,7 @@ def _plain(value: Any, *, real: bool) -> Any:
 
 
 def _error(item: Field[Any], value: Any) -> str | None:
-    allowed, bounds = _types(item), item.metadata
+    allowed, bounds = types_of(item), item.metadata
     if value is None and type(None) in allowed:
         return None
     is_number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's too, as from a random search

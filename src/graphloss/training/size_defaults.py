@@ -1,9 +1,8 @@
 """Sizes of batch and graph, and numbers of steps and epochs, as specified or chosen by default."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
+from typing import Self
 
 from graphloss.training.settings import TrainSettings
 
@@ -43,10 +42,10 @@ class Sizes:
     graph: int
     epochs: int
     steps: int
-    labels_alone: Sizes | None = None
+    labels_alone: Self | None = None
 
     @classmethod
-    def of(cls, labeled: int, settings: TrainSettings, unlabeled: int = 0) -> Sizes:
+    def of(cls, labeled: int, settings: TrainSettings, unlabeled: int = 0) -> Self:
         """The sizes for numbers of documents."""
         missing = max(0, LABELS - labeled) if settings.corpus_graph == "auto" else 0
         pseudo = min(missing, int(SUREST * unlabeled))

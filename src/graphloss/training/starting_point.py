@@ -1,12 +1,11 @@
 """What is known before training: doubtful labels, the gate of the descriptions, the head and its predictions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 
 from graphloss.inference.description_gate import Gate
 from graphloss.inference.description_prior import class_weights, gate, informed_probe
@@ -18,9 +17,6 @@ from graphloss.text.encoder import encode
 from graphloss.text.texts_and_labels import Documents
 from graphloss.training.preflight import Preflight
 from graphloss.training.size_defaults import SUREST
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 SAMPLE = 2048  # labeled documents that calibrate σ, start the head and score a headless encoder between epochs
 CENTERING = 256  # unlabeled documents that help to center the embeddings for the gate
@@ -34,17 +30,7 @@ def contradicted(encoder: SentenceTransformer, checked: Preflight, progress: boo
     y = torch.tensor(labeled.labels, dtype=torch.long)
     z = encode(encoder, labeled.texts, progress=progress, shared=True)
     found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
-    if not doubtful(found, y):
-        return []
-    return [
-        {
-            "text": labeled.texts[place],
-            "label": names[labeled.labels[place]],
-            "proposed": names[int(found.proposed[place])],
-            "score": round(float(found.score[place]), 6),
-        }
-        for place in found.ranked()
-    ]
+    return found.rows(labeled.texts, labeled.names, names) if doubtful(found, y) else []
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Encoder, head and loss as one module: its start, a step, and the predictor of a trained one."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from graphloss import distributed
@@ -20,9 +19,6 @@ from graphloss.text.texts_and_labels import Documents
 from graphloss.training.build_loss import build
 from graphloss.training.settings import TrainSettings
 from graphloss.training.size_defaults import batch_size_for
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 
 class GraphModel(nn.Module):
@@ -147,13 +143,7 @@ def start_model(
 
 
 def predictor_of(
-    model: GraphModel,
-    documents: Documents,
-    validation: Documents,
-    classes: int,
-    kind: str,
-    *,
-    progress: bool = False,
+    model: GraphModel, documents: Documents, validation: Documents, classes: int, kind: str, *, progress: bool = False
 ) -> Predictor:
     """The predictor for new texts; the graph's share of a mix is chosen on held-out predictions (`head_graph_share`).
 

@@ -1,7 +1,5 @@
 """The trainer of transformers with our batches, learning rates, evaluation and checkpoints."""
 
-from __future__ import annotations
-
 import errno
 import math
 import shutil

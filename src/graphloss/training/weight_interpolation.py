@@ -1,7 +1,5 @@
 """The tuned encoder averaged with the untouched one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

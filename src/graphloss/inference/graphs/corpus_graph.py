@@ -17,8 +17,6 @@ Every solve is one run of conjugate gradients for all columns at once: S is symm
 I - alpha S has a condition number of at most (1 + alpha) / (1 - alpha), 19 at alpha = 0.9.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

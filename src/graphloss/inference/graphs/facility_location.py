@@ -13,8 +13,6 @@ old one is an upper bound, and only the texts at the head of the queue are compu
 times n is held. In a pile of more than `EXACT_TEXTS` the sums run over `SAMPLE` drawn at random; any can be chosen.
 """
 
-from __future__ import annotations
-
 import heapq
 from typing import NamedTuple
 
@@ -79,9 +77,7 @@ def greedy_cover(x: Tensor, labeled: Tensor, count: int, *, weights: Tensor | No
         labeled and chosen texts are left.
     """
     n = len(x)
-    rows = torch.arange(n)
-    if n > EXACT_TEXTS:
-        rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
+    rows = sample_rows(n, n if n <= EXACT_TEXTS else SAMPLE, seed)
     t = x[rows]  # (r, d) the texts that the sums run over
     w = _flattening(t) if weights is None else weights[rows]  # (r,)
     w = w / w.sum()
@@ -115,6 +111,11 @@ def greedy_cover(x: Tensor, labeled: Tensor, count: int, *, weights: Tensor | No
             free &= x @ x[place] < NEAR_DUPLICATE
             free[place] = False
     return found
+
+
+def sample_rows(count: int, most: int, seed: int = 0) -> Tensor:
+    """At most so many of `count` rows, drawn at random, in their order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
 def _flattening(t: Tensor) -> Tensor:

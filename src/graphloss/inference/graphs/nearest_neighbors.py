@@ -6,8 +6,6 @@ squared (docs/research/performance.md has figures); beyond `EXACT_DOCUMENTS` the
 the package.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -74,14 +72,7 @@ def nearest(z: Tensor, k: int, *, approximate: bool | None = None, shared: bool 
 
 
 def memory(n: int, d: int, k: int, num_classes: int) -> int:
-    """Bytes that the corpus graph and spreading over it need beside the embeddings, float32, a little too many.
-
-    Args:
-        n: documents.
-        d: dimensions of an embedding.
-        k: neighbors.
-        num_classes: C.
-    """
+    """Bytes that the corpus graph and spreading need beside the embeddings (n, d), float32, a little too many."""
     search = ROWS * COLUMNS * 4 * 2 + (4 * n * (d + 3 * LINKS) if n > EXACT_DOCUMENTS else 0)
     edges = n * k * (4 + 8) + 2 * n * k * (8 + 8 + 8 + 8)  # neighbors; both directions while they are sorted
     columns = 8 * n * num_classes * 4  # five vectors of the solver, the labels, the answer, the targets

@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphloss.inference.metrics import score
 from graphloss.report.predictions import flat_map
 from graphloss.research.bench.curve import PROCESSOR, WALL, curve_of, near_best, start_of_curve
 from graphloss.research.bench.grid import UNTOUCHED, Cell, format_shots, slug
 from graphloss.research.bench.storage import FORMAT
 from graphloss.run import provenance
 from graphloss.text.corpus import Corpus
+from graphloss.text.texts_and_labels import Documents
+from graphloss.training.preflight import check_settings, preflight
 from graphloss.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from graphloss.inference.predictor import Predictor
-    from graphloss.text.texts_and_labels import Documents
 
 NEIGHBORS = 5
 MAP_DOCUMENTS = 500
@@ -92,7 +94,6 @@ def run_cell(task: Task, requested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _result(task: Task) -> dict[str, Any]:
     from graphloss.inference.linear_probe import linear_probe
-    from graphloss.inference.metrics import score
     from graphloss.text.encoder import encode, load
 
     corpus, classes = task.corpus, task.corpus.label_names
@@ -146,7 +147,6 @@ def _result(task: Task) -> dict[str, Any]:
 def _train(task: Task, encoder: Any) -> tuple[Predictor, dict[str, Any]]:
     """Fine-tune the encoder in place; return its predictor, and the training's part of the result."""
     from graphloss.training.fit import fit
-    from graphloss.training.preflight import check_settings, preflight
 
     clock, corpus = PROCESSOR if encoder.device.type == "cpu" else WALL, task.corpus
     checked = check_settings(task.settings, corpus.train, corpus.validation, corpus.label_names, corpus.described())

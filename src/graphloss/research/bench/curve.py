@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphloss.inference.metrics import score
+from graphloss.text.texts_and_labels import Documents
+
 if TYPE_CHECKING:
     import torch
-
-    from graphloss.text.texts_and_labels import Documents
 
 WALL, PROCESSOR = "seconds", "processor_seconds"
 CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}
@@ -55,7 +56,6 @@ def start_of_curve(
 ) -> list[dict[str, Any]]:
     """The start of all curves: the linear probe of the untouched encoder on the validation documents."""
     from graphloss.inference.linear_probe import linear_probe
-    from graphloss.inference.metrics import score
     from graphloss.text.encoder import encode
 
     if not len(validation):

@@ -5,14 +5,12 @@ no early stopping, so learning curves have equal length. Cross-entropy has one m
 both are run once per (data, shots, seed) and compared with every mode.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from graphloss.errors import InputError
 from graphloss.text.columns import did_you_mean
@@ -76,7 +74,7 @@ class Grid:
     encoder: str | None = None
     folder: Path | None = field(default=None, compare=False)
 
-    def kept_in(self, folder: Path) -> Grid:
+    def kept_in(self, folder: Path) -> Self:
         """The same grid as the folder of the comparison keeps it: no absolute path is written there.
 
         Raises:
@@ -168,10 +166,7 @@ def make_grid(
             specified[name] = full_path(specified[name])
     data = {name: value for name, value in specified.items() if name in names(DataSettings)}
     make(DataSettings, data)
-    grid = Grid(
-        **{name: getattr(chosen, name) for name in chosen.__dataclass_fields__}
-        | {"data": data, "settings": {name: value for name, value in specified.items() if name not in data}}
-    )
+    grid = replace(chosen, data=data, settings={k: value for k, value in specified.items() if k not in data})
     for cell in grid.cells():
         if cell.seed == 0:
             grid.settings_of(cell)

@@ -1,10 +1,8 @@
 """The documents of a grid: one draw for all losses, and the same scored documents for all draws."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +10,8 @@ from graphloss.errors import InputError
 from graphloss.research.bench.grid import Grid, slug
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.stratified_selection import SHARE
+from graphloss.training.progress import Screen
 from graphloss.training.settings import FILES
-
-if TYPE_CHECKING:
-    from graphloss.training.progress import Screen
 
 Draw = tuple[str, int | None]  # source, shots
 

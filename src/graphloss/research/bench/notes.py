@@ -1,7 +1,5 @@
 """The method of a comparison in words, and the facts needed to repeat it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A comparison as one self-contained HTML file: tables, differences, curves, maps; all user texts are escaped."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,13 +3,13 @@
 Finished cells are never run again. Several processes may share a folder: each runs cells that no other is running.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from graphloss.errors import InputError
 from graphloss.research.bench import storage, tuned_settings
@@ -19,11 +19,15 @@ from graphloss.research.bench.label_draws import Draw, corpus_of, read_draws
 from graphloss.research.bench.notes import format_settings
 from graphloss.research.bench.page import write_page
 from graphloss.research.bench.tables import arm_name, group_name
+from graphloss.research.tuning.search import Tuned, Watcher
+from graphloss.research.tuning.storage import library
+from graphloss.research.tuning.study import Row
+from graphloss.run.plan import estimate_minutes
 from graphloss.text.corpus import Corpus
-
-if TYPE_CHECKING:
-    from graphloss.training.preflight import Preflight
-    from graphloss.training.progress import Screen
+from graphloss.text.encoder_source import check_length, fingerprint, resolve
+from graphloss.training.preflight import Preflight, check_settings, preflight
+from graphloss.training.progress import Screen
+from graphloss.training.size_defaults import Sizes, format_graphs
 
 POLL = 2.0  # seconds between checks of cells that other processes are running
 
@@ -43,9 +47,6 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
     The folder's own grid is extended; without a requested one it is resumed. All that cannot be used is an
     `InputError` before any training; so is, afterward, that no cell was completed.
     """
-    from graphloss.research.tuning.storage import library
-    from graphloss.text.encoder_source import check_length, fingerprint, resolve
-
     before, requested = storage.recorded(out), requested and requested.kept_in(out)
     if before is None and requested is None:
         raise InputError(f"{out}: there is no comparison; name some data: `graphloss bench DATA --out {out}`")
@@ -73,10 +74,7 @@ def run(requested: Grid | None, *, out: Path, screen: Screen) -> Outcome:
         _print_plan(work, requested, todo, checked)
     else:
         screen.say(f"{out}: all {len(done)} cells are complete; only tables and page are rewritten")
-    try:
-        work.finish(todo)
-    finally:
-        work.bar.stop()
+    work.finish(todo)
     cells = storage.read_cells(out)
     if not cells:
         raise InputError(f"{out}: no cell was completed; " + "; ".join(f"{k}: {v}" for k, v in work.failed.items()))
@@ -87,8 +85,6 @@ class _Work:
     """Runs cells one after another, with a bar that counts optimizer steps."""
 
     def __init__(self, out: Path, grid: Grid, encoder: str, screen: Screen, drawn: Mapping[Draw, Corpus]) -> None:
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
         self.out, self.grid, self.encoder, self.screen, self.drawn = out, grid, encoder, screen, drawn
         self.failed: dict[str, str] = {}
         self.ran = 0
@@ -101,17 +97,17 @@ class _Work:
         if not todo:
             return
         self.task = self.bar.add_task("", total=sum(map(self.steps, todo)))
-        self.bar.start()
         total, pending = len(todo), todo
-        while pending:
-            held = []
-            for cell in pending:
-                self.bar.update(self.task, description=f"cell {total - len(pending) + 1} of {total}")
-                if not self.attempt(cell):
-                    held.append(cell)
-            if held and len(held) == len(pending):
-                time.sleep(POLL)
-            pending = held
+        with self.bar:
+            while pending:
+                held = []
+                for number, cell in enumerate(pending, total - len(pending) + 1):
+                    self.bar.update(self.task, description=f"cell {number} of {total}")
+                    if not self.attempt(cell):
+                        held.append(cell)
+                if len(held) == len(pending):
+                    time.sleep(POLL)
+                pending = held
 
     def attempt(self, cell: Cell) -> bool:
         """Run a cell unless it is complete; False if another process is running it or its study."""
@@ -150,12 +146,13 @@ class _Work:
         name = f"{group_name(slug(cell.source), format_shots(cell.shots))}: {arm_name(cell.loss, cell.mode)}"
         self.screen.say(f"  {name}: searching settings in {self.grid.tune} trials")
 
-        def report(row: Any, tuned: Any) -> None:
-            reached = "" if tuned is None else f", best {tuned.objective.replace('_', '-')} so far {tuned.value:.4f}"
-            self.bar.update(self.task, description=f"trial {row.number + 1} of {self.grid.tune}")
-            self.screen.stage(f"    trial {row.number + 1}: {row.state}, {format_settings(row.settings)}{reached}")
+        class Report(Watcher):
+            def ended(watcher, row: Row, tuned: Tuned | None) -> None:
+                so_far = f", best {tuned.objective.replace('_', '-')} so far {tuned.value:.4f}" if tuned else ""
+                self.bar.update(self.task, description=f"trial {row.number + 1} of {self.grid.tune}")
+                self.screen.stage(f"    trial {row.number + 1}: {row.state}, {format_settings(row.settings)}{so_far}")
 
-        best = tuned_settings.search(self.out, self.grid, cell, self.encoder, _follow(report))
+        best = tuned_settings.search(self.out, self.grid, cell, self.encoder, Report())
         self.screen.say(f"  {name}: {format_settings(best)}")
         return best
 
@@ -189,8 +186,6 @@ class _Work:
         """Optimizer steps of a cell, computed from its data set's first draw."""
         if cell.loss == UNTOUCHED:
             return 0
-        from graphloss.training.size_defaults import Sizes
-
         train = self.drawn[cell.source, cell.shots].train
         labeled = train.labeled_count
         sizes = Sizes.of(labeled, self.grid.settings_of(cell), len(train) - labeled)
@@ -199,9 +194,6 @@ class _Work:
 
 def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping[Draw, Preflight]) -> None:
     """Print what will be done and the estimated time."""
-    from graphloss.run.plan import estimate_minutes
-    from graphloss.training.size_defaults import format_graphs
-
     screen, total = work.screen, sum(1 for _ in requested.cells())
     minutes: dict[Draw, float] = {}
     lines = []
@@ -235,7 +227,6 @@ def _print_plan(work: _Work, requested: Grid, todo: list[Cell], checked: Mapping
 def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str) -> dict[Draw, Preflight]:
     """Run the checks of all trainings before the folder is changed; of each draw, the first loss's stand for all."""
     from graphloss.text.encoder import load
-    from graphloss.training.preflight import check_settings, preflight
 
     encoder = None
     found: dict[Draw, Preflight] = {}
@@ -250,17 +241,6 @@ def _check_trainings(requested: Grid, drawn: Mapping[Draw, Corpus], source: str)
             ready = preflight(checked, encoder, trial=trial)
             found.setdefault(draw, ready)
     return found
-
-
-def _follow(on_trial: Callable[[Any, Any], None]) -> Any:
-    """A watcher of a search that calls `on_trial` after each trial."""
-    from graphloss.research.tuning.search import Watcher
-
-    class Follow(Watcher):
-        def ended(self, row: Any, tuned: Any) -> None:
-            on_trial(row, tuned)
-
-    return Follow()
 
 
 def _watch(on_step: Callable[[], None]) -> Any:

@@ -9,8 +9,6 @@ Letters: x_1..x_n one value per seed, d_i = x_i - y_i the paired difference, s t
 With a single seed, interval and p-value are None.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -7,8 +7,6 @@ results.md, results.json, report.html
 work/, .locks/  checkpoints and locks of cells in training
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -177,13 +175,7 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
 
 
 def locked(folder: Path, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
-    """The lock of a cell or a study; yields False if another process holds it.
-
-    Args:
-        folder: of the comparison.
-        name: of the cell or study.
-        wait: for the other process to finish.
-    """
+    """The lock of a cell or a study, see `disk.locked`."""
     return disk.locked(folder / LOCKS / f"{name}.lock", wait=wait)
 
 

@@ -5,8 +5,6 @@ A row is (data, shots, loss, mode). With several (data, shots), each loss that w
 all rows of one score, including the overall rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -10,7 +10,7 @@ from graphloss.research.bench.grid import BASELINE, NO_MODE, UNTOUCHED
 from graphloss.research.bench.summary import OVERALL
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    pass
 
 Row = Mapping[str, Any]
 
@@ -122,34 +122,15 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def on_screen(tables: Sequence[Table]) -> Group:
-    """The tables for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Group, RenderableType
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown: list[RenderableType] = []
-    for table in tables:
-        drawn = RichTable(
-            title=Text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-        )
-        for i, name in enumerate(table.heads):
-            drawn.add_column(Text(name), justify="right" if i else "left", overflow="fold")
-        for number, row in enumerate(table.rows):
-            drawn.add_row(*(Text(x, "bold" if (number, i) in table.strong else "") for i, x in enumerate(row)))
-        shown += [drawn, *([Text(table.note, "dim")] if table.note else []), Text()]
-    return Group(*shown)
-
-
 def show(rows: Sequence[Row]) -> None:
     """Print the scores and the differences of macro-F1 on standard output."""
     from rich.console import Console
+    from rich.markdown import Markdown
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDE)  # for a file or a program: no wrapped lines
-    console.print(on_screen([*score_tables(rows), *comparison_tables(rows)[:1]]))
+    console.print(Markdown(markdown([*score_tables(rows), *comparison_tables(rows)[:1]])))
 
 
 def p_value(p: float | None) -> str:

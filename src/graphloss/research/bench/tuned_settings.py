@@ -4,8 +4,6 @@ There is one study per (data, shots, loss, mode); all seeds are then trained wit
 1,000, beyond those of the cells. Settings that the user specified are not searched.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -16,6 +14,9 @@ from graphloss.errors import InputError
 from graphloss.research.bench.grid import STUDY_SEED, UNTOUCHED, Cell, Grid
 from graphloss.research.bench.label_draws import corpus_of
 from graphloss.research.bench.storage import FORMAT, STUDIES, requested_settings, write_json
+from graphloss.research.tuning.search import tune
+from graphloss.research.tuning.space import space_for
+from graphloss.research.tuning.storage import open_storage
 
 
 def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
@@ -43,9 +44,6 @@ def found(folder: Path, grid: Grid, cell: Cell) -> dict[str, Any] | None:
 
 def search(folder: Path, grid: Grid, cell: Cell, encoder: str, watcher: Any = None) -> dict[str, Any]:
     """Run or resume the study of a cell, and of its other seeds, and return the best settings."""
-    from graphloss.research.tuning.search import tune
-    from graphloss.research.tuning.storage import open_storage
-
     corpus = corpus_of(grid, cell.source, cell.shots, STUDY_SEED)
     database = folder / STUDIES / f"{cell.study}.db"
     tuned = tune(
@@ -86,8 +84,6 @@ def drawn(cell: Cell) -> Cell:
 
 
 def _space(grid: Grid, cell: Cell) -> Mapping[str, Any]:
-    from graphloss.research.tuning.space import space_for
-
     settings = grid.settings_of(cell)
     space = space_for(cell.loss, cell.mode, settings.memory)
     return {name: bounds for name, bounds in space.items() if name not in grid.settings}

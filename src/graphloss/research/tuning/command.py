@@ -8,28 +8,30 @@
 The first two are rewritten after every trial, so a search may be ended at any moment.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphloss import __version__
 from graphloss.disk import write_text
 from graphloss.errors import InputError
+from graphloss.research.tuning.folds import METRIC_NAMES, as_metric, folds_of
+from graphloss.research.tuning.progress import TrialLines
+from graphloss.research.tuning.search import Tuned
+from graphloss.research.tuning.search import tune as search
 from graphloss.research.tuning.space import remaining, space_for
+from graphloss.research.tuning.storage import check_url, library, open_storage
 from graphloss.terminal import pasted
 from graphloss.text.corpus import Corpus, load_corpus
 from graphloss.text.data_sources import name_to_keep
+from graphloss.text.encoder_source import check_length, resolve
+from graphloss.training.preflight import check_settings, preflight
+from graphloss.training.progress import Screen
 from graphloss.training.settings import FILES, DataSettings, TrainSettings, names
 from graphloss.training.settings_errors import make
-
-if TYPE_CHECKING:
-    from graphloss.research.tuning.search import Tuned
-    from graphloss.training.progress import Screen
 
 BEST, TRIALS, PAGE, DATABASE = "best.toml", "trials.jsonl", "study.html", "study.db"
 
@@ -55,10 +57,7 @@ def tune_corpus(
         `data`, `best` (the searched settings), `settings` (all that differ from the defaults), `objective`, `value`,
         `trials`, `pruned`, `failed`, `study` and `out`.
     """
-    from graphloss.research.tuning.storage import check_url, library, open_storage
     from graphloss.text.encoder import load
-    from graphloss.text.encoder_source import check_length, resolve
-    from graphloss.training.preflight import check_settings, preflight
 
     data = make(DataSettings, {name: value for name, value in specified.items() if name in names(DataSettings)})
     fixed = {name: value for name, value in specified.items() if name not in names(DataSettings)}
@@ -86,10 +85,6 @@ def tune_corpus(
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
     opened = open_storage(storage or f"sqlite:///{folder / DATABASE}")
-    from graphloss.research.tuning.folds import METRIC_NAMES, as_metric, folds_of
-    from graphloss.research.tuning.progress import TrialLines
-    from graphloss.research.tuning.search import tune as search
-
     folds = folds_of(train, validation, seed=settings.seed)
     screen.say(f"graphloss tunes {', '.join(space)} of {settings.loss}, {settings.mode}, on {corpus.name}")
     screen.stage(
@@ -101,8 +96,9 @@ def tune_corpus(
         write_text(folder / TRIALS, "".join(json.dumps(asdict(row)) + "\n" for row in tuned.rows), shared=True)
         write_text(folder / BEST, settings_file(tuned, corpus, source, data, folder), shared=True)
 
+    lines = TrialLines(screen, trials, len(folds), write)
     try:
-        with TrialLines(screen, trials, len(folds), write) as lines:
+        with lines.bar:
             tuned = search(
                 train,
                 validation,
@@ -140,8 +136,6 @@ def tune_corpus(
 
 def show(found: dict[str, Any], screen: Screen) -> None:
     """Print the best settings and the next command."""
-    from graphloss.research.tuning.folds import METRIC_NAMES
-
     pruned, failed = found["pruned"], found["failed"]
     screen.say(
         f"\nbest {METRIC_NAMES[found['objective']]} {found['value']:.4f} of {found['trials']} trials"
@@ -158,7 +152,6 @@ def settings_file(tuned: Tuned, corpus: Corpus, source: str, data: DataSettings,
 
     Data and encoder are named relative to the `folder`, as in a run folder.
     """
-    from graphloss.research.tuning.folds import METRIC_NAMES
 
     def kept(value: str) -> str:
         name = str(name_to_keep(value, folder))

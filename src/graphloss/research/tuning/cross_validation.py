@@ -11,8 +11,6 @@ each fold would be a maximum over noise, and noisy settings would win.
 `value` is the objective of `folds.objective_for`, the negative log-loss or macro-F1, so higher is always better.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Held-out documents to score settings by: the validation documents if there are many, else cross-validation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

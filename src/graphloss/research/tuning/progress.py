@@ -1,9 +1,6 @@
 """Progress of a search on standard error: one line per trial, and the state of the running trial."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -24,15 +21,6 @@ class TrialLines(Watcher):
         self.bar = screen.bar(TextColumn("  {task.description}"), BarColumn(bar_width=24), *counted)
         self.task = self.bar.add_task("first trial", total=trials)
         self.number = 0
-
-    def __enter__(self) -> TrialLines:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def begun(self, number: int, values: dict[str, Any]) -> None:
         """Show the number of the running trial."""

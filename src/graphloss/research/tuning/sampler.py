@@ -9,8 +9,6 @@ a study never draw the same. The rank counts a trial and its repetitions after k
 killed and resumed draws what an undisturbed one does.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Each trial trains with settings proposed by `study` and is scored by `cross_vali
 documents are never used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -4,14 +4,13 @@ The bounds are wide around the defaults (docs/research/defaults.md) and the publ
 section 4).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from graphloss.errors import InputError
+from graphloss.losses.sigma import AUTO_SIGMA
 from graphloss.training.settings import LOSSES, TrainSettings
 
 
@@ -72,8 +71,6 @@ def remaining(space: Space, specified: Collection[str]) -> dict[str, Range | Cho
 
 def start_of(space: Space, settings: TrainSettings) -> dict[str, Any]:
     """Start of the search: the specified settings, clamped to the bounds."""
-    from graphloss.losses.sigma import AUTO_SIGMA
-
     values = {name: getattr(settings, name) for name in space}
     if values.get("sigma") == "auto":
         values["sigma"] = AUTO_SIGMA

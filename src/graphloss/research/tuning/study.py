@@ -131,10 +131,7 @@ class Study:
         with self._quiet():
             try:
                 self.study.optimize(
-                    attempt,
-                    n_trials=1,
-                    catch=(FailedTrialError,),
-                    callbacks=[lambda study, trial: ended.append(trial)],
+                    attempt, n_trials=1, catch=(FailedTrialError,), callbacks=[lambda study, trial: ended.append(trial)]
                 )
             except Exception:
                 if not given_up:

@@ -1,7 +1,5 @@
 """Bytes as lines of text: UTF-8, or UTF-16 and UTF-32 by their mark or their NULs; what is no text is named."""
 
-from __future__ import annotations
-
 import codecs
 import re
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """JSON as people have it: objects a line or on many, a list, pairs, texts by label, columns, `{"data": [...]}`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain

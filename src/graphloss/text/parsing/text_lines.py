@@ -1,7 +1,5 @@
 """A `.txt` file: a text per line, or with its label: `label<TAB>text`, `text<TAB>label` or `__label__x text`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal

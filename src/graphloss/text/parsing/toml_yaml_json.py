@@ -1,7 +1,5 @@
 """TOML, YAML and JSON files of names and values: settings, and descriptions of classes."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any, ClassVar
