@@ -265,6 +265,21 @@ class TestTables:
         write_table(path, ["row", "text", "row_", "reason"], [(3, cell, 1, None) for cell in armed])
         assert read_whole(path).texts == armed
 
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    @pytest.mark.parametrize("delimiter", [",", ";"])
+    def test_a_table_opens_in_the_program_that_wrote_the_pile(
+        self, mark: str, delimiter: str, call: Call, toy: Any, tiny_encoder: Path, tmp_path: Path
+    ) -> None:
+        pile, out = tmp_path / "pile.csv", tmp_path / "out.csv"
+        lines = [f"{row}{delimiter}ü {text}" for row, text in enumerate(toy.texts[:20])]
+        pile.write_text("\n".join([f"{mark}id{delimiter}text", *lines]), encoding="utf-8")
+        for added in ((), ("--add",)):
+            assert call("suggest", pile, "-n", 4, "--model", tiny_encoder, "--out", out, *added)[0] == 0
+            written = out.read_text(encoding="utf-8")
+            assert written.startswith(f"{mark}id{delimiter}text{delimiter}label{delimiter}row")
+            assert read_whole(out).columns[:3] == ["id", "text", "label"]
+        assert len(read_whole(out).texts) == 8 and set(read_whole(out).texts) <= set(read_whole(pile).texts)
+
     def test_a_table_that_lost_our_columns_is_told_of(self, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_text("text,label\n'=1+1,a\n'-x,b\nplain,a\nyes,b\n")

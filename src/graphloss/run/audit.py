@@ -110,7 +110,7 @@ def write_list(out: Path, rows: list[dict[str, Any]], table: Table | None) -> No
         known = {text: row["text"], label: row["label"]}
         own = table.rows[row["row"] - 1] if table and row["row"] else [known.get(name) for name in columns]
         lines.append([*own, row["row"], row["proposed"], row["score"], in_one_cell(row["evidence"])])
-    write_table(out, [*columns, *(unused(name, columns) for name in AUDITED)], lines)
+    write_table(out, [*columns, *(unused(name, columns) for name in AUDITED)], lines, like=table and table.file)
 
 
 def _write_corrected(path: Path, rows: list[dict[str, Any]], table: Table) -> None:
@@ -121,7 +121,7 @@ def _write_corrected(path: Path, rows: list[dict[str, Any]], table: Table) -> No
         if row["row"]:
             cells = lines[row["row"] - 1]
             cells[label], cells[-1] = row["proposed"], cells[label]
-    write_table(path, [*table.columns, *(unused(name, table.columns) for name in CORRECTED)], lines)
+    write_table(path, [*table.columns, *(unused(name, table.columns) for name in CORRECTED)], lines, like=table.file)
 
 
 def _training_documents(folder: Path, info: dict[str, Any]) -> Documents:

@@ -127,4 +127,4 @@ def _write(out: Path, earlier: Table | None, table: Table, found: list[dict[str,
         own = dict(zip(table.columns, table.rows[each["row"] - 1], strict=True))
         lines.append({**own, _label_column(table): None, **{added[name]: each[name] for name in added if name in each}})
     columns = list(dict.fromkeys(name for line in lines for name in line))
-    write_table(out, columns, [[line.get(name) for name in columns] for line in lines])
+    write_table(out, columns, [[line.get(name) for name in columns] for line in lines], like=(earlier or table).file)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from graphloss.disk import typed, whole
 from graphloss.errors import InputError
 from graphloss.text.columns import Columns, Reading
-from graphloss.text.delimited import disarm
+from graphloss.text.delimited import dialect, disarm
 from graphloss.text.file_formats import check_file, check_room, column_names, rows
+from graphloss.text.parsing.character_encodings import MARKS, file_lines
 from graphloss.text.read_splits import pick_columns, read_table
 
 WRITTEN = (".csv", ".jsonl")
@@ -24,6 +25,7 @@ class Table(NamedTuple):
     texts: list[str]
     labels: list[str | None]
     taken: Columns
+    file: Path | None = None
 
 
 def read_whole(
@@ -47,7 +49,7 @@ def read_whole(
     specified = Columns(text or before[0] or (columns[0] if columns == ["text"] else None), label or before[1])
     taken, _ = pick_columns(columns, path, specified, None, lambda: cells, required=label is not None)
     documents = read_table(path, taken, how)
-    return Table(columns, cells, documents.texts, documents.names, taken)
+    return Table(columns, cells, documents.texts, documents.names, taken, path)
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str = "--out", new: bool = False) -> None:
@@ -68,17 +70,34 @@ def check_writable(path: Path, suffixes: Sequence[str] = WRITTEN, *, option: str
         ) from error
 
 
-def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`)."""
-    with whole(path) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
-        if path.suffix.lower() == ".csv":
-            table = csv.writer(stream)
+def write_table(
+    path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]], *, like: Path | None = None
+) -> None:
+    """Write CSV or JSON Lines, by the ending, whole; formulas in the cells of CSV are disarmed (`delimited.disarm`).
+
+    CSV opens in the program that wrote another table, `like`: with its semicolons and its byte order mark, if any.
+    """
+    as_csv = path.suffix.lower() == ".csv"
+    delimiter, encoding = _form(like) if as_csv and like is not None else (",", "utf-8")
+    with whole(path) as hidden, hidden.open("w", newline="", encoding=encoding) as stream:
+        if as_csv:
+            table = csv.writer(stream, delimiter=delimiter)
             table.writerows(
                 [disarm(cell) if isinstance(cell, str) else cell for cell in line] for line in (columns, *lines)
             )
         else:
             for line in lines:
                 stream.write(json.dumps(dict(zip(columns, line, strict=True)), ensure_ascii=False, default=str) + "\n")
+
+
+def _form(path: Path) -> tuple[str, str]:
+    """Delimiter and encoding of a CSV file as a spreadsheet of the same language reads it."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return ",", "utf-8"
+    with path.open("rb") as stream:
+        marked = stream.read(4).startswith(tuple(mark for mark, _ in MARKS))
+    found = dialect(lambda: (line for _, line in file_lines(path)), path, tabs=False).delimiter
+    return found if found == ";" else ",", "utf-8-sig" if marked else "utf-8"
 
 
 def in_one_cell(evidence: Sequence[Mapping[str, Any]]) -> str:
