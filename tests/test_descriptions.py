@@ -201,7 +201,8 @@ class TestGate:
 
     def test_a_label_of_few_classes_checks_nothing(self) -> None:
         z, y, lines, classes = topics(1, classes=4, noise=0.1)
-        assert gate(z, y, lines, classes, 4).unchecked
+        found = gate(z, y, lines, classes, 4)
+        assert found.unchecked and str(found).endswith("; these are too few to check them by")
         z, y, lines, classes = topics(1, classes=9, noise=0.1)
         assert gate(z, y, lines, classes, 9).informs and not gate(z, y, lines, classes, 9).unchecked
 

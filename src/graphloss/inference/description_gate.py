@@ -44,6 +44,8 @@ class Gate:
         if not self.checked:
             return "there is no label to check them by"
         right = f"the nearest description is right for {self.right:,} of {self.checked:,} labels"
+        if self.unchecked:
+            return f"{right}; these are too few to check them by"
         return f"{right}; they inform about the labels with probability {self.weight:.2f}"
 
     @property
