@@ -4,7 +4,7 @@ Letters, beside those of `graph`: C classes, r slots in the ring buffer of each,
 embeddings. A remembered document is an absorbing boundary node and never an anchor. The graph of a batch therefore
 needs only one column per class, however many documents are remembered::
 
-    A_ic = log sum_{k remembered, y_k = c} exp((z_i . b_k - 1) / (s_i s))      s = s_i, or the median of all s_i
+    A_ic = log sum_{k remembered, y_k = c} exp(t (z_i . b_k - 1))      t = 1 / s^2
 
 This is one product of the batch with the memory; the linear system keeps the size of the batch. Remembered embeddings
 are constants (Wang et al. 2020, "Cross-batch memory for embedding learning"): only the batch gets a gradient.
@@ -50,7 +50,7 @@ class _LogMass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, t: Tensor, b: Tensor, shown: Tensor) -> Tensor:
         hidden = torch.where(shown, 0.0, MASKED).to(z.dtype)[:, None]  # (C, 1, r)
-        scaled = t[:, None] * z  # (n, d)
+        scaled = t * z  # (n, d)
         needs_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         masses, means = [], []
         together = max(1, TILE // max(1, len(z) * b.shape[1]))  # classes
@@ -64,7 +64,7 @@ class _LogMass(torch.autograd.Function):
                 means.append(x.bmm(rings).div_(total))  # (c, n, d)
         if needs_grad:
             ctx.save_for_backward(z, t, torch.cat(means))  # (C, n, d)
-        mass = torch.cat(masses).T - t[:, None]  # (n, C)
+        mass = torch.cat(masses).T - t  # (n, C)
         return mass.masked_fill(~shown.any(dim=1), MASKED)
 
     @staticmethod
@@ -73,8 +73,8 @@ class _LogMass(torch.autograd.Function):
         z, t, mean = ctx.saved_tensors
         with no_autocast(grad):
             pull = torch.einsum("nc,cnd->nd", grad, mean)  # (n, d)
-            grad_t = (z * pull).sum(dim=1) - grad.sum(dim=1)  # (n,)
-        return t[:, None] * pull, grad_t, None, None
+            grad_t = (z * pull).sum() - grad.sum()
+        return t * pull, grad_t, None, None
 
 
 def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
@@ -89,9 +89,8 @@ def log_mass(z: Tensor, boundary: Boundary, sigma: float | Tensor) -> Tensor:
         A (n, C) in the dtype of z; `graph.MASKED` for a class without a shown document.
     """
     sigma = torch.as_tensor(sigma, device=z.device, dtype=z.dtype)
-    t = (1.0 / (sigma * sigma)).expand(z.shape[0])  # (n,)
     with no_autocast(z):
-        mass: Tensor = _LogMass.apply(z, t, boundary.embeddings.to(z.dtype), boundary.shown)
+        mass: Tensor = _LogMass.apply(z, 1.0 / sigma**2, boundary.embeddings.to(z.dtype), boundary.shown)
     return mass
 
 
