@@ -30,7 +30,8 @@ def contradicted(encoder: SentenceTransformer, checked: Preflight, progress: boo
     y = torch.tensor(labeled.labels, dtype=torch.long)
     z = encode(encoder, labeled.texts, progress=progress, shared=True)
     found = suspicion(z, y, len(names), sigma=SIGMA, seed=checked.settings.seed)
-    return found.rows(labeled.texts, labeled.names, names) if doubtful(found, y) else []
+    given = [names[label] for label in labeled.labels]
+    return found.rows(labeled.texts, given, names) if doubtful(found, y) else []
 
 
 @dataclass(frozen=True)
