@@ -71,7 +71,7 @@ def parts(toy: Toy) -> tuple[Documents, Documents, list[str]]:
 def run(
     encoder: Path,
     parts: Any,
-    folder: Path,
+    folder: Path | None,
     callbacks: list[Any] | None = None,
     *,
     early: list[Any] | None = None,
@@ -190,6 +190,40 @@ def test_an_epoch_longer_than_the_patience_of_a_user_is_saved_within(
         run(tiny_encoder, parts, tmp_path / "cut", [Interrupt(6)])
     assert step_of(complete(tmp_path / "cut")[-1]) == 4  # in the middle of the second epoch
     same(whole, run(tiny_encoder, parts, tmp_path / "cut"))
+
+
+def test_what_nobody_resumes_keeps_only_the_weights_of_the_best_epoch(
+    tiny_encoder: Path, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny_encoder, parts, tmp_path / "whole")
+    kept: list[set[str]] = []
+    seal = checkpoints.seal
+
+    def spy(checkpoint: Path, seconds: float) -> None:
+        kept.append({path.name for path in checkpoint.iterdir()})
+        seal(checkpoint, seconds)
+
+    monkeypatch.setattr(checkpoints, "seal", spy)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    same(whole, run(tiny_encoder, parts, None))
+    assert kept and all(names == {checkpoints.WEIGHTS, checkpoints.STATE} for names in kept)
+    assert not any((tmp_path / "temporary").iterdir())
+
+
+def test_without_validation_documents_little_is_written(tiny_encoder: Path, parts: Any, tmp_path: Path) -> None:
+    unscored = (parts[0], Documents([], []), parts[2])  # an epoch has 3 steps
+    saved: list[int] = []
+
+    class Saved(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            saved.append(state.global_step)
+
+    whole = run(tiny_encoder, unscored, tmp_path, [Saved()], epochs=5)
+    assert saved == [6, 12, 15]
+    saved.clear()
+    same(whole, run(tiny_encoder, unscored, None, [Saved()], epochs=5))
+    assert not saved
 
 
 def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(

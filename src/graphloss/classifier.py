@@ -1,6 +1,5 @@
 """`TextClassifier`: graphloss with scikit-learn's interface."""
 
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
-from graphloss import distributed
 from graphloss.errors import InputError
 from graphloss.inference import python_inputs, run_folder
 from graphloss.inference.description_gate import UNCHECKED
@@ -178,16 +176,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(line, UserWarning, stacklevel=2)
         encoder = load(source, max_length=self.max_length)
         ready = preflight(checked, encoder)
-        with tempfile.TemporaryDirectory(prefix="graphloss-") as own:
-            folder = distributed.on_first(lambda: own)
-            fitted = fit(
-                encoder,
-                ready,
-                folder=Path(folder),
-                callbacks=[Screen().watch()] if self.verbose else None,
-                early_callbacks=[Screen().watch(title=FIRST)] if self.verbose else None,
-                progress=self.verbose,
-            )
+        fitted = fit(
+            encoder,
+            ready,
+            callbacks=[Screen().watch()] if self.verbose else None,
+            early_callbacks=[Screen().watch(title=FIRST)] if self.verbose else None,
+            progress=self.verbose,
+        )
         if fitted.descriptions and fitted.descriptions.unchecked:
             warnings.warn(UNCHECKED, UserWarning, stacklevel=2)
         self._take(replace(fitted, model=replace(fitted.model, labels=classes)), settings)

@@ -10,9 +10,10 @@ import gc
 import math
 import pickle
 import random
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ from graphloss.training.weight_interpolation import Blend
 
 EVALUATE_EVERY = 250  # steps: where an epoch is longer than this, it is evaluated and saved more than once
 LABELS_ALONE = "labels-alone"  # folder of the checkpoints of the training that pseudo-labels begin with
-EVALUATE_AFTER = 3  # steps at least between two evaluations, each of which writes a checkpoint: of several epochs
+EVALUATE_AFTER = 3  # steps at least between two evaluations, which choose the epoch
+SAVE_AFTER = 6  # steps at least between two checkpoints where nothing is evaluated: one costs as much as a short step
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def fit(
     encoder: SentenceTransformer,
     checked: Preflight,
     *,
-    folder: Path,
+    folder: Path | None = None,
     callbacks: list[TrainerCallback] | None = None,
     early_callbacks: list[TrainerCallback] | None = None,
     progress: bool = False,
@@ -79,7 +81,8 @@ def fit(
     Args:
         encoder: a sentence-transformers model; it is changed in place.
         checked: documents and settings that have passed the checks.
-        folder: where checkpoints are written; to resume an interrupted call, repeat it with the same arguments.
+        folder: where checkpoints are written; to resume an interrupted call, repeat it with the same arguments. None
+            keeps only the weights of the best epoch, in a temporary folder.
         callbacks: further callbacks of the trainer, for example a progress bar.
         early_callbacks: the same for the training on the labels alone that pseudo-labels begin with.
         progress: draw a bar while the training documents are embedded, before and after training.
@@ -87,6 +90,20 @@ def fit(
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
     """
+    with tempfile.TemporaryDirectory(prefix="graphloss-") if folder is None else nullcontext(folder) as place:
+        place = Path(distributed.on_first(lambda: place))
+        return _fit(encoder, checked, place, callbacks or [], early_callbacks or [], progress, folder is not None)
+
+
+def _fit(
+    encoder: SentenceTransformer,
+    checked: Preflight,
+    folder: Path,
+    callbacks: list[TrainerCallback],
+    early_callbacks: list[TrainerCallback],
+    progress: bool,
+    resumable: bool,
+) -> Fitted:
     began = time.perf_counter()
     set_seed(checked.settings.seed)
     doubted = contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else []
@@ -99,12 +116,14 @@ def fit(
             early = folder / LABELS_ALONE
             if (last := checkpoints.last_whole(early)) and not checkpoints.last_whole(folder):
                 began -= checkpoints.seconds_of(last)
-            trained, early_history = _by_labels_alone(encoder, checked, start, early, early_callbacks or [], progress)
+            trained, early_history = _by_labels_alone(
+                encoder, checked, start, early, early_callbacks, progress, resumable
+            )
             probabilities = pooled(probabilities, trained)
         copies = learned.take([*range(len(learned))] * checked.sizes.copies)
         learned = copies + pseudo_labeled(start.texts, probabilities, checked.sizes.pseudo_labels)
     trainer, step, predictor = _fit_once(
-        encoder, checked, learned, start, folder, callbacks or [], progress=progress, began=began
+        encoder, checked, learned, start, folder, callbacks, progress, resumable, began=began
     )
     summary = None
     if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):
@@ -145,6 +164,7 @@ def _by_labels_alone(
     folder: Path,
     callbacks: list[TrainerCallback],
     progress: bool,
+    resumable: bool,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Train on labels and lines alone, and set the encoder back: probabilities (m, C) of the start's texts, history."""
     assert checked.sizes.labels_alone is not None
@@ -152,7 +172,7 @@ def _by_labels_alone(
     labeled = checked.documents.labeled()
     checked = replace(checked, documents=labeled, sizes=checked.sizes.labels_alone)
     start = replace(start, probe=start.early_probe)
-    trainer, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress=progress)
+    trainer, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress, resumable)
     history = checkpoints.history_of(trainer.state)
     predictor, _, z = _self_trained(encoder, predictor, start.texts, checked, start, progress=progress)
     encoder.load_state_dict(untouched)
@@ -168,8 +188,9 @@ def _fit_once(
     start: Start,
     folder: Path,
     callbacks: list[TrainerCallback],
-    *,
     progress: bool,
+    resumable: bool,
+    *,
     began: float | None = None,
 ) -> tuple[GraphTrainer, int | None, Predictor]:
     """Train on lines and the learned documents: the trainer, the step of the weights kept, and what predicts.
@@ -179,9 +200,8 @@ def _fit_once(
     settings = checked.settings
     set_seed(settings.seed)
     with frozen(encoder, settings.freeze):
-        trainer = _trainer(
-            encoder, replace(checked, documents=start.lines + learned), folder, callbacks, progress, start
-        )
+        beside_lines = replace(checked, documents=start.lines + learned)
+        trainer = _trainer(encoder, beside_lines, folder, callbacks, progress, resumable, start)
         trainer.began = began or trainer.began
         # descriptions alone, without text, train no encoder
         step = _train(trainer, settings, folder) if learned else None
@@ -227,6 +247,7 @@ def _trainer(
     folder: Path,
     callbacks: list[TrainerCallback],
     progress: bool,
+    resumable: bool,
     start: Start,
 ) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
@@ -244,7 +265,7 @@ def _trainer(
     early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if scored else []
     trainer = GraphTrainer(
         start_model(encoder, seen, sample, documents, len(label_names), settings, start.probe, trust),
-        _arguments(settings, checked.sizes, folder, encoder.device, scored=scored),
+        _arguments(settings, checked.sizes, folder, encoder.device, scored=scored, resumable=resumable),
         checked=checked,
         sample=sample,
         blend=Blend(encoder, settings.blend),
@@ -276,10 +297,11 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
 
 
 def _arguments(
-    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool
+    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool, resumable: bool
 ) -> TrainingArguments:
     """The trainer's own settings; the best epoch is chosen by `score`."""
-    every = min(sizes.steps * math.ceil(EVALUATE_AFTER / sizes.steps), EVALUATE_EVERY)
+    least = EVALUATE_AFTER if scored else SAVE_AFTER
+    every = min(sizes.steps * math.ceil(least / sizes.steps), EVALUATE_EVERY)
     often = "epoch" if every == sizes.steps else "steps"
     precision = settings.precision
     if precision == "auto":
@@ -292,7 +314,8 @@ def _arguments(
         learning_rate=settings.learning_rate,
         max_grad_norm=1.0 if settings.mode == "combined" else 5.0,
         eval_strategy=often,
-        save_strategy=often,
+        save_strategy=often if scored or resumable else "no",
+        save_only_model=not resumable,
         logging_strategy=often,
         eval_steps=every,
         save_steps=every,

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -81,10 +79,10 @@ def try_settings(
             torch.cuda.empty_cache()
         curves.append(Curve(len(fold.held_out)))
         watch = _Watch(curves, objective, partial(report, number))
-        with TemporaryDirectory(prefix="graphloss-") as folder, suppress(_Stop):
+        with suppress(_Stop):
             checked = check_settings(settings, fold.train, fold.held_out, label_names, descriptions)
             encoder = load(encoder_source, max_length=settings.max_length)
-            fit(encoder, preflight(checked, encoder), folder=Path(folder), callbacks=[watch])
+            fit(encoder, preflight(checked, encoder), callbacks=[watch])
         del encoder
         if watch.ended:
             break
