@@ -5,14 +5,14 @@
 
 Ten data sets, N labels per class and no other: nothing is set aside. Every method gets the same labels and, where its
 row says so, the same line per class (of banking77 and hwu64 the names, which are their lines); unlabeled text goes to
-those that can use it. At most `UNLABELED` texts of train, `TEST` of test.
+those that can use it, but where the words are `alone`: labels and nothing else. At most `UNLABELED` texts of train, `TEST` of test.
 
 - regression: logistic regression on the untouched encoder, the lines as further documents
 - graphloss, ce, supcon: `TextClassifier` with its defaults, or with that loss
 - setfit: SetFit 1.2 with its defaults (logistic head, one epoch of batches of 16, `num_iterations=20`, or fewer where
   that takes over `SETFIT_STEPS` steps), the lines as further documents, in a Python of its own (`--setfit`)
 
-All train in bfloat16 on one thread, each cell in a process of its own.
+All train in bfloat16 on one thread (`alone` in float32, for any machine), each cell in a process of its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ DATA = Path(os.environ.get("GRAPHLOSS_DATA", "data"))
 RESULTS = ResultTable(FOLDER / "trained.jsonl", ("data", "shots", "draw", "words", "method"))
 TOKENS = {"banking77": 32, "hwu64": 24, "trec": 24, "cr": 48, "mr": 48, "agnews": 64}
 TOKENS |= {"r8": 64, "r52": 64, "ohsumed": 96, "20ng": 96}
-SHOTS, DRAWS, WORDS = (8, 1, 4, 16), 5, ("lines", "none")
+SHOTS, DRAWS, WORDS = (8, 1, 4, 16), 5, ("lines", "none", "alone")
 UNLABELED, TEST, SETFIT_STEPS = 2000, 600, 500
 METHODS = ("regression", "graphloss", "setfit", "ce", "supcon")
 SAMPLE_SEED = {"train": 7, "test": 5}
@@ -81,8 +81,9 @@ def drawn(name: str, shots: int, draw: int, words: str) -> dict[str, Any]:
         "texts": [texts["train"][row] for row in chosen],
         "labels": y[chosen].tolist(),
         "lines": {label: lines[label] for label in np.unique(y).tolist() if label in lines},
-        "unlabeled": [texts["train"][row] for row in rest],
-        "unlabeled_truth": labels["train"][rest].tolist(),
+        "unlabeled": [texts["train"][row] for row in rest] if words != "alone" else [],
+        "unlabeled_truth": labels["train"][rest].tolist() if words != "alone" else [],
+        "precision": "bf16" if words != "alone" else "fp32",
         "test": [texts["test"][row] for row in scored],
         "truth": labels["test"][scored].tolist(),
     }
@@ -107,7 +108,7 @@ def by_regression(name: str, cell: dict[str, Any], **_: Any) -> tuple[list[str],
 def by_graphloss(name: str, cell: dict[str, Any], *, loss: str, draw: int) -> tuple[list[str], dict[str, Any]]:
     """This project, as a user calls it."""
     loss = "gloss" if loss == "graphloss" else loss
-    model = TextClassifier(loss=loss, max_length=TOKENS[name], validation=0.0, seed=draw, precision="bf16")
+    model = TextClassifier(loss=loss, max_length=TOKENS[name], validation=0.0, seed=draw, precision=cell["precision"])
     model.fit(cell["texts"], cell["labels"], cell["unlabeled"], descriptions=cell["lines"] or False)
     return model.predict(cell["test"]).tolist(), {"steps": model.history_[-1]["step"]}
 
@@ -120,7 +121,7 @@ def by_setfit(name: str, cell: dict[str, Any], python: str, draw: int) -> tuple[
         task.write_text(
             json.dumps(
                 {"texts": texts, "labels": labels, "test": cell["test"], "model": str(resolve(None))}
-                | {"tokens": TOKENS[name], "seed": draw, "steps": SETFIT_STEPS}
+                | {"tokens": TOKENS[name], "seed": draw, "steps": SETFIT_STEPS, "precision": cell["precision"]}
             )
         )
         script = Path(__file__).with_name("trained_setfit.py")

@@ -23,7 +23,7 @@ NAMES = {
     "supcon": "graphloss with SupCon",
     OURS: "**graphloss**",
 }
-WORDS = {"lines": "a line per class", "none": "labels alone"}
+WORDS = {"lines": "a line per class", "none": "no lines", "alone": "neither lines nor text"}
 DATA = ("banking77", "hwu64", "trec", "cr", "mr", "agnews", "r8", "r52", "ohsumed", "20ng")
 Key = tuple[str, int, int]  # data, shots, draw
 Cells = dict[str, dict[Key, dict[str, Any]]]

@@ -3,7 +3,7 @@
     PYTHON trained_setfit.py TASK ANSWER    with setfit 1.2 in that Python (it wants an older transformers than ours)
 
 Its default head (logistic regression), batches of 16, one whole epoch of `num_iterations=20`, or of as many as make no
-more than `steps` steps: a part of an epoch has pairs of some classes alone. In bfloat16, as the others.
+more than `steps` steps: a part of an epoch has pairs of some classes alone. In the precision of the others.
 """
 
 import json
@@ -36,7 +36,7 @@ def main() -> None:
     )
     clock = time.process_time()
     # Without the cache: kept weights in bfloat16 would stay what they were before the first step.
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+    with torch.autocast("cpu", torch.bfloat16, enabled=task["precision"] == "bf16", cache_enabled=False):
         Trainer(model=model, args=settings, train_dataset=data).train()
         predicted = [names[int(label)] for label in model.predict(task["test"], batch_size=32)]
     answer = {
