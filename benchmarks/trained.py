@@ -5,7 +5,8 @@
 
 Ten data sets, N labels per class and no other: nothing is set aside. Every method gets the same labels and, where its
 row says so, the same line per class (of banking77 and hwu64 the names, which are their lines); unlabeled text goes to
-those that can use it, but where the words are `alone`: labels and nothing else. At most `UNLABELED` texts of train, `TEST` of test.
+those that can use it, but where the words are `alone`: then there are labels and nothing else. At most `UNLABELED`
+texts of train, `TEST` of test.
 
 - regression: logistic regression on the untouched encoder, the lines as further documents
 - graphloss, ce, supcon: `TextClassifier` with its defaults, or with that loss

@@ -114,7 +114,8 @@ def _by_columns(lists: dict[str, list[Any]], path: Path) -> list[dict[str, Any]]
     if len({len(cells) for cells in lists.values()}) > 1:
         sizes = ", ".join(f"{name!r} {len(cells):,}" for name, cells in lists.items())
         raise InputError(
-            f"{path}: its columns have different lengths ({sizes}); expected one cell per document in each."
+            f"{path}: its columns have different lengths ({sizes}); expected one cell per document in each. If these "
+            'are classes, write a row per text: [{"text": ..., "label": ...}, ...].'
         )
     return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
 
