@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ from graphloss.training.frozen_layers import frozen
 from graphloss.training.preflight import Preflight
 from graphloss.training.pseudo_labels import pooled, pseudo_labeled
 from graphloss.training.settings import TrainSettings
-from graphloss.training.size_defaults import Sizes
 from graphloss.training.starting_point import SAMPLE, Start, contradicted, starting_point
 from graphloss.training.trainable_model import predictor_of, start_model
 from graphloss.training.trainer import GraphTrainer
@@ -63,6 +62,29 @@ def _random_states_kept() -> Iterator[None]:
             np.random.set_state(numbers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """One training of the encoder; a run with pseudo-labels has two.
+
+    Attributes:
+        checked: its documents are those of the predictor's graph.
+        learned: the documents of the steps; without any, nothing is trained.
+        folder: of the checkpoints.
+        resumable: whether a checkpoint has all that a resume needs, or the weights alone.
+        began: when the run did.
+    """
+
+    encoder: SentenceTransformer
+    checked: Preflight
+    start: Start
+    learned: Documents
+    folder: Path
+    resumable: bool
+    callbacks: list[TrainerCallback]
+    progress: bool
+    began: float
+
+
 @quiet_libraries()
 @_random_states_kept()
 def fit(
@@ -82,7 +104,7 @@ def fit(
         encoder: a sentence-transformers model; it is changed in place.
         checked: documents and settings that have passed the checks.
         folder: where checkpoints are written; to resume an interrupted call, repeat it with the same arguments. None
-            keeps only the weights of the best epoch, in a temporary folder.
+            keeps the weights of the best epoch alone, in a temporary folder.
         callbacks: further callbacks of the trainer, for example a progress bar.
         early_callbacks: the same for the training on the labels alone that pseudo-labels begin with.
         progress: draw a bar while the training documents are embedded, before and after training.
@@ -90,44 +112,30 @@ def fit(
     Returns:
         The encoder of the best epoch, with what predicts from its embeddings.
     """
-    with tempfile.TemporaryDirectory(prefix="graphloss-") if folder is None else nullcontext(folder) as place:
-        place = Path(distributed.on_first(lambda: place))
-        return _fit(encoder, checked, place, callbacks or [], early_callbacks or [], progress, folder is not None)
-
-
-def _fit(
-    encoder: SentenceTransformer,
-    checked: Preflight,
-    folder: Path,
-    callbacks: list[TrainerCallback],
-    early_callbacks: list[TrainerCallback],
-    progress: bool,
-    resumable: bool,
-) -> Fitted:
     began = time.perf_counter()
-    set_seed(checked.settings.seed)
-    doubted = contradicted(encoder, checked, progress) if checked.settings.clean == "auto" else []
     settings, documents, label_names = checked.settings, checked.documents, checked.label_names
+    set_seed(settings.seed)
+    doubted = contradicted(encoder, checked, progress) if settings.clean == "auto" else []
     start = replace(starting_point(encoder, checked, progress), doubted=bool(doubted))
-    learned, probabilities = documents.labeled(), start.probabilities
     early_history: list[dict[str, Any]] = []
-    if probabilities is not None:
-        if learned:
-            early = folder / LABELS_ALONE
-            if (last := checkpoints.last_whole(early)) and not checkpoints.last_whole(folder):
-                began -= checkpoints.seconds_of(last)
-            trained, early_history = _by_labels_alone(
-                encoder, checked, start, early, early_callbacks, progress, resumable
-            )
-            probabilities = pooled(probabilities, trained)
-        copies = learned.take([*range(len(learned))] * checked.sizes.copies)
-        learned = copies + pseudo_labeled(start.texts, probabilities, checked.sizes.pseudo_labels)
-    trainer, step, predictor = _fit_once(
-        encoder, checked, learned, start, folder, callbacks, progress, resumable, began=began
-    )
+    with tempfile.TemporaryDirectory(prefix="graphloss-") if folder is None else nullcontext(folder) as place:
+        stage = _Stage(
+            encoder=encoder,
+            checked=checked,
+            start=start,
+            learned=documents.labeled(),
+            folder=Path(distributed.on_first(lambda: place)),
+            resumable=folder is not None,
+            callbacks=callbacks or [],
+            progress=progress,
+            began=began,
+        )
+        if start.probabilities is not None:
+            stage, early_history = _with_pseudo_labels(stage, start.probabilities, early_callbacks or [])
+        trainer, step, predictor = _fit_once(stage)
     summary = None
     if settings.corpus_graph == "auto" and (unlabeled := documents.unlabeled().texts):
-        predictor, summary, _ = _self_trained(encoder, predictor, unlabeled, checked, start, progress=progress)
+        predictor, summary, _ = _self_trained(stage, predictor, unlabeled)
     history = checkpoints.history_of(trainer.state)
     best = next((row for row in history if row["step"] == step), history[-1] if history else None)
     return Fitted(
@@ -157,82 +165,74 @@ def _by_class(lines: Documents, label_names: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _by_labels_alone(
-    encoder: SentenceTransformer,
-    checked: Preflight,
-    start: Start,
-    folder: Path,
-    callbacks: list[TrainerCallback],
-    progress: bool,
-    resumable: bool,
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _with_pseudo_labels(
+    stage: _Stage, probabilities: np.ndarray, callbacks: list[TrainerCallback]
+) -> tuple[_Stage, list[dict[str, Any]]]:
+    """The stage that learns from copies of the labels and from pseudo-labels, and the history of the one before it."""
+    labels, sizes = stage.learned, stage.checked.sizes
+    history: list[dict[str, Any]] = []
+    if labels:
+        early = replace(stage, folder=stage.folder / LABELS_ALONE, callbacks=callbacks)
+        if (last := checkpoints.last_whole(early.folder)) and not checkpoints.last_whole(stage.folder):
+            stage = replace(stage, began=stage.began - checkpoints.seconds_of(last))
+        trained, history = _by_labels_alone(early)
+        probabilities = pooled(probabilities, trained)
+    copies = labels.take([*range(len(labels))] * sizes.copies)
+    pseudo = pseudo_labeled(stage.start.texts, probabilities, sizes.pseudo_labels)
+    return replace(stage, learned=copies + pseudo), history
+
+
+def _by_labels_alone(stage: _Stage) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Train on labels and lines alone, and set the encoder back: probabilities (m, C) of the start's texts, history."""
-    assert checked.sizes.labels_alone is not None
+    encoder, sizes, texts = stage.encoder, stage.checked.sizes.labels_alone, stage.start.texts
+    assert sizes is not None
     untouched = {name: value.clone() for name, value in encoder.state_dict().items()}
-    labeled = checked.documents.labeled()
-    checked = replace(checked, documents=labeled, sizes=checked.sizes.labels_alone)
-    start = replace(start, probe=start.early_probe)
-    trainer, _, predictor = _fit_once(encoder, checked, labeled, start, folder, callbacks, progress, resumable)
+    stage = replace(
+        stage,
+        checked=replace(stage.checked, documents=stage.learned, sizes=sizes),
+        start=replace(stage.start, probe=stage.start.early_probe),
+        began=time.perf_counter(),
+    )
+    trainer, _, predictor = _fit_once(stage)
     history = checkpoints.history_of(trainer.state)
-    predictor, _, z = _self_trained(encoder, predictor, start.texts, checked, start, progress=progress)
+    predictor, _, z = _self_trained(stage, predictor, texts)
     encoder.load_state_dict(untouched)
     del trainer
     gc.collect()  # it has a cycle, and the optimizer's states
     return predictor.probabilities(z).numpy(), history
 
 
-def _fit_once(
-    encoder: SentenceTransformer,
-    checked: Preflight,
-    learned: Documents,
-    start: Start,
-    folder: Path,
-    callbacks: list[TrainerCallback],
-    progress: bool,
-    resumable: bool,
-    *,
-    began: float | None = None,
-) -> tuple[GraphTrainer, int | None, Predictor]:
-    """Train on lines and the learned documents: the trainer, the step of the weights kept, and what predicts.
-
-    The documents of `checked` are those of the predictor's graph. `began` is when the first part of the run did.
-    """
-    settings = checked.settings
+def _fit_once(stage: _Stage) -> tuple[GraphTrainer, int | None, Predictor]:
+    """Train on lines and the learned documents: the trainer, the step of the weights kept, and what predicts."""
+    checked, lines, settings = stage.checked, stage.start.lines, stage.checked.settings
     set_seed(settings.seed)
-    with frozen(encoder, settings.freeze):
-        beside_lines = replace(checked, documents=start.lines + learned)
-        trainer = _trainer(encoder, beside_lines, folder, callbacks, progress, resumable, start)
-        trainer.began = began or trainer.began
+    with frozen(stage.encoder, settings.freeze):
+        trainer = _trainer(stage)
         # descriptions alone, without text, train no encoder
-        step = _train(trainer, settings, folder) if learned else None
+        step = _train(trainer, stage) if stage.learned else None
         trainer.blend.keep()
         predictor = predictor_of(
             trainer.module,
-            start.lines + checked.documents,
+            lines + checked.documents,
             checked.validation,
             len(checked.label_names),
             settings.predictor,
-            progress=progress,
+            progress=stage.progress,
         )
     return trainer, step, predictor
 
 
 def _self_trained(
-    encoder: SentenceTransformer,
-    predictor: Predictor,
-    unlabeled: list[str],
-    checked: Preflight,
-    start: Start,
-    *,
-    progress: bool,
+    stage: _Stage, predictor: Predictor, unlabeled: list[str]
 ) -> tuple[Predictor, SelfTrainingSummary, torch.Tensor]:
     """A predictor whose head the unlabeled texts have refitted, a summary, and the texts' embeddings (m, d)."""
-    z = encode(encoder, unlabeled, progress=progress, shared=True)
+    checked, start = stage.checked, stage.start
+    z = encode(stage.encoder, unlabeled, progress=stage.progress, shared=True)
     learned = checked.documents.labeled_count or start.probabilities is not None
     predictor, summary = self_train_head(
         predictor,
         z,
-        encode(encoder, checked.descriptions.texts, shared=True),
+        encode(stage.encoder, checked.descriptions.texts, shared=True),
         torch.tensor(checked.descriptions.labels, dtype=torch.long),
         weight=start.weight,
         support_lines=len(start.lines),
@@ -241,18 +241,11 @@ def _self_trained(
     return predictor, summary, z
 
 
-def _trainer(
-    encoder: SentenceTransformer,
-    checked: Preflight,
-    folder: Path,
-    callbacks: list[TrainerCallback],
-    progress: bool,
-    resumable: bool,
-    start: Start,
-) -> GraphTrainer:
+def _trainer(stage: _Stage) -> GraphTrainer:
     """Model and trainer as they are before the first step."""
-    settings, documents, label_names = checked.settings, checked.documents, checked.label_names
-    sample = documents.labeled(max(SAMPLE, len(label_names)), seed=settings.seed)  # some of every class
+    encoder, start, progress, settings = stage.encoder, stage.start, stage.progress, stage.checked.settings
+    documents, classes = start.lines + stage.learned, len(stage.checked.label_names)
+    sample = documents.labeled(max(SAMPLE, classes), seed=settings.seed)  # some of every class
     if settings.freeze:  # cached in one order, resumed or not: results differ in their last bits by batch;
         # in each process, which may need any document
         encode(encoder, documents.labeled().texts, progress=progress)
@@ -261,27 +254,27 @@ def _trainer(
     if start.doubted:
         own = distinct(documents.labeled())
         trust = LabelTrust(encode(encoder, own.texts, progress=progress, shared=True), torch.tensor(own.labels))
-    scored = len(checked.validation) > 0
-    early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if scored else []
+    early = [EarlyStoppingCallback(settings.patience, _least_gain(settings))] if stage.checked.validation else []
     trainer = GraphTrainer(
-        start_model(encoder, seen, sample, documents, len(label_names), settings, start.probe, trust),
-        _arguments(settings, checked.sizes, folder, encoder.device, scored=scored, resumable=resumable),
-        checked=checked,
+        start_model(encoder, seen, sample, documents, classes, settings, start.probe, trust),
+        _arguments(stage),
+        checked=replace(stage.checked, documents=documents),
         sample=sample,
         blend=Blend(encoder, settings.blend),
-        callbacks=[*callbacks, *early],
+        callbacks=[*stage.callbacks, *early],
     )
+    trainer.began = stage.began
     trainer.remove_callback(PrinterCallback)
     if distributed.world() > 1:
         torch.manual_seed(settings.seed + distributed.rank())  # other dropout masks in each process
     return trainer
 
 
-def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int | None:
+def _train(trainer: GraphTrainer, stage: _Stage) -> int | None:
     """Train, from the last checkpoint where there is one, and load the best step, which is returned."""
-    last = checkpoints.last_whole(folder)
+    last = checkpoints.last_whole(stage.folder)
     trainer.began -= checkpoints.seconds_of(last) if last else 0
-    if last and (state := checkpoints.finished(last, settings.patience)):
+    if last and (state := checkpoints.finished(last, stage.checked.settings.patience)):
         trainer.state = state  # killed between the last step and the end: nothing is left to train
         trainer.load_step(state.global_step)
     else:
@@ -296,10 +289,10 @@ def _train(trainer: GraphTrainer, settings: TrainSettings, folder: Path) -> int 
     return step
 
 
-def _arguments(
-    settings: TrainSettings, sizes: Sizes, folder: Path, device: torch.device, *, scored: bool, resumable: bool
-) -> TrainingArguments:
+def _arguments(stage: _Stage) -> TrainingArguments:
     """The trainer's own settings; the best epoch is chosen by `score`."""
+    settings, sizes, scored = stage.checked.settings, stage.checked.sizes, len(stage.checked.validation) > 0
+    device = stage.encoder.device
     least = EVALUATE_AFTER if scored else SAVE_AFTER
     every = min(sizes.steps * math.ceil(least / sizes.steps), EVALUATE_EVERY)
     often = "epoch" if every == sizes.steps else "steps"
@@ -307,15 +300,15 @@ def _arguments(
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(stage.folder),
         num_train_epochs=sizes.epochs,
         per_device_train_batch_size=sizes.graph,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         max_grad_norm=1.0 if settings.mode == "combined" else 5.0,
         eval_strategy=often,
-        save_strategy=often if scored or resumable else "no",
-        save_only_model=not resumable,
+        save_strategy=often if scored or stage.resumable else "no",
+        save_only_model=not stage.resumable,
         logging_strategy=often,
         eval_steps=every,
         save_steps=every,
