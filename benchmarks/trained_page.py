@@ -90,15 +90,25 @@ def summary(cells: Cells, words: str) -> list[str]:
     return lines
 
 
+def draws_of_all(cells: Cells, data: str, shots: int) -> set[int]:
+    """The draws that every method has which has the column at all: other labels would not compare methods."""
+    found = [{draw for its, number, draw in own if (its, number) == (data, shots)} for own in cells.values()]
+    return set.intersection(*filter(None, found)) if any(found) else set()
+
+
 def table(cells: Cells, key: str) -> list[str]:
-    """A row per method, a column per data set: means of the draws, by number of labels."""
+    """A row per method, a column per data set: means of the draws of all, by number of labels."""
     shots = sorted({cell[1] for cell in cells[OURS]})
     lines = ["| | " + " | ".join(DATA) + " |", "| --- |" + " ---: |" * len(DATA)]
     for method, name in NAMES.items():
         shown = []
         for data in DATA:
             columns = [
-                [100 * row[key] for (its, number, _), row in cells[method].items() if (its, number) == (data, each)]
+                [
+                    100 * cells[method][data, each, draw][key]
+                    for draw in draws_of_all(cells, data, each)
+                    if (data, each, draw) in cells[method]
+                ]
                 for each in shots
             ]
             shown.append(" / ".join(f"{fmean(draws):.1f}" if draws else "–" for draws in columns))
